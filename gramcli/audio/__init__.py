@@ -1,0 +1,1 @@
+"""From files on disk to windows of samples and what the network is fed."""

@@ -1,0 +1,1 @@
+"""Cache and network packed for use elsewhere."""

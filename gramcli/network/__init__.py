@@ -1,0 +1,1 @@
+"""The trained network: built, loaded, its activations recorded."""

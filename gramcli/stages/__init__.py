@@ -1,0 +1,1 @@
+"""One module a command; nothing here prints or exits."""

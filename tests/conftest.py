@@ -1,0 +1,34 @@
+"""Shared fixtures: seeded randomness, synthesised sounds, and the recordings beside the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def shared(*parts: str) -> Path:
+    """Returns a path of the data beside the project; skips the test where it is missing, but fails in CI."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        reason = f"{'/'.join(('..', 'shared', *parts))} is not beside the project"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20211)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GRAMCLI_* variable of the machine reaches a test."""
+    for name in [name for name in os.environ if name.startswith("GRAMCLI_")]:
+        monkeypatch.delenv(name)

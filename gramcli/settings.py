@@ -116,7 +116,7 @@ class Run:
 class Calibrate:
     """How class bounds become deviations."""
 
-    epsilon: float = option(0.05, "Smallest denominator of a deviation.", "number", above=0)
+    epsilon: float = option(0.05, "Smallest denominator of a deviation.", "number", least=1e-30)
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,11 @@ class Settings:
     cache: Cache = field(default_factory=Cache)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Returns sections of plain JSON values."""
-        plain: dict[str, dict[str, Any]] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
+        """Returns sections of plain JSON values, without what is not given."""
+        sections: dict[str, dict[str, Any]] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {
+            name: {key: value for key, value in table.items() if value is not None} for name, table in sections.items()
+        }
 
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# the first call may import scipy, and machines are busy
+hypothesis.settings.register_profile("gramcli", deadline=None)
+hypothesis.settings.load_profile("gramcli")
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -1,0 +1,195 @@
+"""Which clips there are: a folder a class, a table, or a DCASE folder, all brought to the same rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from gramcli.audio import dcase, splits, tables
+from gramcli.audio.find import audio_files
+from gramcli.audio.tables import Entry
+from gramcli.errors import NoInputError, UsageError, shown
+from gramcli.settings import Data
+
+TABLES = tuple(
+    f"{name}{suffix}" for name in ("manifest", "metadata", "meta") for suffix in (".csv", ".tsv", ".jsonl", ".ndjson")
+)
+"""Tables that a folder may hold instead of a folder a class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recording, or a stretch of one."""
+
+    id: str
+    """POSIX path relative to the audio root, and ``@start-end`` for a stretch."""
+    path: str
+    """The audio file, absolute; it need not be there."""
+    label: str
+    """Empty if unlabelled."""
+    split: str
+    """train, validation, test, or empty for a row that is not used."""
+    group: str
+    """Rows of one group share a split; by default, those of one file."""
+    start: float | None
+    """In seconds; None for the start of the file."""
+    end: float | None
+    """In seconds; None for the end of the file."""
+    origin: str
+    """Where it is listed, as ``meta.csv:17``."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All rows, and what was decided on the way, one plain line each."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def read(data: Data) -> Manifest:
+    """Reads the manifest that the settings name, finds its files and makes the splits that it does not give.
+
+    File names are relative to ``data.audio_root``, or else the manifest's folder; where no file is there, to the
+    folder ``audio`` in it. A file that is missing while others are there keeps its row.
+
+    Raises:
+        NoInputError: The manifest cannot be read or is empty, or no row resolves to a file.
+        UsageError: The manifest contradicts itself or the settings; the rows are named.
+    """
+    if data.manifest is None:
+        raise UsageError("no manifest named; give --manifest FOLDER|TABLE (or data.manifest in gramcli.toml)")
+    manifest = Path(data.manifest).absolute()
+    folder = manifest if manifest.is_dir() else manifest.parent
+    entries, notes = _entries(manifest, data)
+    root, more = _root(entries, Path(data.audio_root).absolute() if data.audio_root else folder)
+    rows, repeated = _unique(_row(entry, root) for entry in entries)
+    if repeated:
+        notes.append(f"{repeated} of {len(entries)} rows are listed twice and taken once")
+    made, made_notes = splits.complete(
+        [row.split for row in rows], [row.label for row in rows], [row.group for row in rows], data.seed
+    )
+    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, made, strict=True)]
+    splits.check_disjoint((row.origin, row.split, row.label, row.group, row.id) for row in rows)
+    return Manifest(tuple(rows), (*notes, *more, *made_notes, *_alike({row.label for row in rows})))
+
+
+def natural_sorted(labels: Iterable[str]) -> list[str]:
+    """Sorts labels with their numbers by value, upper case before lower: ``A, a2, a10``."""
+
+    def key(label: str) -> tuple[list[tuple[int, int, str]], str]:
+        parts = re.split(r"([0-9]+)", label)
+        return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
+
+    return sorted(labels, key=key)
+
+
+def _entries(manifest: Path, data: Data) -> tuple[list[Entry], list[str]]:
+    if not manifest.is_dir():
+        return tables.read(manifest, data.validation_fold, data.test_fold)
+    has_setup = dcase.is_folder(manifest)
+    there = [] if has_setup else [name for name in TABLES if (manifest / name).is_file()]
+    if len(there) > 1:
+        raise UsageError(f"{shown(manifest)}: holds {' and '.join(there)}; name the one to read")
+    if there:
+        entries, notes = tables.read(manifest / there[0], data.validation_fold, data.test_fold)
+        return entries, [f"{shown(manifest.name)}: read through its {there[0]}, not as a folder a class", *notes]
+    if data.validation_fold is not None or data.test_fold is not None:
+        raise UsageError(f"{shown(manifest)}: has no fold column for data.validation_fold and data.test_fold")
+    return dcase.read(manifest) if has_setup else _folders(manifest)
+
+
+def _folders(root: Path) -> tuple[list[Entry], list[str]]:
+    """Reads a folder a class; folders named as splits may stand above them."""
+    files = [Path(file).relative_to(root) for file in audio_files([root])]
+    depths = {len(file.parts): file for file in files}
+    if len(depths) > 1:
+        shallow, deep = depths[min(depths)], depths[max(depths)]
+        raise UsageError(
+            f"{shown(root)}: '{shown(shallow)}' and '{shown(deep)}' lie at different depths; "
+            "put every file into the folder of its class, or list them in a manifest.csv"
+        )
+    depth = next(iter(depths))
+    if depth == 1:
+        raise UsageError(f"{shown(root)}: its audio lies in no folder a class; make one for each, or a manifest.csv")
+    tops = {file.parts[0]: splits.split_named(file.parts[0]) for file in files}
+    notes = []
+    if all(tops.values()):
+        if depth == 2:
+            raise UsageError(f"{shown(root)}: its folders are splits and hold no folder a class; make those in each")
+        notes = [f"{shown(root.name)}: splits are its folders {', '.join(natural_sorted(tops))}"]
+    elif depth > 2 and any(tops.values()):
+        named, other = (next(top for top, split in tops.items() if bool(split) is given) for given in (True, False))
+        raise UsageError(f"{shown(root)}: '{named}' is a split, '{shown(other)}' is not; name all as splits, or none")
+    return [
+        Entry(shown(file.as_posix()), file.as_posix(), file.parent.name, (notes and tops[file.parts[0]]) or "")
+        for file in files
+    ], notes
+
+
+def _root(entries: Sequence[Entry], root: Path) -> tuple[Path, list[str]]:
+    """Returns the folder that file names are relative to, and a note on files that are missing."""
+    for base in (root, root / "audio"):
+        # os.path: a name that is too long, or in a closed folder, is a missing file too
+        missing = [entry for entry in entries if not os.path.exists(base / entry.file)]  # noqa: PTH110
+        if len(missing) < len(entries):
+            break
+    else:
+        tried = (shown(base / entry.file) for entry in entries for base in (root, root / "audio"))
+        raise NoInputError(
+            f"none of {len(entries)} rows leads to a file; tried {', '.join(islice(tried, 3))}; set data.audio_root"
+        )
+    if not missing:
+        return base, []
+    first = f"{missing[0].origin}: '{shown(missing[0].file)}'"
+    return base, [f"{len(missing)} of {len(entries)} rows lead to no file; the first is {first}"]
+
+
+def _row(entry: Entry, root: Path) -> Row:
+    path = os.path.normpath(root / entry.file)
+    file = Path(os.path.relpath(path, root)).as_posix()
+    stretch = ""
+    if entry.start is not None:
+        stretch = f"@{_plain(entry.start)}-{'' if entry.end is None else _plain(entry.end)}"
+    group = entry.group or file
+    return Row(file + stretch, path, entry.label, entry.split, group, entry.start, entry.end, entry.origin)
+
+
+def _plain(seconds: float) -> str:
+    """Returns seconds to the microsecond, without trailing zeros or an exponent."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def _unique(rows: Iterable[Row]) -> tuple[list[Row], int]:
+    """Keeps the first of rows that say the same, and counts the others."""
+    first: dict[str, Row] = {}
+    repeated = 0
+    for row in rows:
+        known = first.setdefault(row.id, row)
+        if known is row:
+            continue
+        repeated += 1
+        for what, a, b in (("labels", known.label, row.label), ("splits", known.split, row.split)):
+            if a != b:
+                raise UsageError(
+                    f"{known.origin} and {row.origin}: '{shown(row.id)}' is listed with two {what}, "
+                    f"'{shown(a)}' and '{shown(b)}'; keep one"
+                )
+    return list(first.values()), repeated
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Notes labels that people would take for one."""
+    seen: dict[str, str] = {}
+    notes = []
+    for label in natural_sorted(labels):
+        other = seen.setdefault(unicodedata.normalize("NFC", label).casefold(), label)
+        if other != label:
+            notes.append(f"labels '{shown(other)}' and '{shown(label)}' are two classes, though they look alike")
+    return notes

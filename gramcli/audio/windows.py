@@ -1,0 +1,52 @@
+"""How a recording is cut into windows."""
+
+from __future__ import annotations
+
+from gramcli.errors import AudioError
+
+Window = tuple[float, float]
+"""Start and end in seconds."""
+
+
+def windows(duration: float, start: float | None, end: float | None, seconds: float) -> list[Window | None]:
+    """Cuts a recording, or a stretch of it, into windows.
+
+    Windows of `seconds` follow one after another. A rest of at least a tenth of `seconds` gets a window of its own that
+    ends where the audio ends, so it overlaps the one before and nothing is padded; a shorter rest is left out::
+
+        duration 25, seconds 10     0──────────10─────────20
+                                                   15─────────25
+
+    Args:
+        duration: Length of the file in seconds.
+        start: Where the stretch begins; None for the start of the file.
+        end: Where it ends; None for the end of the file. An end behind the file's is the file's.
+        seconds: Length of a window.
+
+    Returns:
+        Windows in order of time. A file that is one window as a whole is ``[None]``; what is shorter than `seconds` is
+        one window of that length, to be padded.
+
+    Raises:
+        AudioError: The stretch begins where the file has ended.
+        ValueError: `seconds` is not positive, or `end` is not behind `start`.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds must be above 0, not {seconds}")
+    first = 0.0 if start is None else start
+    last = duration if end is None else min(end, duration)
+    if first >= duration:
+        raise AudioError(f"the stretch begins at {first:g} s, the audio ends at {duration:g} s")
+    if not 0 <= first < last:
+        raise ValueError(f"a stretch must begin at 0 or later and end after it begins, not {start} to {end}")
+    count = int((last - first) / seconds)
+    rest = (last - first) - count * seconds
+    has_rest = rest >= seconds / 10
+    if start is None and end is None and count + has_rest <= 1:
+        return [None]
+    if count == 0:
+        return [(first, last)]
+    cut: list[Window | None] = [(first + i * seconds, first + (i + 1) * seconds) for i in range(count)]
+    if has_rest:
+        cut.append((last - seconds, last))
+    return cut

@@ -1,0 +1,156 @@
+"""``clips.csv``: which clips there are, what they are called and where their row is.
+
+The file is derived from the manifest at every extract and from the shards; only the manifest is edited by people. One
+row is one window of audio. Clips that have left the manifest keep their row, with an empty split, so that they cost
+nothing when they come back. The first line carries the SHA-256 of the rest.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gramcli import files
+from gramcli.errors import ArtefactError, DamagedError, shown
+
+FORMAT = 1
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One window of audio: what is known of it and where its descriptor lies."""
+
+    id: str
+    """Path relative to the audio root, with ``@start-end`` where it is a part of the file."""
+    key: str
+    """SHA-256 of the file's bytes and of start and end; empty if the file could not be read."""
+    source: str
+    """Id of the manifest's row that it was cut from."""
+    path: str
+    """The audio file."""
+    bytes: int
+    """Size of the file."""
+    mtime_ns: int
+    """When the file was last changed, in nanoseconds."""
+    start: float | None
+    """Seconds from the start of the file, or None for the whole of it."""
+    end: float | None
+    label: str
+    """Empty if unlabelled."""
+    split: str
+    """train, validation, test, or empty if the manifest no longer lists it."""
+    group: str
+    """Clips of one group share a split."""
+    shard: int | None
+    """Number of the shard; None if the file could not be read."""
+    row: int | None
+    """Row in the shard."""
+    error: str = ""
+    """Why the file could not be read."""
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(Clip)]
+_TYPES = {"bytes": int, "mtime_ns": int, "start": float, "end": float, "shard": int, "row": int}
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The table and the window length that its rows were cut with."""
+
+    rows: tuple[Clip, ...]
+    seconds: float
+
+    def used(self, *splits: str) -> list[Clip]:
+        """Returns the clips of some splits that have a row in a shard, each audio once, in order of their keys."""
+        unique = {clip.key: clip for clip in reversed(self.rows) if clip.split in splits and clip.shard is not None}
+        return [unique[key] for key in sorted(unique)]
+
+    def digest(self, *splits: str) -> str:
+        """Names the labels, splits and groups of some splits, whatever the order of rows and shards."""
+        told = [[clip.key, clip.label, clip.split, clip.group] for clip in self.used(*splits)]
+        return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def by_shard(clips: Iterable[Clip]) -> dict[int, list[Clip]]:
+    """Groups clips by the shard that holds them, shards in order."""
+    groups: dict[int, list[Clip]] = {}
+    for clip in clips:
+        if clip.shard is not None:
+            groups.setdefault(clip.shard, []).append(clip)
+    return dict(sorted(groups.items()))
+
+
+def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
+    """Replaces the table, whole or not at all.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    for clip in rows:
+        values = (getattr(clip, name) for name in _COLUMNS)
+        table.writerow("" if value is None else value for value in values)
+    # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
+    body = text.getvalue().encode("utf-8", "surrogateescape")
+    head = f"# gramcli clips format={FORMAT} seconds={seconds!r} sha256={_digest(body, seconds)}\n"
+    files.write(cache / "clips.csv", head.encode() + body)
+
+
+def _digest(body: bytes, seconds: float) -> str:
+    return hashlib.sha256(f"{FORMAT} {seconds!r}\n".encode() + body).hexdigest()
+
+
+def read(cache: Path) -> Clips | None:
+    """Reads the table; None if there is none yet.
+
+    Raises:
+        DamagedError: It is not as it was written.
+        ArtefactError: A newer gramcli wrote it.
+    """
+    path = cache / "clips.csv"
+    try:
+        head, _, body = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
+    try:
+        said = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
+        version, seconds = int(said["format"]), float(said["seconds"])
+        if version > FORMAT:
+            raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
+        if said["sha256"] != _digest(body, seconds):
+            raise damaged
+        table = csv.DictReader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
+        rows = tuple(Clip(**{name: _value(name, row[name]) for name in _COLUMNS}) for row in table)
+    except (ValueError, KeyError):
+        raise damaged from None
+    return Clips(rows, seconds)
+
+
+def require(cache: Path) -> Clips:
+    """Reads the table of a cache that has been extracted.
+
+    Raises:
+        ArtefactError: Nothing was extracted yet.
+        DamagedError: It is not as it was written.
+    """
+    clips = read(cache)
+    if clips is None:
+        raise ArtefactError(f"{shown(cache)}: no clips.csv there; run gramcli extract first")
+    return clips
+
+
+def _value(name: str, text: str) -> Any:
+    if name not in _TYPES:
+        return text
+    return _TYPES[name](text) if text else None

@@ -1,0 +1,161 @@
+"""Safetensors files that know whether they are whole: statistics, decisions and exported models.
+
+The format itself has no checksum of its payload. The metadata of a sealed file holds the SHA-256 of the file, taken
+with that digest's own 64 characters set to zeros. Tensors are written in place through a memory map, so a file may be
+larger than memory, and any safetensors reader opens it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from gramcli import files
+from gramcli.errors import ArtefactError, DamagedError, ResourceError, shown
+
+FORMAT = 1
+
+_NO_DIGEST = "0" * 64
+_CODES = {
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+    "int64": "I64",
+    "int32": "I32",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """An open sealed file: its metadata now, its tensors one at a time."""
+
+    path: Path
+    digest: str
+    """SHA-256 as stored; names this very content."""
+    about: Mapping[str, Any]
+    """What the writer said of it."""
+    names: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Array:
+        """Reads one tensor."""
+        with safe_open(self.path, framework="numpy") as file:
+            array: Array = file.get_tensor(name)
+            return array
+
+
+def encode_header(kind: str, shapes: Mapping[str, tuple[str, tuple[int, ...]]], about: Mapping[str, Any]) -> bytes:
+    """Lays out a file: length, JSON header padded to 8 bytes; tensors follow in the order given."""
+    header: dict[str, Any] = {
+        "__metadata__": {"kind": kind, "sha256": _NO_DIGEST, "gramcli": json.dumps({"format": FORMAT, **about})}
+    }
+    end = 0
+    for name, (dtype, shape) in shapes.items():
+        begin, end = end, end + np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+@contextlib.contextmanager
+def create(
+    path: Path, kind: str, shapes: Mapping[str, tuple[str, tuple[int, ...]]], about: Mapping[str, Any]
+) -> Iterator[dict[str, Array]]:
+    """Yields zeroed arrays backed by the file; when the block ends, it is sealed and takes the place of `path`.
+
+    Args:
+        path: Final name.
+        kind: What the file is, checked by `load`.
+        shapes: dtype and shape by tensor name.
+        about: JSON values that describe it.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    # widest items first keep every tensor aligned, as readers that map the file expect
+    shapes = dict(sorted(shapes.items(), key=lambda item: -np.dtype(item[1][0]).itemsize))
+    header = encode_header(kind, shapes, about)
+    with files.staged(path) as temporary:
+        arrays: dict[str, Array] = {}
+        offset = len(header)
+        sizes = [np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in shapes.values()]
+        files.reserve(temporary, offset + sum(sizes))
+        with temporary.open("r+b") as file:
+            content = mmap.mmap(file.fileno(), 0)  # closed with its last array, which the caller may still hold
+        content[:offset] = header
+        for (name, (dtype, shape)), size in zip(shapes.items(), sizes, strict=True):
+            arrays[name] = np.ndarray(shape, dtype, buffer=content, offset=offset)
+            offset += size
+        yield arrays
+        place = header.index(_NO_DIGEST.encode())
+        content[place : place + 64] = hashlib.sha256(content).hexdigest().encode()
+        content.flush()
+
+
+def write(path: Path, kind: str, tensors: Mapping[str, Array], about: Mapping[str, Any]) -> None:
+    """Writes tensors that are in memory; see `create`."""
+    shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
+    with create(path, kind, shapes, about) as arrays:
+        for name in shapes:
+            arrays[name][...] = tensors[name]
+
+
+def load(path: Path, kind: str, advice: str) -> Sealed:
+    """Opens a sealed file after checking that it is whole.
+
+    Args:
+        path: The file.
+        kind: What it must be.
+        advice: What to do when it is missing or of no use.
+
+    Raises:
+        ArtefactError: Missing, of another kind, or of a newer format.
+        DamagedError: Its content is not what was sealed.
+        ResourceError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            digest = _check(path, content, advice)
+        with safe_open(path, framework="numpy") as tensors:
+            metadata = tensors.metadata()
+            names = tuple(tensors.keys())
+    except FileNotFoundError:
+        raise ArtefactError(f"{shown(path)}: is not there; {advice}") from None
+    except (SafetensorError, ValueError):
+        raise DamagedError(f"{shown(path)}: is damaged; {advice}") from None
+    except OSError as error:
+        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    about = json.loads(metadata["gramcli"])
+    if metadata["kind"] != kind:
+        raise ArtefactError(f"{shown(path)}: holds {shown(metadata['kind'])}, not {kind}; {advice}")
+    if about["format"] > FORMAT:
+        raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
+    return Sealed(path, digest, about, names)
+
+
+def _check(path: Path, content: mmap.mmap, advice: str) -> str:
+    """Returns the stored digest if it is that of the content."""
+    mark = b'"sha256":"'
+    # the header comes first and its length is bounded, so a large file is not searched
+    place = content.find(mark, 0, 8 + int.from_bytes(content[:8], "little")) + len(mark)
+    stored = content[place : place + 64]
+    digest = hashlib.sha256(memoryview(content)[:place])
+    digest.update(_NO_DIGEST.encode())
+    digest.update(memoryview(content)[place + 64 :])
+    if place < len(mark) or digest.hexdigest().encode() != stored:
+        raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
+    return digest.hexdigest()

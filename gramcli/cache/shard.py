@@ -1,0 +1,161 @@
+"""One shard: the descriptors and logits of a fixed list of clips, as one immutable HDF5 file.
+
+libhdf5 never sees the final file: the image is built and read in memory, so a full disk cannot crash the interpreter
+and no byte is parsed before its digest is checked. The file begins with a 512-byte user block that holds the SHA-256 of
+all that follows; HDF5 viewers skip it.
+
+    descriptors/<layer>   (n, K_l) float32, ĝ of Eq. 5; NaN in failed rows
+    logits                (n, outputs) float32; outputs may be 0
+    key                   (n,) 64 characters, SHA-256 of the audio
+    status                (n,) "ok", or why the clip failed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.errors import ArtefactError, DamagedError, ResourceError, UnsafeError, shown
+
+FORMAT = 1
+OK = "ok"
+
+_USER_BLOCK = 512
+_MAGIC = b"gramcli shard\nsha256 "
+_STATUS_BYTES = 200
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows of a view."""
+
+    keys: tuple[str, ...]
+    """Key of each clip, 64 hexadecimal characters."""
+    status: tuple[str, ...]
+    """``"ok"`` or the reason of failure, one a clip."""
+    logits: Floats
+    """(n, outputs); NaN in failed rows."""
+    descriptors: Mapping[str, Floats]
+    """(n, K_l) by layer, raw ĝ; NaN in failed rows."""
+
+    def __post_init__(self) -> None:
+        rows = len(self.keys)
+        shapes = [len(self.status), len(self.logits), *map(len, self.descriptors.values())]
+        if any(rows != other for other in shapes):
+            raise ValueError(f"a shard of {rows} keys has {shapes} rows of status, logits and descriptors")
+
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """Returns which rows did not fail, (n,)."""
+        return np.array([status == OK for status in self.status], dtype=bool)
+
+
+def encode(shard: Shard, fingerprint: str) -> bytes:
+    """Returns the whole file; the same shard gives the same bytes.
+
+    Args:
+        shard: The rows.
+        fingerprint: Of the view they belong to.
+    """
+    image = io.BytesIO()
+    # one library range, contiguous data of final size and no time stamps: byte for byte reproducible
+    with h5py.File(image, "w", libver=("v110", "v110"), userblock_size=_USER_BLOCK) as file:
+        file.attrs["gramcli_format"] = FORMAT
+        file.attrs["fingerprint"] = fingerprint
+        file.attrs["units"] = "descriptors: row sums of the Gram matrix of a layer's feature maps (arbitrary units)"
+        for layer, values in shard.descriptors.items():
+            file.create_dataset(f"descriptors/{_escape(layer)}", data=np.ascontiguousarray(values, np.float32))
+        file.create_dataset("logits", data=np.ascontiguousarray(shard.logits, np.float32))
+        file.create_dataset("key", data=np.array([key.encode("ascii") for key in shard.keys], dtype="S64"))
+        status = [text.encode("utf-8", "backslashreplace")[:_STATUS_BYTES] for text in shard.status]
+        file.create_dataset("status", data=np.array(status, dtype=f"S{_STATUS_BYTES}"))
+    content = bytearray(image.getbuffer())
+    digest = hashlib.sha256(memoryview(content)[_USER_BLOCK:]).hexdigest()
+    seal = _MAGIC + digest.encode() + b"\n"
+    content[: len(seal)] = seal
+    return bytes(content)
+
+
+def decode(content: bytes, path: Path, fingerprint: str, layers: Iterable[str]) -> Shard:
+    """Reads a shard from its bytes, after its digest.
+
+    Args:
+        content: The whole file.
+        path: Its name, for messages.
+        fingerprint: What the view expects.
+        layers: Layers to read, in this order.
+
+    Raises:
+        DamagedError: Content and digest differ, or a dataset is missing or misshapen.
+        ArtefactError: It belongs to another view, or to a newer format.
+        UnsafeError: It holds links or external data, which no shard has.
+    """
+    check(content, path)
+    with h5py.File(io.BytesIO(content), "r") as file:
+        version = file.attrs.get("gramcli_format")
+        if not isinstance(version, np.integer) or version > FORMAT:
+            raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
+        if file.attrs.get("fingerprint") != fingerprint:
+            raise ArtefactError(f"{shown(path)}: belongs to another view; move it back to its own cache")
+        try:
+            stored = file["descriptors"]
+            keys = [key.decode("ascii") for key in _rows(file, "key", path)]
+            status = [text.decode("utf-8", "replace") for text in _rows(file, "status", path)]
+            descriptors = {layer: _rows(stored, _escape(layer), path) for layer in layers}
+            return Shard(tuple(keys), tuple(status), _rows(file, "logits", path), descriptors)
+        except (KeyError, ValueError, AttributeError, OSError):
+            raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {ADVICE}") from None
+
+
+ADVICE = "move it away and run gramcli extract again, which recomputes only its clips"
+
+
+def check(content: bytes, path: Path) -> None:
+    """Compares the content with the digest in front of it.
+
+    Raises:
+        DamagedError: They differ.
+    """
+    digest = hashlib.sha256(memoryview(content)[_USER_BLOCK:]).hexdigest().encode()
+    seal = _MAGIC + digest + b"\n"
+    if content[:_USER_BLOCK] != seal + bytes(_USER_BLOCK - len(seal)):
+        raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {ADVICE}")
+
+
+def _rows(group: h5py.Group, name: str, path: Path) -> Any:
+    """Reads one dataset whose bytes lie in this very file."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise UnsafeError(f"{shown(path)}: {shown(name)} is a link; not opened")
+    dataset = group[name]
+    if dataset.external or dataset.is_virtual:
+        raise UnsafeError(f"{shown(path)}: {shown(name)} points to another file; not opened")
+    return dataset[()]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads a file of the cache.
+
+    Raises:
+        DamagedError: It is missing or no regular file.
+        ResourceError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again") from None
+    except OSError as error:
+        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+
+
+def _escape(layer: str) -> str:
+    """HDF5 takes a slash for a path and a lone dot for the group itself."""
+    return layer.replace("%", "%25").replace("/", "%2F") if layer != "." else "%2E"

@@ -1,0 +1,196 @@
+"""What calibrate and select-layers leave behind, and how the next stage finds out whether it still fits.
+
+``statistics.safetensors`` names the view it was made from; ``decision.safetensors`` names the statistics. Both are
+sealed (`gramcli.cache.sealed`), and equal descriptors, labels, splits and groups give equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.cache import sealed
+from gramcli.errors import ArtefactError
+
+Array = npt.NDArray[Any]
+
+FILE = "statistics.safetensors"
+DECISION_FILE = "decision.safetensors"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Bounds, counts, E_l and validation deviations; arrays of one layer are read when asked for."""
+
+    file: sealed.Sealed
+    layers: Mapping[str, int]
+    """Channels by layer."""
+    classes: tuple[str, ...]
+    epsilon: float
+    fingerprint: str
+    """Of the view the descriptors are from."""
+    clips: str
+    """Digest of the labels, splits and groups it was made with."""
+
+    @property
+    def counts(self) -> Array:
+        """Training clips by class, (C,) int64."""
+        return self.file["counts"]
+
+    @property
+    def expected(self) -> Array:
+        """E_l of Eq. 11, (L,) float64."""
+        return self.file["expected"]
+
+    @property
+    def negatives(self) -> Array:
+        """Mean deviation of the other classes' training clips by layer and class, (L, C) float64."""
+        return self.file["negatives"]
+
+    def bounds(self, layer: str) -> tuple[Array, Array]:
+        """Returns λ and Λ of one layer, each (C, K_l) float32; zeros for a class without training clips."""
+        return self.file[f"lower/{layer}"], self.file[f"upper/{layer}"]
+
+    def validation_deviations(self, layer: str) -> Array:
+        """Returns δ_{l,c} of the validation clips, (N, C) float32, in order of their keys."""
+        return self.file[f"validation/deviation/{layer}"]
+
+    @property
+    def validation_labels(self) -> Array:
+        """Class of each validation clip, (N,) int32."""
+        return self.file["validation/label"]
+
+    @property
+    def validation_logits(self) -> Array:
+        """Logits of the validation clips, (N, outputs) float32."""
+        return self.file["validation/logits"]
+
+
+def shapes(
+    layers: Mapping[str, int], classes: int, validation: int, outputs: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Returns dtype and shape of every tensor of a statistics file."""
+    table: dict[str, tuple[str, tuple[int, ...]]] = {
+        "counts": ("int64", (classes,)),
+        "groups": ("int64", (classes,)),
+        "expected": ("float64", (len(layers),)),
+        "negatives": ("float64", (len(layers), classes)),
+        "validation/label": ("int32", (validation,)),
+        "validation/group": ("int32", (validation,)),
+        "validation/key": ("uint8", (validation, 32)),
+        "validation/logits": ("float32", (validation, outputs)),
+    }
+    for layer, channels in layers.items():
+        table[f"lower/{layer}"] = table[f"upper/{layer}"] = ("float32", (classes, channels))
+        table[f"validation/deviation/{layer}"] = ("float32", (validation, classes))
+    return table
+
+
+@contextlib.contextmanager
+def create(
+    cache: Path,
+    layers: Mapping[str, int],
+    classes: Sequence[str],
+    *,
+    epsilon: float,
+    fingerprint: str,
+    clips: str,
+    validation: int,
+    outputs: int,
+) -> Iterator[dict[str, Array]]:
+    """Yields the arrays of `shapes` to be filled; the file takes its place when the block ends well."""
+    about = {
+        "layers": list(layers.items()),
+        "classes": list(classes),
+        "epsilon": epsilon,
+        "fingerprint": fingerprint,
+        "clips": clips,
+    }
+    table = shapes(layers, len(classes), validation, outputs)
+    with sealed.create(cache / FILE, "statistics", table, about) as arrays:
+        yield arrays
+
+
+def load(cache: Path, fingerprint: str | None = None) -> Statistics:
+    """Opens the statistics of a cache.
+
+    Args:
+        cache: Its folder.
+        fingerprint: Of the view they must be made from.
+
+    Raises:
+        ArtefactError: There are none yet, or they are from another view.
+        DamagedError: They are not as they were written.
+    """
+    file = sealed.load(cache / FILE, "statistics", "run gramcli calibrate")
+    about = file.about
+    statistics = Statistics(
+        file, dict(about["layers"]), tuple(about["classes"]), about["epsilon"], about["fingerprint"], about["clips"]
+    )
+    if fingerprint not in (None, statistics.fingerprint):
+        raise ArtefactError(f"{file.path}: was made from other descriptors; run gramcli calibrate again")
+    return statistics
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which layers decide, and how that was found."""
+
+    ranking: str
+    top_k: str
+    """As asked for: a number, auto or all."""
+    order: tuple[str, ...]
+    """Layers from the best score to the worst."""
+    scores: tuple[float, ...]
+    """I_l of Eq. 12 in that order."""
+    accuracy: tuple[float, ...]
+    """Validation accuracy of the first k layers, k = 1, 2, ... (a selection, not an estimate)."""
+    chosen: int
+    """How many of them decide."""
+    statistics: str
+    """Digest of the statistics it was made from."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that decide."""
+        return self.order[: self.chosen]
+
+
+def save_decision(cache: Path, decision: Decision) -> None:
+    """Writes the decision.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    numbers = {"scores": np.array(decision.scores), "accuracy": np.array(decision.accuracy)}
+    about = {
+        "ranking": decision.ranking,
+        "top_k": decision.top_k,
+        "order": list(decision.order),
+        "chosen": decision.chosen,
+        "statistics": decision.statistics,
+    }
+    sealed.write(cache / DECISION_FILE, "decision", numbers, about)
+
+
+def load_decision(cache: Path, statistics: Statistics) -> Decision:
+    """Opens the decision that belongs to these statistics.
+
+    Raises:
+        ArtefactError: There is none yet, or it is from other statistics.
+        DamagedError: It is not as it was written.
+    """
+    file = sealed.load(cache / DECISION_FILE, "decision", "run gramcli select-layers")
+    about = file.about
+    if about["statistics"] != statistics.file.digest:
+        raise ArtefactError(f"{file.path}: was made from other statistics; run gramcli select-layers again")
+    scores, accuracy = tuple(file["scores"].tolist()), tuple(file["accuracy"].tolist())
+    return Decision(
+        about["ranking"], about["top_k"], tuple(about["order"]), scores, accuracy, about["chosen"], about["statistics"]
+    )

@@ -1,0 +1,158 @@
+"""A view: the same clips seen by one network through one front end under one condition.
+
+``views/<name>/view.json`` says what makes its numbers what they are (the identity, whose SHA-256 is the fingerprint
+that every shard carries) and, outside the fingerprint, what was merely recorded: paths, settings, versions. A shard
+counts as done when it is there under its final name; nothing else marks progress.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gramcli import files
+from gramcli.cache import shard
+from gramcli.errors import ArtefactError, DamagedError, shown
+
+FORMAT = 1
+CLEAN = "clean"
+
+Identity = Mapping[str, Any]
+"""JSON values: format, architecture, arguments, weights, outputs, head, layers, frontend, segment, ..."""
+
+
+def fingerprint(identity: Identity) -> str:
+    """Returns the SHA-256 of an identity's canonical JSON."""
+    return hashlib.sha256(_canonical(identity)).hexdigest()
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def differences(stored: Identity, wanted: Identity) -> list[str]:
+    """Names every field in which two identities differ, as ``field: stored → wanted``."""
+    old, new = dict(_flat(stored)), dict(_flat(wanted))
+    fields = [field for field in {**old, **new} if old.get(field) != new.get(field)]
+    return [f"{field}: {_short(old.get(field))} → {_short(new.get(field))}" for field in fields]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and (value or not name):
+        for key in sorted(value):
+            yield from _flat(value[key], f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else shown(value if isinstance(value, str) else json.dumps(value))
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(value)} entries)" if isinstance(value, list) else text[:60]
+
+
+@dataclass(frozen=True)
+class View:
+    """An opened view of a cache."""
+
+    folder: Path
+    identity: Identity
+    recorded: Mapping[str, Any]
+    """Outside the fingerprint: paths, settings of the last extract, versions."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the identity."""
+        return fingerprint(self.identity)
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Channels by layer, in the order of the forward pass."""
+        return {name: channels for name, channels in self.identity["layers"]}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Labels of the network's outputs; none with ``head = "none"``."""
+        return tuple(self.identity["outputs"]) if self.identity["head"] == "map" else ()
+
+    @classmethod
+    def open(cls, cache: Path, name: str = CLEAN) -> View:
+        """Opens what an earlier extract made.
+
+        Raises:
+            ArtefactError: Nothing was extracted yet, or a newer gramcli made it.
+            DamagedError: ``view.json`` is not as it was written.
+        """
+        folder = cache / "views" / name
+        path = folder / "view.json"
+        if not path.is_file():
+            raise ArtefactError(f"{shown(cache)}: no extracted clips there; run gramcli extract first")
+        try:
+            stored = json.loads(path.read_bytes())
+            digest = stored.pop("sha256")
+            whole = hashlib.sha256(_canonical(stored)).hexdigest() == digest
+        except (ValueError, KeyError, AttributeError):
+            whole = False
+        if not whole:
+            raise DamagedError(f"{shown(path)}: is damaged; restore it, or move {shown(folder)} away and extract again")
+        if stored["format"] > FORMAT:
+            raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {stored['format']}); update it")
+        return cls(folder, stored["identity"], stored["recorded"])
+
+    @classmethod
+    def create(cls, cache: Path, identity: Identity, recorded: Mapping[str, Any], name: str = CLEAN) -> View:
+        """Opens a view that has this identity, or makes it.
+
+        Raises:
+            ArtefactError: A view of that name has another identity; each differing field is named.
+        """
+        folder = cache / "views" / name
+        if (folder / "view.json").exists():
+            stored = cls.open(cache, name)
+            changed = differences(stored.identity, identity)
+            if changed:
+                what = "; ".join(changed)
+                raise ArtefactError(
+                    f"{shown(folder)}: was extracted otherwise ({what}); undo that or use another --cache"
+                )
+        files.make_folder(folder / "shards")
+        # settings that were just parsed and the same settings read back from JSON must be the same
+        content = json.loads(_canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
+        sealed = {**content, "sha256": hashlib.sha256(_canonical(content)).hexdigest()}
+        files.write(folder / "view.json", json.dumps(sealed, indent=1).encode() + b"\n")
+        return cls(folder, content["identity"], content["recorded"])
+
+    def path(self, number: int) -> Path:
+        """Returns where a shard is or will be."""
+        return self.folder / "shards" / f"{number:05d}.h5"
+
+    def present(self) -> set[int]:
+        """Returns the numbers of the shards that are done."""
+        names = (re.fullmatch(r"(\d{5,})\.h5", path.name) for path in (self.folder / "shards").iterdir())
+        return {int(name[1]) for name in names if name}
+
+    def read(self, number: int, layers: Iterable[str] | None = None) -> shard.Shard:
+        """Reads one shard, all layers if None; see `shard.decode` for what is raised."""
+        path = self.path(number)
+        return shard.decode(shard.read_bytes(path), path, self.fingerprint, self.layers if layers is None else layers)
+
+    def write(self, number: int, rows: shard.Shard) -> bool:
+        """Commits one shard, durably. The first to commit a number wins.
+
+        Returns:
+            Whether what is there now has these very bytes.
+
+        Raises:
+            ResourceError: It cannot be written; earlier shards are unharmed.
+        """
+        content = shard.encode(rows, self.fingerprint)
+        path = self.path(number)
+        try:
+            files.write(path, content, replace=False)
+        except FileExistsError:
+            return shard.read_bytes(path) == content
+        return True

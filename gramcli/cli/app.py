@@ -1,0 +1,104 @@
+"""The program: commands, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from gramcli import __version__
+from gramcli.cli import cache, calibrate, classify, demo, evaluate, export, extract, layers, select_layers
+from gramcli.cli.render import complain
+from gramcli.errors import Exit, GramcliError
+
+_EXITS = """Exit codes: 0 ok, 1 internal error, 2 usage, 3 no usable input, 4 artefacts do not fit, 5 finished but some
+inputs failed, 6 damaged cache, 7 resource missing, 8 refused as unsafe, 9 locked, 130/143 interrupted."""
+
+app = typer.Typer(
+    name="gramcli",
+    help="Classify sounds with every layer of a trained CNN, and tell when a sound is like none of the classes.",
+    epilog=_EXITS,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+for module in (extract, calibrate, select_layers, classify, evaluate, layers, export, demo):
+    module.register(app)
+app.add_typer(cache.app, name="cache")
+
+# typer brings its own click; this is its ClickException, whichever that is
+_ClickError: Any = typer.BadParameter.__mro__[2]
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"gramcli {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _DEBUG[0] = debug
+
+
+_DEBUG = [False]
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader had enough; Python would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise _Terminated
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code; every error is one line on stderr."""
+    _DEBUG[0] = False
+    try:
+        return int(app(list(arguments), prog_name="gramcli", standalone_mode=False) or Exit.OK)
+    except typer.Exit as request:
+        return int(request.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; what was committed is kept, the same command goes on", Exit.INTERRUPTED)
+    except _Terminated:
+        return _fail("terminated; what was committed is kept, the same command goes on", Exit.TERMINATED)
+    except GramcliError as error:
+        return _fail(str(error), error.exit_code)
+    except _ClickError as error:
+        message = error.format_message()
+        return _fail(f"{message} (see --help)", Exit.USAGE) if message else Exit.USAGE
+    except BrokenPipeError:
+        return Exit.OK
+    except Exception as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+            return _fail("out of memory; use a smaller --batch", Exit.RESOURCE)
+        return _fail(f"internal error: {type(error).__name__}: {error}; gramcli --debug shows where", Exit.INTERNAL)
+
+
+def _fail(text: str, code: Exit) -> int:
+    if _DEBUG[0]:
+        traceback.print_exc()
+    complain("error", text)
+    return int(code)

@@ -1,0 +1,67 @@
+"""``gramcli extract``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gramcli.cli.options import Given, takes
+from gramcli.cli.render import Bar, complain
+from gramcli.errors import Exit
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("extract")(extract_cmd)
+
+
+@takes(
+    "data.audio_root",
+    "data.validation_fold",
+    "data.test_fold",
+    "data.seed",
+    "segment",
+    "frontend",
+    "network",
+    "run",
+    "cache",
+)
+def extract_cmd(
+    given: Given,
+    manifest: Annotated[
+        str | None, typer.Argument(help="Folder, CSV/TSV/JSONL file or DCASE folder that lists the clips.")
+    ] = None,
+    override_metadata: Annotated[
+        bool, typer.Option("--override-metadata", help="Let settings contradict the checkpoint's metadata.")
+    ] = False,
+) -> None:
+    """Send every clip through the network once and keep each layer's descriptor.
+
+    Run it again after an interruption or when the manifest has grown: only what is missing is computed. Without
+    arguments it repeats the earlier extract of this cache.
+    """
+    from gramcli.cache.view import View
+    from gramcli.stages.configure import configure, home, says_what_to_extract
+    from gramcli.stages.extract import extract
+
+    given.put("data", "manifest", manifest)
+    remembered, folder = None, home(given.config)
+    if not says_what_to_extract(given.flags, given.config) and (given.cache / "views").is_dir():
+        recorded = View.open(given.cache).recorded
+        remembered, folder = recorded["settings"], Path(recorded["folder"])
+    settings = configure(given.flags, config=given.config, remembered=remembered, override_metadata=override_metadata)
+    with Bar(quiet=given.quiet) as bar:
+        given.tell(bar, settings)
+        done = extract(settings, folder=folder, progress=bar)
+    if not given.quiet:
+        complain(
+            "done",
+            f"{done.clips} clips in {done.shards} shards of {settings.cache.dir}: {done.forwarded} computed, "
+            f"{done.clips - done.failed - max(done.forwarded - done.failed, 0)} were there, {done.failed} failed, "
+            f"{done.seconds:.1f} s",
+        )
+    if done.failed:
+        complain("error", f"{done.failed} of {done.clips} clips cannot be used; see {settings.cache.dir}/failures.csv")
+        raise typer.Exit(Exit.PARTIAL)

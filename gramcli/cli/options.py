@@ -1,0 +1,151 @@
+"""Flags made from the table of settings, so that a setting has one name and one help text everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gramcli import settings
+
+if TYPE_CHECKING:
+    from gramcli.stages.progress import Progress
+
+_METAVARS = {
+    "text": "TEXT",
+    "path": "PATH",
+    "whole": "N",
+    "number": "NUMBER",
+    "names": "NAME,...",
+    "table": "KEY=VALUE",
+}
+_PANELS = {
+    "data": "Data",
+    "segment": "Windows",
+    "frontend": "Front end",
+    "network": "Network",
+    "run": "Run",
+    "calibrate": "Calibration",
+    "decision": "Decision",
+    "cache": "Cache",
+}
+
+
+@dataclass
+class Given:
+    """What the command line said, apart from a command's own arguments."""
+
+    flags: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Settings by section and key."""
+    config: Path | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    def put(self, section: str, key: str, value: object) -> None:
+        """Adds a setting that a command takes as an argument of its own; None is not given."""
+        if value is not None:
+            self.flags.setdefault(section, {})[key] = value
+
+    @property
+    def cache(self) -> Path:
+        """Folder of the cache, from flags, environment, file or default."""
+        from gramcli.stages.configure import cache_folder
+
+        return cache_folder(self.flags, self.config)
+
+    def tell(self, bar: Progress, chosen: settings.Settings) -> None:
+        """With --verbose, notes every setting that is not the default."""
+        if self.verbose:
+            default = settings.Settings().as_dict()
+            for section, table in chosen.as_dict().items():
+                for key, value in table.items():
+                    if default[section].get(key) != value:
+                        bar.note(f"{section}.{key} = {value}")
+
+
+def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the flags of some settings, and hands them over as its first argument, a `Given`.
+
+    Args:
+        wanted: ``section`` for all of its keys, or ``section.key``.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        flags = {f"{section}__{key.name}": (section, key) for section, key in _chosen(wanted)}
+        added = [_parameter(name, section, key) for name, (section, key) in flags.items()] + _common()
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            given = Given(config=values.pop("config"), quiet=values.pop("quiet"), verbose=values.pop("verbose"))
+            for name, (section, key) in flags.items():
+                value = values.pop(name)
+                if isinstance(value, list):
+                    value = (",".join(value) if key.metadata["kind"] == "names" else value) if value else None
+                given.put(section, key.name, value)
+            command(given, **values)
+
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *added)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate
+
+
+def _chosen(wanted: tuple[str, ...]) -> list[tuple[str, dataclasses.Field[Any]]]:
+    return [(s, key) for s, key in settings.fields() if s in wanted or f"{s}.{key.name}" in wanted]
+
+
+def _parameter(name: str, section: str, key: dataclasses.Field[Any]) -> inspect.Parameter:
+    about: Mapping[str, Any] = key.metadata
+    flag = "--" + (about["flag"] or key.name).replace("_", "-")
+    many = about["kind"] in ("names", "table")
+    words = "|".join(about["words"])
+    metavar = _METAVARS.get(about["kind"], "")
+    option = typer.Option(
+        flag,
+        help=f"{about['help']}{_default(key)}",
+        metavar=f"{metavar}|{words}".strip("|") if words else metavar,
+        rich_help_panel=_PANELS[section],
+        show_default=False,
+        autocompletion=(lambda: list(about["words"])) if about["words"] else None,
+    )
+    kind = list[str] if many else str | None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option] if not many else
+        Annotated[list[str] | None, option],
+    )  # fmt: skip
+
+
+def _default(key: dataclasses.Field[Any]) -> str:
+    if key.default_factory is not dataclasses.MISSING:
+        table = key.default_factory()
+        return f" (default: {', '.join(f'{k}={v}' for k, v in table.items())})" if table else ""
+    if key.default is None or key.default == ():
+        return ""
+    text = ",".join(key.default) if isinstance(key.default, tuple) else key.default
+    return f" (default: {text:g})" if isinstance(text, float) else f" (default: {text})"
+
+
+def _common() -> list[inspect.Parameter]:
+    def parameter(name: str, default: object, kind: Any, option: Any) -> inspect.Parameter:
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+        )
+
+    return [
+        parameter(
+            "config", None, Path | None, typer.Option("--config", "-c", help="Settings file (./gramcli.toml if there).")
+        ),
+        parameter("quiet", False, bool, typer.Option("--quiet", "-q", help="Neither progress nor notes on stderr.")),
+        parameter(
+            "verbose", False, bool, typer.Option("--verbose", "-v", help="Also say which settings are in force.")
+        ),
+    ]

@@ -1,0 +1,200 @@
+"""What a person sees: tables and records on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from gramcli.errors import shown
+
+FORMAT = 1
+"""Version of the JSON documents."""
+
+
+class Format(StrEnum):
+    """How results are written to stdout."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+
+
+def chosen(format: Format | None, as_json: bool) -> Format:
+    """Returns the format asked for; without a wish, a table for a person and CSV for a program."""
+    if as_json:
+        return Format.json
+    return format or (Format.table if sys.stdout.isatty() else Format.csv)
+
+
+def plain(value: Any) -> Any:
+    """Returns a JSON value; numbers that are not finite become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def document(content: Mapping[str, Any]) -> None:
+    """Writes one JSON document to stdout."""
+    out(json.dumps(plain(content), indent=2, ensure_ascii=False))
+
+
+def out(line: str) -> None:
+    """Writes one line to stdout; bytes that are no characters come out as they came in."""
+    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    sys.stdout.flush()
+
+
+def rows(
+    columns: Sequence[str],
+    records: Iterable[Mapping[str, Any]],
+    format: Format,
+    *,
+    title: str = "",
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes records in one of the formats, as they come where the format allows.
+
+    Args:
+        columns: Keys of a record, in order.
+        records: The rows.
+        format: How.
+        title: Above a table.
+        about: Further fields of the JSON document.
+    """
+    if format is Format.json:
+        document({"format": FORMAT, **(about or {}), "rows": [dict(record) for record in records]})
+    elif format is Format.jsonl:
+        for record in records:
+            out(json.dumps(plain(record), ensure_ascii=False))
+    elif format is Format.csv:
+        writer = csv.writer(_Lines(), lineterminator="\n")
+        writer.writerow(columns)
+        for record in records:
+            writer.writerow([_cell(record[column], exact=True) for column in columns])
+    else:
+        table = Table(title=title or None, title_justify="left", box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+        records = list(records)
+        for column in columns:
+            number = all(isinstance(record[column], int | float | None) for record in records) and bool(records)
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for record in records:
+            table.add_row(*(Text(_cell(record[column])) for column in columns))
+        Console(highlight=False).print(table)
+
+
+class _Lines:
+    """A file to the csv module; a record may span several pieces."""
+
+    def write(self, text: str) -> int:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
+        return len(text)
+
+
+def _cell(value: Any, *, exact: bool = False) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value) if exact else f"{value:.3g}"
+    return str(value) if exact else shown(value)
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return ""
+
+
+def complain(kind: str, text: str) -> None:
+    """Writes one line to stderr."""
+    sys.stderr.write(f"{kind}: {' '.join(text.split())}\n")
+    sys.stderr.flush()
+
+
+class Bar:
+    """Progress on stderr: a bar with rate, time left and failures, or a line every 30 s where there is no terminal."""
+
+    _EVERY_S = 30.0
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._name, self._total, self._done, self._failed = "", 0, 0, 0
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def start(self, task: str, total: int) -> None:
+        """See `gramcli.stages.progress.Progress`."""
+        self._stop()
+        self._name, self._total, self._done, self._failed = task, total, 0, 0
+        self._began = self._said = time.monotonic()
+        if self._console.is_terminal and not self._quiet and total:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:.1f}/s"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[failures]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(task, total=total, rate=0.0, failures="")
+
+    def advance(self, steps: int, failed: int = 0) -> None:
+        """See `gramcli.stages.progress.Progress`."""
+        self._done += steps
+        self._failed += failed
+        now = time.monotonic()
+        rate = self._done / max(now - self._began, 1e-9)
+        if self._bar is not None:
+            failures = f"{self._failed} failed" if self._failed else ""
+            self._bar.update(self._task, advance=steps, rate=rate, failures=failures)
+        elif not self._quiet and now - self._said >= self._EVERY_S:
+            self._said = now
+            left = (self._total - self._done) / rate
+            complain(
+                self._name,
+                f"{self._done} of {self._total}, {rate:.1f}/s, {left:.0f} s left, {self._failed} failed",
+            )
+
+    def note(self, text: str) -> None:
+        """See `gramcli.stages.progress.Progress`."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(Text(f"note: {text}"), soft_wrap=True)
+        else:
+            complain("note", text)

@@ -1,0 +1,61 @@
+"""``gramcli select-layers``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gramcli.cli import render
+from gramcli.cli.calibrate import Preset
+from gramcli.cli.options import Given, takes
+from gramcli.cli.render import Bar, Format
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("select-layers")(select_layers_cmd)
+
+
+@takes("decision", "cache.dir")
+def select_layers_cmd(
+    given: Given,
+    preset: Preset = None,
+    format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+) -> None:
+    """Rank the layers by how well they tell the classes apart, and store which of them decide."""
+    from gramcli.settings import PRESETS
+    from gramcli.stages.configure import configure
+    from gramcli.stages.select_layers import select_layers
+
+    settings = configure(given.flags, config=given.config, preset=preset, weights=False)
+    epsilon = PRESETS[preset]["calibrate"]["epsilon"] if preset else None
+    with Bar(quiet=given.quiet) as bar:
+        given.tell(bar, settings)
+        decision, known = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
+    expected = dict(zip(known.layers, known.expected.tolist(), strict=True))
+    ranked = {layer: n for n, layer in enumerate(decision.order)}
+    rows: list[dict[str, Any]] = []
+    for layer in [*decision.order, *(layer for layer in known.layers if layer not in ranked)]:
+        n = ranked.get(layer)
+        rows.append(
+            {
+                "rank": None if n is None else n + 1,
+                "layer": layer,
+                "score": None if n is None else decision.scores[n],
+                "E_l": expected[layer],
+                "channels": known.layers[layer],
+                "chosen": n is not None and n < decision.chosen,
+                "validation_accuracy": None if n is None else decision.accuracy[n],
+            }
+        )
+    about = {"ranking": decision.ranking, "top_k": decision.top_k, "chosen": decision.chosen}
+    render.rows(list(rows[0]), rows, render.chosen(format, as_json), about=about)
+    if not given.quiet:
+        best = decision.accuracy[decision.chosen - 1]
+        render.complain(
+            "done",
+            f"{decision.chosen} of {len(rows)} layers decide (ranking {decision.ranking}, top-k {decision.top_k}); "
+            f"validation accuracy of the first k layers, here {best:.3f}, selects and does not estimate",
+        )

@@ -1,0 +1,316 @@
+"""A small set of synthetic sounds: ten classes, each of several sources, each source recorded several times.
+
+A *source* is one siren, one clock, one rainy roof: its pitch, timbre, room, microphone and background stay the same.
+Its clips differ in length, level, timing and every noise. Splits are by source, so the sounds of the test split are
+of things never heard in training.
+
+Each class is one function ``(source, clip, samples) -> (samples,)``, in which `source` is a generator that starts alike
+for every clip of one source and `clip` one that never does. What a source is, is therefore drawn from `source`, always
+the same number of draws in the same order; what happens in one recording is drawn from `clip`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from gramcli import files
+from gramcli.errors import ResourceError, shown
+
+Samples = npt.NDArray[np.float64]
+Random = np.random.Generator
+
+RATE = 16_000
+"""Samples a second."""
+LONGEST = 2.0
+"""Length of the longest clip, in seconds; the shortest has half of it."""
+SOURCES: Mapping[str, int] = {"train": 8, "validation": 4, "test": 4}
+"""Sources of each class in each split."""
+CLIPS = 3
+"""Clips of each source."""
+
+
+def write(folder: Path, seed: int = 0) -> Path:
+    """Writes the sounds as 16-bit WAV files, a folder a class, and the manifest that lists them.
+
+    Args:
+        folder: Where to; it is made if it is not there.
+        seed: The same seed gives the same sounds.
+
+    Returns:
+        Path of ``manifest.csv`` with the columns ``file,label,split,source``. It is written last: where it is, all
+        sounds are.
+
+    Raises:
+        ResourceError: Something cannot be written.
+    """
+    rows = ["file,label,split,source"]
+    splits = [split for split, count in SOURCES.items() for _ in range(count)]
+    for label in CLASSES:
+        files.make_folder(folder / label)
+        for number, split in enumerate(splits):
+            for clip in range(CLIPS):
+                name = f"{label}/{number:02}-{clip}.wav"
+                content = io.BytesIO()
+                soundfile.write(content, synthesise(label, number, clip, seed), RATE, subtype="PCM_16", format="WAV")
+                try:
+                    (folder / name).write_bytes(content.getvalue())
+                except OSError as error:
+                    raise ResourceError(f"{shown(folder / name)}: cannot be written: {error.strerror}") from None
+                rows.append(f"{name},{label},{split},{label}-{number:02}")
+    manifest = folder / "manifest.csv"
+    files.write(manifest, ("\n".join(rows) + "\n").encode())
+    return manifest
+
+
+def synthesise(label: str, number: int, clip: int, seed: int = 0) -> Samples:
+    """Returns one clip of one source.
+
+    Args:
+        label: One of `CLASSES`.
+        number: Which source of this class, from 0.
+        clip: Which clip of this source, from 0.
+        seed: Seed of the whole set.
+
+    Shape:
+        (samples,) at `RATE`, 1 to 2 s long, within ±1.
+    """
+    identity = [seed, list(CLASSES).index(label), number]
+    # SeedSequence takes [a, b, c] and [a, b, c, 0] for the same, hence the 1 and 2.
+    room, source = (np.random.default_rng([*identity, 1, which]) for which in range(2))
+    take = np.random.default_rng([*identity, 2, clip])
+    # Whole hundredths of a second: a prime number of samples would make every Fourier transform ten times slower.
+    samples = round(take.uniform(LONGEST / 2, LONGEST) * 100) * RATE // 100
+    dry = CLASSES[label](source, take, samples)
+    return _recorded(dry / np.abs(dry).max(), room, take)
+
+
+def _recorded(dry: Samples, source: Random, clip: Random) -> Samples:
+    """Puts a sound into the room, before the background and the microphone of its source."""
+    decay, wet, slope, noise, tilt, level = source.uniform(
+        [0.05, 0.0, -2.0, -35.0, -0.6, -24.0], [0.5, 0.6, 0.0, -8.0, 0.6, -6.0]
+    )
+    tail = source.standard_normal(round(decay * RATE)) * _decay(round(decay * RATE), decay / 5)
+    size = round(LONGEST * RATE) * 5 // 4  # with room for the longest tail, so that none comes round to the start
+    echo = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(tail, size), size)[: len(dry)]
+    sound = (1 - wet) * dry / _rms(dry) + wet * echo / _rms(echo)
+    sound += _gain(noise) * _noise(clip, len(dry), slope)
+    spectrum = np.fft.rfft(sound)
+    sound = np.fft.irfft(spectrum * _shape(len(dry), tilt), len(dry))
+    return np.asarray(sound / np.abs(sound).max() * _gain(level + clip.uniform(-4, 4)))
+
+
+def _gain(decibels: float) -> float:
+    return float(10 ** (decibels / 20))
+
+
+def _rms(samples: Samples) -> float:
+    return float(np.sqrt(np.mean(samples**2)))
+
+
+def _shape(samples: int, slope: float) -> Samples:
+    """Returns the gain (samples // 2 + 1,) at each frequency f: ∝ f^slope, and nothing below 30 Hz."""
+    frequencies = np.fft.rfftfreq(samples, 1 / RATE)
+    return np.where(frequencies < 30, 0.0, (np.maximum(frequencies, 30) / 1000) ** slope)
+
+
+def _noise(random: Random, samples: int, slope: float) -> Samples:
+    """Returns noise of RMS 1 whose magnitude goes with f^slope: 0 is white, -0.5 pink, -1 brown."""
+    spectrum = np.fft.rfft(random.standard_normal(samples)) * _shape(samples, slope)
+    noise = np.fft.irfft(spectrum, samples)
+    return np.asarray(noise / _rms(noise))
+
+
+def _band(random: Random, samples: int, centre: float, octaves: float) -> Samples:
+    """Returns noise of RMS 1 around `centre` Hz, a bell of standard deviation `octaves`."""
+    distance = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 1) / centre) / octaves
+    noise = np.fft.irfft(np.fft.rfft(random.standard_normal(samples)) * np.exp(-(distance**2) / 2), samples)
+    return np.asarray(noise / _rms(noise))
+
+
+def _decay(samples: int, seconds: float) -> Samples:
+    """Returns exp(-t / seconds)."""
+    return np.exp(-np.arange(samples) / (seconds * RATE))
+
+
+def _tone(frequency: Samples, harmonics: Samples) -> Samples:
+    """Returns a tone of changing frequency (samples,) in Hz, with its harmonics' amplitudes (h,)."""
+    phase = 2 * np.pi * np.cumsum(frequency) / RATE
+    parts = (
+        amplitude * np.sin(k * phase) * (k * frequency < 0.45 * RATE)  # none above, where it would fold back
+        for k, amplitude in enumerate(harmonics, 1)
+    )
+    return np.asarray(sum(parts))
+
+
+def _line(random: Random, samples: int, knots_a_second: float) -> Samples:
+    """Returns a slow random curve in [0, 1]."""
+    knots = random.uniform(size=2 + round(knots_a_second * samples / RATE))
+    return np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
+
+
+def _window(samples: int, ramp: float) -> Samples:
+    """Returns 1 with ends that rise and fall within `ramp` seconds."""
+    time = np.arange(samples) / RATE
+    return np.clip(np.minimum(time, time[::-1]) / ramp, 0, 1)
+
+
+def _add(sound: Samples, event: Samples, second: float) -> None:
+    """Adds an event at a time, cut where the sound ends."""
+    start = round(second * RATE)
+    room = sound[start : start + len(event)]
+    room += event[: len(room)]
+
+
+def _alarm(source: Random, clip: Random, samples: int) -> Samples:
+    """An electronic alarm: beeps of one pitch or two in turn, on and off at a steady rate."""
+    pitch, period, duty = source.uniform([700, 0.15, 0.4], [3200, 0.5, 0.7])
+    interval = source.choice([1.0, 1.0, 1.25, 1.5])
+    harmonics = source.uniform(0.0, 0.8, 6) ** np.arange(6)
+    beat, place = np.divmod(np.arange(samples) / RATE / period + clip.uniform(), 1)
+    frequency = pitch * np.where(beat % 2, interval, 1.0)
+    edge = 0.005 / period
+    return _tone(frequency, harmonics) * np.clip(np.minimum(place, duty - place) / edge, 0, 1)
+
+
+def _bird(source: Random, clip: Random, samples: int) -> Samples:
+    """A bird: phrases of short chirps, each a fast sweep."""
+    pitch, sweep, length, gap = source.uniform([2200, -0.5, 0.03, 1.3], [5500, 0.5, 0.12, 2.2])
+    number = source.integers(2, 7)
+    overtone = np.array([1.0, source.uniform(0, 0.3)])
+    sound = np.zeros(samples)
+    second = clip.uniform(0, 0.25)
+    while second < samples / RATE:
+        for _ in range(number + clip.integers(-1, 2)):
+            size = round(length * clip.uniform(0.85, 1.15) * RATE)
+            course = np.linspace(-0.5, 0.5, size)
+            chirp = _tone(pitch * clip.uniform(0.95, 1.05) * 2 ** (sweep * course * 2), overtone)
+            _add(sound, chirp * np.hanning(size) * clip.uniform(0.6, 1), second)
+            second += length * gap
+        second += clip.uniform(0.2, 0.6)
+    return sound
+
+
+def _clock(source: Random, clip: Random, samples: int) -> Samples:
+    """A clock: two short bright clicks in turn, as regular as can be."""
+    period = source.uniform(0.2, 0.55)
+    ticks = [_knock(source, 3, (1200, 6500), (0.002, 0.012)) * source.uniform(0.5, 1) for _ in range(2)]
+    sound = np.zeros(samples)
+    first = clip.uniform(0, period)
+    for beat, second in enumerate(np.arange(first, samples / RATE, period)):
+        _add(sound, ticks[beat % 2] * clip.uniform(0.8, 1), second)
+    return sound
+
+
+def _dripping(source: Random, clip: Random, samples: int) -> Samples:
+    """A tap: drops at uneven times, each a bubble whose pitch rises as it dies."""
+    pitch, rise, length, pause = source.uniform([500, 1.1, 0.015, 0.12], [2600, 1.9, 0.06, 0.45])
+    splash = source.uniform(0, 0.3)
+    sound = np.zeros(samples)
+    second = clip.uniform(0, 0.2)
+    while second < samples / RATE:
+        size = round(length * 5 * RATE)
+        own = pitch * clip.uniform(0.8, 1.25)
+        drop = _tone(own * rise ** np.linspace(0, 1, size), np.ones(1)) * _decay(size, length)
+        drop += splash * clip.standard_normal(size) * _decay(size, 0.004)
+        _add(sound, drop * clip.uniform(0.4, 1), second)
+        second += pause * clip.uniform(0.4, 1.6)
+    return sound
+
+
+def _engine(source: Random, clip: Random, samples: int) -> Samples:
+    """An engine: many harmonics of a low, slightly uneven speed, and noise in its rhythm."""
+    speed, fall, rough, wander = source.uniform([25, 0.6, 0.1, 0.02], [110, 1.4, 0.7, 0.15])
+    harmonics = np.arange(1, 25) ** -fall * source.uniform(0.2, 1, 24)
+    frequency = speed * (1 + wander * (_line(clip, samples, 2) - 0.5)) * clip.uniform(0.9, 1.1)
+    sound = _tone(frequency, harmonics)
+    rhythm = 1 + np.cos(2 * np.pi * np.cumsum(frequency) / RATE)
+    return sound / _rms(sound) + rough * rhythm * _noise(clip, samples, -0.5)
+
+
+def _knocking(source: Random, clip: Random, samples: int) -> Samples:
+    """Knuckles on wood: groups of a few low, dull knocks."""
+    step = source.uniform(0.11, 0.3)
+    number = source.integers(2, 6)
+    knock = _knock(source, 4, (120, 1300), (0.008, 0.045))
+    sound = np.zeros(samples)
+    second = clip.uniform(0, 0.25)
+    while second < samples / RATE:
+        for _ in range(number):
+            _add(sound, knock * clip.uniform(0.5, 1), second)
+            second += step * clip.uniform(0.85, 1.15)
+        second += clip.uniform(0.25, 0.6)
+    return sound
+
+
+def _knock(source: Random, modes: int, pitch: tuple[float, float], length: tuple[float, float]) -> Samples:
+    """Returns one stroke: `modes` resonances of random pitch (Hz) that die within random lengths (s)."""
+    size = round(6 * length[1] * RATE)
+    stroke = np.zeros(size)
+    for frequency, seconds in zip(source.uniform(*pitch, modes), source.uniform(*length, modes), strict=True):
+        stroke += _tone(np.full(size, frequency), np.ones(1)) * _decay(size, seconds)
+    return stroke
+
+
+def _rain(source: Random, clip: Random, samples: int) -> Samples:
+    """Rain: a steady hiss, and many single drops on what lies beneath."""
+    slope, rate, drops, pitch = source.uniform([-0.3, 30, 0.2, 1500], [0.5, 300, 1.5, 6000])
+    sound = np.zeros(samples)
+    grain = _band(source, 160, pitch, 0.7) * _decay(160, 0.002)
+    for second, size in zip(
+        clip.uniform(0, samples / RATE, round(rate * samples / RATE)), clip.exponential(size=10**4), strict=False
+    ):
+        _add(sound, grain * size, second)
+    return drops * sound / _rms(sound) + _noise(clip, samples, slope)
+
+
+def _siren(source: Random, clip: Random, samples: int) -> Samples:
+    """A siren: a full tone that wails up and down without a break."""
+    low, span, rate, skew = source.uniform([350, 0.6, 0.4, 0.25], [1000, 1.3, 3.5, 0.75])
+    harmonics = np.arange(1, 9) ** -source.uniform(0.7, 2.2)
+    place = (np.arange(samples) / RATE * rate + clip.uniform()) % 1
+    course = np.minimum(place / skew, (1 - place) / (1 - skew))
+    return _tone(low * 2 ** (span * course), harmonics)
+
+
+def _whistle(source: Random, clip: Random, samples: int) -> Samples:
+    """Someone whistling: a nearly pure tone that slides from note to note, with a little breath."""
+    pitch, speed, vibrato, breath = source.uniform([700, 2, 0.0, 0.02], [2200, 6, 0.025, 0.25])
+    time = np.arange(samples) / RATE
+    notes = clip.integers(-5, 8, 2 + round(speed * samples / RATE))
+    place = time * speed
+    slide = np.clip((place % 1) / 0.3, 0, 1)
+    note = notes[place.astype(int)] * (1 - slide) + notes[place.astype(int) + 1] * slide
+    frequency = pitch * 2 ** (note / 12) * (1 + vibrato * np.sin(2 * np.pi * 5.5 * time))
+    tongue = 1 - 0.8 * np.exp(-(((place % 1) - 0.02) ** 2) / 0.001)
+    sound = _tone(frequency, np.array([1.0, 0.05])) * tongue
+    return (sound + breath * _band(clip, samples, pitch * 1.3, 0.6)) * _window(samples, 0.05)
+
+
+def _wind(source: Random, clip: Random, samples: int) -> Samples:
+    """Wind: gusts of low noise with a band that howls up and down."""
+    slope, pitch, howl, gusts = source.uniform([-1.4, 250, 0.2, 1.5], [-0.7, 900, 1.2, 4])
+    strength = _line(clip, samples, gusts)
+    low, high = (_band(clip, samples, pitch * factor, 0.25) for factor in (0.8, 1.4))
+    band = low * (1 - strength) + high * strength
+    return (0.15 + strength**1.5) * (_noise(clip, samples, slope) + howl * band)
+
+
+CLASSES: Mapping[str, Callable[[Random, Random, int], Samples]] = {
+    "alarm": _alarm,
+    "bird": _bird,
+    "clock": _clock,
+    "dripping": _dripping,
+    "engine": _engine,
+    "knocking": _knocking,
+    "rain": _rain,
+    "siren": _siren,
+    "whistle": _whistle,
+    "wind": _wind,
+}
+"""Labels, in the order of the network's outputs, and how each sounds."""

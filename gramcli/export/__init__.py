@@ -1,1 +1,0 @@
-"""Cache and network packed for use elsewhere."""

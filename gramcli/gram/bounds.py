@@ -1,0 +1,73 @@
+"""Range of every channel over the training clips of a class (Eq. 7-8), gathered shard by shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Smallest and largest g̃ a class, for one layer.
+
+    A minimum over parts is the minimum over the whole, so any order of `update` and `merge` gives the same bits.
+    """
+
+    lower: NDArray[np.float32]
+    """λ (C, K); +inf for a class without clips."""
+    upper: NDArray[np.float32]
+    """Λ (C, K); -inf for a class without clips."""
+    counts: NDArray[np.int64]
+    """Clips a class (C,)."""
+
+    @classmethod
+    def empty(cls, classes: int, channels: int) -> Bounds:
+        """Returns bounds that have seen no clip."""
+        return cls(
+            np.full((classes, channels), np.inf, np.float32),
+            np.full((classes, channels), -np.inf, np.float32),
+            np.zeros(classes, np.int64),
+        )
+
+    def update(self, scaled: NDArray[np.float32], labels: NDArray[np.integer]) -> None:
+        """Widens the bounds, in place, by clips of known class.
+
+        Args:
+            scaled: g̃ (N, K).
+            labels: True classes (N,), 0 to C - 1.
+
+        Raises:
+            ValueError: A shape or a label does not fit, or a number is not finite: NaN would poison a minimum.
+        """
+        classes, channels = self.lower.shape
+        if scaled.shape != (len(labels), channels):
+            raise ValueError(f"{len(labels)} clips of {channels} channels expected, not {scaled.shape}")
+        if not np.isfinite(scaled).all():
+            raise ValueError("descriptors are not finite: leave failed clips out")
+        if ((labels < 0) | (labels >= classes)).any():
+            raise ValueError(f"labels go from 0 to {classes - 1}")
+        for label in np.unique(labels):
+            clips = scaled[labels == label]
+            np.minimum(self.lower[label], clips.min(axis=0), out=self.lower[label])
+            np.maximum(self.upper[label], clips.max(axis=0), out=self.upper[label])
+            self.counts[label] += len(clips)
+
+    def merge(self, other: Bounds) -> None:
+        """Widens the bounds, in place, by those of other clips.
+
+        Raises:
+            ValueError: Numbers of classes or channels differ.
+        """
+        if self.lower.shape != other.lower.shape:
+            raise ValueError(f"bounds of {other.lower.shape} do not fit those of {self.lower.shape}")
+        np.minimum(self.lower, other.lower, out=self.lower)
+        np.maximum(self.upper, other.upper, out=self.upper)
+        np.add(self.counts, other.counts, out=self.counts)
+
+    def filled(self) -> Bounds:
+        """Returns a copy that is finite: 0 and 0 for classes without clips, which only `counts` tells apart."""
+        absent = (self.counts == 0)[:, None]
+        zero = np.float32(0)
+        return Bounds(np.where(absent, zero, self.lower), np.where(absent, zero, self.upper), self.counts.copy())

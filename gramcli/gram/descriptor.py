@@ -1,0 +1,72 @@
+"""Feature maps to descriptors: row sums of the Gram matrix, and their min-max scaled form (Eq. 4-6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
+    r"""Returns the accumulated correlations ĝ of every clip, without a Gram matrix (Eq. 4-5).
+
+    With the feature maps of a clip as F, one row a channel, the inner sum moves past the outer one:
+
+    $$\hat g_k = \sum_i \langle v_k, v_i\rangle = \langle v_k, \sum_i v_i\rangle, \qquad \hat g = F\,(F^T 1)$$
+
+    which takes O(K·S) steps and no K×K buffer. Maps in channels_last memory are read where they lie. A clip's result is
+    the same, bit for bit, in any batch of at least two clips.
+
+    Args:
+        maps: Feature maps, dimension 0 the clips. Half precisions are widened to float32 first.
+        channel_dim: Dimension of the channels; all others are positions. Without others there is S = 1 position.
+
+    Returns:
+        ĝ, float32. A sum beyond float32 is infinite.
+
+    Shape:
+        - maps: (N, K, *positions), or with the channels at `channel_dim`
+        - returns: (N, K)
+    """
+    if maps.ndim < 2 or channel_dim % maps.ndim == 0:
+        raise ValueError(f"clips and channels are two dimensions, not {tuple(maps.shape)} with channels {channel_dim}")
+    rows = maps.float().movedim(channel_dim, -1)
+    rows = rows.flatten(1, -2) if rows.ndim > 2 else rows.unsqueeze(1)  # (N, S, K)
+    over_channels = rows.sum(-1, keepdim=True)  # (N, S, 1), Fᵀ 1
+    return over_channels.transpose(1, 2).bmm(rows).squeeze(1)
+
+
+def normalise(descriptors: NDArray[Any]) -> NDArray[np.float32]:
+    r"""Returns g̃: ĝ min-max scaled over the channels of each clip (Eq. 6).
+
+    $$\tilde g = \frac{\hat g - \min \hat g}{\max \hat g - \min \hat g}$$
+
+    Where all channels are equal, K = 1 included, this is 0/0 and taken as 0 (see `constant`). A clip with a number that
+    is not finite becomes NaN in all channels, so that it cannot pass for a measured one.
+
+    Shape:
+        - descriptors: (N, K)
+        - returns: (N, K), in [0, 1]
+    """
+    wide: NDArray[np.float64] = descriptors.astype(np.float64)  # differences of the largest float32 numbers still fit
+    with np.errstate(invalid="ignore"):  # inf - inf
+        above = wide - wide.min(axis=1, keepdims=True)
+        span = above.max(axis=1, keepdims=True)
+        span[span == 0] = 1
+        span[np.isinf(span)] = np.nan
+        scaled: NDArray[np.float32] = (above / span).astype(np.float32)
+    return scaled
+
+
+def constant(descriptors: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns which clips have one and the same ĝ in all channels, where Eq. 6 says nothing.
+
+    Shape:
+        - descriptors: (N, K)
+        - returns: (N,)
+    """
+    return np.asarray(descriptors.min(axis=1) == descriptors.max(axis=1))

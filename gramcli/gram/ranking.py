@@ -1,0 +1,112 @@
+"""Which layers tell classes apart: the layer score of Eq. 12, and accuracy over the number of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gramcli.gram.decision import decide, running_totals
+from gramcli.judge.metrics import accuracy
+
+
+def layer_score(
+    deviations: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    ranking: str,
+    present: NDArray[np.bool_] | None = None,
+) -> float:
+    r"""Returns how far the deviations of a class's own clips are from those of all others, at one layer (Eq. 12).
+
+    $$I_l = \frac{1}{|C'|} \sum_{c \in C'}
+    W_1\big(\{\delta_{l,c}(x) : c(x) = c\},\; \{\delta_{l,c}(x) : c(x) \ne c\}\big)$$
+
+    over the classes C' that have clips of both kinds. With `ranking` "rank" the δ are first replaced by their ranks
+    among all classes and clips of the layer, equal ones sharing their mean rank, scaled to [0, 1]: free of scale and
+    tails.
+
+    Args:
+        deviations: δ of validation clips, which did not set the bounds.
+        labels: True classes; a clip of a class without a column (-1, say) is one of the others everywhere.
+        ranking: "rank" or "wasserstein".
+        present: Classes that have bounds (all); the columns of others are left out.
+
+    Returns:
+        I_l, or NaN if no class has clips of both kinds.
+
+    Raises:
+        ValueError: Another ranking, shapes that do not fit, or a deviation that is not finite.
+
+    Shape:
+        - deviations: (N, C)
+        - labels: (N,)
+        - present: (C,)
+    """
+    if ranking not in ("rank", "wasserstein"):
+        raise ValueError(f"ranking is {ranking!r}, not rank or wasserstein")
+    clips, classes = deviations.shape
+    columns = np.arange(classes) if present is None else np.flatnonzero(present)
+    values = np.asarray(deviations[:, columns], np.float64)
+    if labels.shape != (clips,) or not np.isfinite(values).all():
+        raise ValueError(f"finite deviations and labels of {clips} clips expected")
+    own = labels[:, None] == columns
+    qualified = np.flatnonzero(own.any(axis=0) & ~own.all(axis=0))
+    if len(qualified) == 0:
+        return float("nan")
+
+    from scipy import stats  # takes most of a second to import
+
+    if ranking == "rank":
+        values = (stats.rankdata(values, axis=None).reshape(values.shape) - 1) / max(values.size - 1, 1)
+    distances = [stats.wasserstein_distance(values[own[:, c], c], values[~own[:, c], c]) for c in qualified]
+    return float(np.mean(distances))
+
+
+def paper_score(negative_means: NDArray[np.floating], counts: NDArray[np.integer]) -> float:
+    """Returns Eq. 12 as it stands, on the training clips that set the bounds: the mean deviation of the negatives.
+
+    All positives lie inside their own bounds, δ = 0, and the Wasserstein distance of a distribution of numbers ≥ 0 to a
+    point mass at 0 is its mean.
+
+    Args:
+        negative_means: Mean δ_{l,c} over training clips of other classes (C,).
+        counts: Clips behind each mean (C,); classes with 0 are left out.
+
+    Returns:
+        Mean over classes, NaN if none has a clip.
+    """
+    counted = negative_means[counts > 0]
+    return float(np.mean(counted)) if len(counted) else float("nan")
+
+
+def curve(
+    deviations: Iterable[NDArray[np.float32]],
+    expected: NDArray[np.floating],
+    present: NDArray[np.bool_],
+    logits: NDArray[Any] | None,
+    labels: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    """Returns the accuracy of the first 1, 2, ... L layers; a selection criterion, not an estimate.
+
+    Args:
+        deviations: δ layer by layer in ranked order; read one at a time.
+        expected: E_l in that order, positive.
+        present: Classes that have training clips.
+        logits: The network's own, to break ties, or None.
+        labels: True classes.
+
+    Raises:
+        ValueError: As `running_totals` and `decide`.
+
+    Shape:
+        - deviations: L times (N, C)
+        - expected: (L,)
+        - present: (C,)
+        - logits: (N, C)
+        - labels: (N,)
+        - returns: (L,)
+    """
+    totals = running_totals(deviations, expected)
+    return np.array([accuracy(decide(scores, present, logits).label, labels) for scores in totals])

@@ -1,0 +1,167 @@
+"""A network in eval mode, by timm name or by the user's own factory, with its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+import importlib.machinery
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gramcli import settings, torch_family
+from gramcli.errors import UsageError, shown
+from gramcli.network import checkpoint
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network and what identifies it."""
+
+    module: nn.Module
+    """In eval mode, on the CPU, float32 unless the factory says otherwise."""
+    architecture: str
+    arguments: dict[str, Any]
+    """Those it was made with, besides the number of outputs."""
+    weights: str
+    """SHA-256 of the checkpoint; without one, of the random weights."""
+    outputs: int
+
+
+def build(network: settings.Network, num_classes: int | None, seed: int, folder: Path) -> Built:
+    """Makes the network of the settings and loads its weights.
+
+    Args:
+        network: Name, arguments and weights.
+        num_classes: Number of outputs; None takes ``args.num_classes``, or what the checkpoint has.
+        seed: Of the random weights where no checkpoint is given.
+        folder: First on the import path while a factory is imported and called.
+
+    Raises:
+        UsageError: Unknown network, arguments it does not take, or an unknown number of outputs.
+        NoInputError, ArtefactError, UnsafeError: The checkpoint cannot be read or does not fit.
+    """
+    if network.name is None:
+        raise UsageError("network.name: which network? give --network a timm name or package.module:factory")
+    path = None if network.weights is None else Path(network.weights)
+    state = None if path is None else checkpoint.read(path)
+    arguments = dict(network.args)
+    stated = arguments.pop("num_classes", None)
+    if None not in (num_classes, stated) and num_classes != stated:
+        raise UsageError(f"network.args: num_classes = {stated!r} contradicts the {num_classes} classes of the network")
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
+        torch.manual_seed(seed)
+        if ":" in network.name:
+            outputs = _outputs(network.name, num_classes, stated, None)
+            with _first_on_path(folder, network.name.partition(":")[0]):
+                factory = _factory(network.name)
+                if not _takes(factory, "in_chans") and arguments.get("in_chans") == settings.Network().args["in_chans"]:
+                    del arguments["in_chans"]
+                module = _call(network.name, factory, outputs, arguments)
+        else:
+            zoo = _zoo(network.name)
+            held = None if state is None else _classifier_outputs(zoo, network.name, state)
+            outputs = _outputs(network.name, num_classes, stated, held)
+            module = _call(network.name, functools.partial(_create, zoo, network.name), outputs, arguments)
+    if path is None or state is None:
+        weights = checkpoint.state_digest(module)
+    else:
+        checkpoint.load_into(module, state, path)
+        weights = checkpoint.digest(path)
+    return Built(module.eval(), network.name, arguments, weights, outputs)
+
+
+def _outputs(name: str, *known: Any) -> int:
+    """Returns the first number of outputs that is known."""
+    number = next((one for one in known if one is not None), None)
+    if number is None:
+        raise UsageError(f"{shown(name)}: how many outputs has the network? give --arg num_classes=N")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise UsageError(f"network.args: num_classes must be a whole number above 0, not {shown(repr(number))}")
+    return number
+
+
+def _zoo(name: str) -> Any:
+    """Returns timm if it has a network of this name."""
+    zoo = torch_family.timm()
+    if not zoo.is_model(name):
+        near = difflib.get_close_matches(name, zoo.list_models(), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "a network of your own is package.module:factory"
+        raise UsageError(f"network.name: timm has no {shown(repr(name))}; {hint}")
+    return zoo
+
+
+def _create(zoo: Any, name: str, outputs: int, **arguments: Any) -> Any:
+    return zoo.create_model(name, num_classes=outputs, **arguments)
+
+
+def _classifier_outputs(zoo: Any, name: str, state: Mapping[str, Tensor]) -> int | None:
+    """Returns the rows of the classifier's weight in a checkpoint of a timm network."""
+    about = zoo.get_pretrained_cfg(zoo.models.get_arch_name(name))
+    names = getattr(about, "classifier", None)
+    for classifier in (names,) if isinstance(names, str) else names or ():
+        for key, tensor in state.items():
+            if f".{key}".endswith(f".{classifier}.weight"):
+                return len(tensor)
+    return None
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"network.name: {shown(name)}: there is no module {shown(error.name)!r}") from None
+    except AttributeError:
+        raise UsageError(f"network.name: {shown(name)}: the module has no {shown(attribute)!r}") from None
+    except Exception as error:  # importing somebody's module can raise anything
+        raise UsageError(f"network.name: {shown(name)}: {_line(error)}") from error
+    if not callable(factory):
+        raise UsageError(f"network.name: {shown(name)}: is no function or class")
+    return factory  # type: ignore[no-any-return]
+
+
+def _takes(factory: Callable[..., Any], argument: str) -> bool:
+    parameters = inspect.signature(factory).parameters.values()
+    return any(one.name == argument or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+
+
+def _call(name: str, factory: Callable[..., Any], outputs: int, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        module = factory(outputs, **arguments)
+    except Exception as error:  # a factory is somebody's code and can raise anything
+        raise UsageError(f"{shown(name)}: cannot be made with {shown(dict(arguments))}: {_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{shown(name)}: returned {type(module).__name__}, not a torch.nn.Module")
+    return module
+
+
+@contextlib.contextmanager
+def _first_on_path(folder: Path, module_name: str) -> Iterator[None]:
+    """Puts the folder first on the import path; a module of this name from elsewhere makes way for the folder's."""
+    top = module_name.partition(".")[0]
+    importlib.invalidate_caches()
+    here = importlib.machinery.PathFinder.find_spec(top, [str(folder)])
+    if here is not None and here.origin is not None:
+        imported = getattr(sys.modules.get(top), "__spec__", None)
+        if imported is not None and imported.origin != here.origin:
+            for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
+                del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {shown(str(error).strip().partition(chr(10))[0])}"

@@ -1,0 +1,204 @@
+"""Which activations a network has, and their descriptors, taken while it runs.
+
+A layer is one call of one activation: (module path, call index), or (module path : function, call index) where the
+network calls a function. The descriptor is computed as the activation ends, before an in-place operation can overwrite
+the feature maps, and nothing of their size is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gramcli.errors import ArtefactError, UsageError, shown
+from gramcli.gram.descriptor import row_sums
+from gramcli.network import activations
+from gramcli.network.watch import Activation, ChannelsLast, Watch, base
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of one activation."""
+
+    name: str
+    """``layer1.0.relu``, its second call ``layer1.0.relu#1``; ``conv_block1:relu_`` for a function."""
+    path: str
+    """Of the module; of a function, the module that calls it ("" for the network itself)."""
+    function: str | None
+    call: int
+    """From 0."""
+    kind: str
+    """Class of the module, or the function."""
+    channels: int
+    """K, the length of the descriptor."""
+    positions: int
+    """S, at the length of the probe's input."""
+    channel_dim: int
+    calls: int = 1
+    """How often the probe saw this module or function."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of one clip's descriptor."""
+        return 4 * self.channels
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one probe forward showed."""
+
+    layers: tuple[Layer, ...]
+    """In the order they ran."""
+    missed: tuple[tuple[str, str, str], ...]
+    """Activations that are not captured: name, type, reason."""
+
+
+def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | None = None) -> Survey:
+    """Runs a network once and lists its activations.
+
+    Channels are the last dimension where the activation follows a Linear or a LayerNorm, else dimension 1.
+
+    Args:
+        module: The network, in eval mode.
+        inputs: What it is fed, (N, ...); a lone clip is doubled.
+        channel_dims: Channel dimension by glob of layer names, where that rule is wrong; of several globs that match,
+            the last one counts.
+
+    Raises:
+        UsageError: A glob of `channel_dims` matches no layer, or its dimension holds no channels.
+        ArtefactError: The network does not run on these inputs.
+    """
+    inputs = inputs if len(inputs) > 1 else torch.cat([inputs, inputs])
+    dims = dict(channel_dims or {})
+    layers: list[Layer] = []
+    missed: list[tuple[str, str, str]] = []
+    tags = ChannelsLast()
+
+    def seen(ended: Activation) -> None:
+        maps = ended.output
+        reason = ended.refusal or _unusable(maps, len(inputs))
+        if reason:
+            missed.append((ended.name, ended.kind, reason))
+            return
+        dim = maps.dim() - 1 if ended.source in tags else 1
+        for glob in (glob for glob in dims if fnmatchcase(ended.name, glob)):
+            dim = _checked(dims[glob], maps, glob, ended.name)
+        channels = maps.shape[dim]
+        positions = maps[0].numel() // channels
+        layers.append(Layer(ended.name, ended.path, ended.function, ended.call, ended.kind, channels, positions, dim))
+
+    watch = Watch(module, seen, tags)
+    try:
+        with torch.inference_mode(), watch(functions=True):
+            module(inputs)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever somebody's network raises
+        raise ArtefactError(
+            f"the network does not run on an input of shape {tuple(inputs.shape)}: "
+            f"{type(error).__name__}: {shown(str(error).strip().partition(chr(10))[0])}"
+        ) from error
+    for glob in dims:
+        if not any(fnmatchcase(layer.name, glob) for layer in layers):
+            raise UsageError(f"network.channel_dims: {shown(glob)!r} matches no layer; gramcli layers lists them")
+    for path, one in module.named_modules():
+        if activations.refusal_of_module(one) == "" and not watch.calls[path]:
+            missed.append((path, type(one).__name__, "did not run"))
+    counted = (dataclasses.replace(one, calls=watch.calls[base(one.path, one.function)]) for one in layers)
+    return Survey(tuple(counted), tuple(missed))
+
+
+def choose(layers: Sequence[Layer], globs: Sequence[str]) -> tuple[Layer, ...]:
+    """Returns the layers that any of the globs matches, in the order they run.
+
+    Raises:
+        UsageError: A glob matches no layer.
+    """
+    for glob in globs:
+        if not any(fnmatchcase(layer.name, glob) for layer in layers):
+            raise UsageError(
+                f"network.layers: {shown(glob)!r} matches none of {len(layers)} layers; gramcli layers lists them"
+            )
+    return tuple(layer for layer in layers if any(fnmatchcase(layer.name, glob) for glob in globs))
+
+
+class Recorder:
+    """Runs a network and takes the descriptors of chosen layers on the way.
+
+    Args:
+        module: The network, in eval mode.
+        layers: Layers that a `survey` of it found.
+    """
+
+    def __init__(self, module: nn.Module, layers: Sequence[Layer]) -> None:
+        self.module = module
+        self.layers = {layer.name: layer for layer in layers}
+        self._functions = any(layer.function is not None for layer in layers)
+
+    def __call__(self, inputs: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        """Runs the network once, without gradients.
+
+        Returns:
+            What the network returns, and ĝ (N, K_l) float32 by layer, in the order of the layers given.
+
+        Raises:
+            ArtefactError: The network does other things than in its survey.
+        """
+        found: dict[str, Tensor] = {}
+
+        def seen(ended: Activation) -> None:
+            layer = self.layers.get(ended.name)
+            if layer is None:
+                return
+            maps = ended.output
+            reason = _unusable(maps, len(inputs))
+            if not reason and (maps.dim() <= layer.channel_dim or maps.shape[layer.channel_dim] != layer.channels):
+                reason = f"shape {tuple(maps.shape)} has not {layer.channels} channels in dimension {layer.channel_dim}"
+            if reason:
+                raise _changed(layer, reason)
+            with torch.autocast(maps.device.type, enabled=False):  # sums are float32, whatever the network computes in
+                found[layer.name] = row_sums(maps, layer.channel_dim)
+
+        watch = Watch(self.module, seen)
+        with torch.inference_mode(), watch(functions=self._functions):
+            outputs = self.module(inputs)
+        for layer in self.layers.values():
+            calls = watch.calls[base(layer.path, layer.function)]
+            if calls != layer.calls:
+                raise _changed(layer, f"ran {calls} times, not {layer.calls}")
+        return outputs, {name: found[name] for name in self.layers}
+
+
+def _unusable(maps: Any, clips: int) -> str:
+    """Returns why the output of an activation has no descriptor, or ""."""
+    if not isinstance(maps, Tensor):
+        return f"a {type(maps).__name__}, not a tensor"
+    if not maps.is_floating_point():
+        return f"{str(maps.dtype).removeprefix('torch.')}, not floating point"
+    if maps.dim() < 2 or not maps.numel():
+        return f"shape {tuple(maps.shape)} has no channels"
+    if len(maps) != clips:
+        return f"dimension 0 is {len(maps)}, not the batch of {clips}"
+    return ""
+
+
+def _checked(dim: Any, maps: Tensor, glob: str, name: str) -> int:
+    if not isinstance(dim, int) or isinstance(dim, bool) or not -maps.dim() < dim < maps.dim() or dim == 0:
+        raise UsageError(
+            f"network.channel_dims: {shown(glob)!r} = {shown(repr(dim))}: {shown(name)} has shape "
+            f"{tuple(maps.shape)}; give a dimension from 1 to {maps.dim() - 1}"
+        )
+    return dim % maps.dim()
+
+
+def _changed(layer: Layer, what: str) -> ArtefactError:
+    return ArtefactError(
+        f"layer {shown(layer.name)}: {what}: a layer that changes between inputs cannot be recorded; "
+        "leave it out with network.layers"
+    )

@@ -1,0 +1,203 @@
+"""Weights on disk: what they say of themselves, and how they get into a network.
+
+Safetensors files may carry a JSON text under the metadata key ``gramcli``::
+
+    {
+        "architecture": "resnet18",
+        "args": {"in_chans": 1},
+        "classes": ["dog", "rain"],
+        "frontend": {"mean": -15.4, "std": 21.4},
+        "segment": {"seconds": 5.0},
+    }
+
+Nothing here unpickles more than tensors. torch is imported only to read weights, not to read what a file says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gramcli import configuration
+from gramcli.errors import ArtefactError, NoInputError, UnsafeError, UsageError, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+_SETTINGS = {"architecture": "name", "args": "args", "classes": "classes"}
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """Returns the ``gramcli`` metadata of a safetensors file, {} where there is none.
+
+    Raises:
+        NoInputError: The file cannot be read.
+        ArtefactError: The metadata is no JSON object.
+    """
+    if not _is_safetensors(path):
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("gramcli", "{}")
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{shown(path)}: is no safetensors file: {_first_line(error)}") from None
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not a JSON object")
+    return values
+
+
+def as_source(path: Path) -> configuration.Source:
+    """Returns what a checkpoint says of itself as settings.
+
+    Raises:
+        NoInputError: The file cannot be read.
+        ArtefactError: The metadata holds no valid settings.
+    """
+    values = metadata(path)
+    sections: dict[str, Any] = {
+        "network": {key: values[name] for name, key in _SETTINGS.items() if name in values},
+        "frontend": values.get("frontend", {}),
+        "segment": values.get("segment", {}),
+    }
+    try:
+        return configuration.source(sections, shown(path.name), path.parent)
+    except UsageError as error:  # a mistake of the file, not of a flag
+        raise ArtefactError(f"{error} (gramcli metadata of {shown(path)})") from None
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Returns the weights of a safetensors file or a state dict, by name as stored.
+
+    A state dict may lie in a larger checkpoint, under ``state_dict``, ``model`` and the like.
+
+    Raises:
+        NoInputError: The file cannot be read.
+        ArtefactError: It holds no weights.
+        UnsafeError: It holds other objects than tensors and plain values, whose loading could run code.
+    """
+    if _is_safetensors(path):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ArtefactError(f"{shown(path)}: is no safetensors file: {_first_line(error)}") from None
+    import pickle
+
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if refused := _refused_object(str(error)):
+            raise UnsafeError(
+                f"{shown(path)}: holds {shown(refused)}, which could run code and is not loaded: "
+                "save the state dict alone, best as safetensors"
+            ) from None
+        raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
+    except Exception as error:  # torch.load fails in many ways on what is no checkpoint
+        raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
+    while isinstance(found, Mapping):
+        weights = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        nested = next((found[name] for name in _NESTS if isinstance(found.get(name), Mapping)), None)
+        if nested is None and weights:
+            return weights
+        found = nested
+    raise ArtefactError(f"{shown(path)}: holds no weights: save the state dict of the network")
+
+
+def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Puts weights into a network, in the network's own dtypes.
+
+    Prefixes that wrappers leave (``module.``, ``model.``, ``_orig_mod.``) are taken off where more names fit then.
+
+    Raises:
+        ArtefactError: Names or shapes differ; the first of each are listed.
+    """
+    wanted = module.state_dict()
+    state = max(_without_prefixes(state), key=lambda candidate: len(candidate.keys() & wanted.keys()))
+    # How many batches a batch norm has seen is not used in eval mode, and old checkpoints lack it.
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    extra = [name for name in state if name not in wanted]
+    misshapen = [
+        f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen}
+    problems = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
+    if problems:
+        raise ArtefactError(
+            f"{shown(path)}: does not fit the network: {'; '.join(problems)}; check network.name, args and classes"
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file.
+
+    Raises:
+        NoInputError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+
+
+def state_digest(module: nn.Module) -> str:
+    """Returns the SHA-256 of the names, types, shapes and bytes of a network's weights, in their order."""
+    import torch
+
+    whole = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return whole.hexdigest()
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tells by content: the length of a JSON header, then the header."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]]:
+    """Yields the weights as they are, then with one prefix after another taken off."""
+    names = dict(state)
+    yield names
+    while prefix := next((one for one in _PREFIXES if any(name.startswith(one) for name in names)), None):
+        names = {name.removeprefix(prefix): tensor for name, tensor in names.items()}
+        yield names
+
+
+def _refused_object(message: str) -> str:
+    """Returns what torch's restricted unpickler refused, or "" where it failed for another reason."""
+    import re
+
+    found = re.search(r"GLOBAL (\S+)|(?:but got|function) (<[^>]+>|\S+)", message)
+    return (found[1] or found[2]) if found else ""
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(shown(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _first_line(error: Exception) -> str:
+    return shown(str(error).strip().partition("\n")[0]) or type(error).__name__

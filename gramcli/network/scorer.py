@@ -1,0 +1,162 @@
+"""Waveforms in, logits and descriptors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gramcli.errors import ArtefactError, ResourceError, UsageError, shown
+from gramcli.network.capture import Layer, Recorder
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the network makes of N clips."""
+
+    logits: NDArray[np.float32]
+    """(N, O), as the network returns them."""
+    descriptors: dict[str, NDArray[np.float32]]
+    """ĝ (N, K_l) by layer."""
+    errors: tuple[str, ...]
+    """"" where a clip is fine; its rows are NaN otherwise."""
+
+
+def device(name: str) -> torch.device:
+    """Returns the device of a name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: No such kind of device.
+        ResourceError: This machine, or this build of torch, has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or not (index.isdecimal() or name == "cuda")):
+        raise UsageError(f"run.device must be auto, cpu, cuda or cuda:N, not {shown(repr(name))}")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ResourceError(
+            f"run.device: {name}: torch {torch.__version__} sees {torch.cuda.device_count()} of them; use auto or cpu"
+        )
+    return torch.device(name)
+
+
+class Scorer:
+    """Runs front end and network on waveforms, so that no clip influences another.
+
+    Everything is laid out channels_last and runs at least two clips at once (a lone clip is doubled and the copy
+    dropped): in this layout batches of two and more agree clip by clip, a batch of one does not.
+
+    Args:
+        module: The network; moved to the device and to channels_last in place.
+        frontend: What makes its input of waveforms.
+        layers: Layers to record.
+        device: Where both run.
+        batch: Clips at once; halved, down to two, where memory runs out.
+        precision: ``fp32``, or ``bf16`` for the network alone.
+        outputs: Number of classes, where the network returns several tensors.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        frontend: nn.Module,
+        layers: Sequence[Layer],
+        device: torch.device,
+        batch: int = 16,
+        precision: str = "fp32",
+        outputs: int | None = None,
+    ) -> None:
+        self.module = module.to(device).eval()
+        for parameter in self.module.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.frontend = frontend.to(device).eval()
+        self.device = device
+        self.batch = max(2, batch)
+        self.precision = precision
+        self.outputs = outputs
+        self._record = Recorder(self.module, layers)
+
+    def score(self, waveforms: NDArray[np.float32]) -> Scores:
+        """Returns logits and descriptors of waveforms (N, T), N ≥ 1.
+
+        Raises:
+            ArtefactError: The network returns no (N, O), or does other things than in its survey.
+            ResourceError: Two clips do not fit into memory.
+        """
+        if waveforms.ndim != 2 or not waveforms.size:
+            raise ValueError(f"waveforms must be (clips, samples), not {waveforms.shape}")
+        parts = list(self._parts(waveforms))
+        logits, *maps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        descriptors = dict(zip(self._record.layers, maps, strict=True))
+        errors = [""] * len(waveforms)
+        places = {f"activation not finite in {shown(name)}": one for name, one in descriptors.items()}
+        for error, array in (*places.items(), ("output not finite", logits)):
+            for clip in np.flatnonzero(~np.isfinite(array).all(axis=1)):
+                errors[clip] = errors[clip] or error
+        failed = np.array(errors) != ""
+        for array in (logits, *descriptors.values()):
+            array[failed] = np.nan
+        return Scores(logits, descriptors, tuple(errors))
+
+    def _parts(self, waveforms: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
+        start = 0
+        while start < len(waveforms):
+            part = waveforms[start : start + self.batch]
+            try:
+                yield self._forward(part)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.batch == 2:
+                    raise ResourceError(
+                        f"{self.device}: out of memory with two clips of {waveforms.shape[1]} samples: "
+                        "shorten segment.seconds or use another device"
+                    ) from None
+                self.batch = max(2, self.batch // 2)
+            else:
+                start += len(part)
+
+    @torch.inference_mode()
+    def _forward(self, waveforms: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Returns the logits, then the descriptor of every layer."""
+        clips = len(waveforms)
+        inputs = torch.tensor(waveforms, dtype=torch.float32, device=self.device)
+        if clips == 1:
+            inputs = torch.cat([inputs, inputs])
+        # TensorFloat-32 keeps ten bits of what is called fp32, and a kernel picked by timing may differ between runs.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            inputs = self.frontend(inputs)
+            if inputs.dim() == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                returned, descriptors = self._record(inputs)
+        columns = [self._logits(returned, len(inputs)).float(), *descriptors.values()]
+        # One transfer from the device, not one a layer.
+        whole = torch.cat(columns, dim=1)[:clips].cpu().numpy()
+        return np.split(whole, np.cumsum([one.shape[1] for one in columns[:-1]]), axis=1)
+
+    def _logits(self, returned: Any, clips: int) -> Tensor:
+        """Finds (N, O) in what the network returned: a tensor, or the first that fits of a tuple or dict."""
+        values = returned.values() if isinstance(returned, Mapping) else returned
+        candidates = list(values) if isinstance(returned, Mapping | tuple | list) else [returned]
+        for one in candidates:
+            if not isinstance(one, Tensor) or one.dim() != 2 or len(one) != clips:
+                continue
+            if self.outputs in (None, one.shape[1]):
+                return one
+        found = ", ".join(str(tuple(one.shape)) for one in candidates if isinstance(one, Tensor)) or "no tensor"
+        raise ArtefactError(
+            f"the network returns {found} for {clips} clips, not ({clips}, {self.outputs or 'classes'}): "
+            "check network.classes, or wrap it in a factory"
+        )
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

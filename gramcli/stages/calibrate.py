@@ -1,0 +1,190 @@
+"""``gramcli calibrate``: from descriptors and labels to bounds, expected deviations and validation deviations.
+
+Shards are read one at a time, first for the bounds (Eq. 7-8), then for the deviations from them (Eq. 9-11), so memory
+depends on the size of a shard and of the network, not on the number of clips. Extremes merge and means are exactly
+rounded, so the result is the same, bit for bit, however the clips are spread over shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli import files
+from gramcli.cache import clips as table
+from gramcli.cache import statistics
+from gramcli.cache.clips import Clip
+from gramcli.cache.statistics import Statistics
+from gramcli.cache.view import View
+from gramcli.errors import NoInputError, shown
+from gramcli.gram.bounds import Bounds
+from gramcli.gram.descriptor import constant, normalise
+from gramcli.gram.deviation import deviations, touched
+from gramcli.gram.exact import ExactMean
+from gramcli.settings import Calibrate
+from gramcli.stages.progress import Progress, Silent
+from gramcli.stages.rows import class_names, label_indices, read_rows, require_extracted
+
+Array = npt.NDArray[Any]
+
+
+def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progress | None = None) -> Statistics:
+    """Writes ``statistics.safetensors`` from the clean view of a cache.
+
+    Args:
+        cache: Folder of the cache.
+        settings: ε of Eq. 9.
+        progress: Told of steps and of everything that was treated specially.
+
+    Raises:
+        ArtefactError: Nothing was extracted, or clips are still missing.
+        NoInputError: No usable training or validation clip.
+        DamagedError: A file of the cache is not as it was written.
+        LockedError: Another process writes to the cache.
+    """
+    settings, progress = settings or Calibrate(), progress or Silent()
+    with files.lock(cache):
+        view, clips = View.open(cache), table.require(cache)
+        chosen = {split: clips.used(split) for split in ("train", "validation")}
+        require_extracted(view, [*chosen["train"], *chosen["validation"]])
+        classes = class_names(view, clips)
+        index = {label: n for n, label in enumerate(classes)}
+        bounds, found = _bounds(view, chosen, index, progress)
+        for split, missing_for in (("train", "bounds"), ("validation", "E_l")):
+            if not found[split]:
+                raise NoInputError(f"{shown(cache)}: no usable {split} clips, so no {missing_for}; see failures.csv")
+        counts = next(iter(bounds.values())).counts
+        with statistics.create(
+            cache,
+            view.layers,
+            classes,
+            epsilon=settings.epsilon,
+            fingerprint=view.fingerprint,
+            clips=clips.digest("train", "validation"),
+            validation=len(found["validation"]),
+            outputs=len(view.outputs),
+        ) as arrays:
+            arrays["counts"][...] = counts
+            arrays["groups"][...] = [len({c.group for c in found["train"] if c.label == label}) for label in classes]
+            for layer, bound in bounds.items():
+                filled = bound.filled()
+                arrays[f"lower/{layer}"][...], arrays[f"upper/{layer}"][...] = filled.lower, filled.upper
+            _validation_rows(arrays, found["validation"], index)
+            flat = _deviations(view, found, index, arrays, settings.epsilon, progress)
+            notes = list(_notes(view, found, classes, arrays, settings.epsilon, flat))
+    for note in notes:
+        progress.note(note)
+    return statistics.load(cache)
+
+
+def _bounds(
+    view: View, chosen: Mapping[str, Sequence[Clip]], index: Mapping[str, int], progress: Progress
+) -> tuple[dict[str, Bounds], dict[str, list[Clip]]]:
+    """First pass: bounds over training clips, and which clips are usable, in order of their keys."""
+    bounds = {layer: Bounds.empty(len(index), channels) for layer, channels in view.layers.items()}
+    found: dict[str, list[Clip]] = {"train": [], "validation": []}
+    progress.start("bounds", sum(map(len, chosen.values())))
+    for group, rows, where in read_rows(view, chosen["train"], done=progress.advance):
+        labels = label_indices(group, index)
+        for layer, bound in bounds.items():
+            bound.update(normalise(rows.descriptors[layer][where]), labels)
+        found["train"] += group
+    for group, _, _ in read_rows(view, chosen["validation"], layers=(), done=progress.advance):
+        found["validation"] += group
+    return bounds, {split: sorted(clips, key=lambda clip: clip.key) for split, clips in found.items()}
+
+
+def _validation_rows(arrays: Mapping[str, Array], clips: Sequence[Clip], index: Mapping[str, int]) -> None:
+    groups = {group: n for n, group in enumerate(sorted({clip.group for clip in clips}))}
+    arrays["validation/label"][...] = label_indices(clips, index)
+    arrays["validation/group"][...] = [groups[clip.group] for clip in clips]
+    arrays["validation/key"][...] = [list(bytes.fromhex(clip.key)) for clip in clips]
+
+
+def _deviations(
+    view: View,
+    found: Mapping[str, Sequence[Clip]],
+    index: Mapping[str, int],
+    arrays: dict[str, Array],
+    epsilon: float,
+    progress: Progress,
+) -> dict[str, int]:
+    """Second pass: δ of validation clips by layer and class, E_l, and the mean δ of the training negatives.
+
+    Returns:
+        Clips whose descriptor is constant, by layer, where there are any.
+    """
+    flat: dict[str, int] = {}
+    layers = list(view.layers)
+    present = arrays["counts"] > 0
+    expected = ExactMean((len(layers),))
+    negatives = ExactMean((len(layers), len(index)))
+    place = {clip.key: n for n, clip in enumerate(found["validation"])}
+    progress.start("deviations", sum(map(len, found.values())))
+    for group, rows, where in read_rows(view, [*found["train"], *found["validation"]], done=progress.advance):
+        labels = label_indices(group, index)
+        held_out = np.array([clip.key in place for clip in group], dtype=bool)
+        spots = [place[clip.key] for clip in group if clip.key in place]
+        if spots and view.outputs:
+            arrays["validation/logits"][spots] = rows.logits[where[held_out]]
+        own = np.zeros((len(group), len(layers)), np.float32)
+        others = np.zeros((len(group), len(layers), len(index)), np.float32)
+        for n, layer in enumerate(layers):
+            flat[layer] = flat.get(layer, 0) + int(constant(rows.descriptors[layer][where]).sum())
+            scaled = normalise(rows.descriptors[layer][where])
+            lower, upper = arrays[f"lower/{layer}"], arrays[f"upper/{layer}"]
+            others[:, n] = deviations(scaled, lower, upper, epsilon)
+            own[:, n] = others[np.arange(len(group)), n, labels]
+            if spots:
+                arrays[f"validation/deviation/{layer}"][spots] = others[held_out, n]
+        expected.add(own, np.broadcast_to((held_out & present[labels])[:, None], own.shape))
+        negative = ~held_out[:, None] & present & (labels[:, None] != np.arange(len(index)))
+        negatives.add(others, np.broadcast_to(negative[:, None, :], others.shape))
+    arrays["expected"][...] = expected.mean()
+    arrays["negatives"][...] = negatives.mean()
+    return {layer: clips for layer, clips in flat.items() if clips}
+
+
+def _notes(
+    view: View,
+    found: Mapping[str, Sequence[Clip]],
+    classes: Sequence[str],
+    arrays: Mapping[str, Array],
+    epsilon: float,
+    flat: Mapping[str, int],
+) -> Iterator[str]:
+    """Says what was treated specially, so that no number is better than it looks."""
+    counts, expected = arrays["counts"], arrays["expected"]
+    validated = np.bincount(arrays["validation/label"], minlength=len(classes))
+    for what, bad in (
+        ("without training clips, so never chosen", counts == 0),
+        ("with one training clip: its bounds have no width", counts == 1),
+        ("without validation clips", validated == 0),
+    ):
+        if bad.any():
+            yield f"classes {what}: {_some([label for label, yes in zip(classes, bad, strict=True) if yes])}"
+    seen = counts[counts > 0]
+    if seen.max() > 2 * seen.min():
+        yield (
+            f"classes have {seen.min()} to {seen.max()} training clips: wider bounds favour the large ones "
+            f"(chance to fall outside a channel's range: {2 / (seen.max() + 1):.1%} to {2 / (seen.min() + 1):.1%})"
+        )
+    raised = sum(touched(arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], counts, epsilon) for layer in view.layers)
+    if raised:
+        total = sum(view.layers.values()) * int(np.count_nonzero(counts))
+        yield f"epsilon {epsilon:g} is the denominator of {raised} of {total} upper bounds ({raised / total:.1%})"
+    if flat:
+        yield f"layers that are constant over their channels in some clips, taken as 0: {_some(list(flat))}"
+    silent = [layer for layer, mean in zip(view.layers, expected, strict=True) if mean == 0]
+    if silent:
+        yield f"layers left out, since no validation clip leaves their bounds (E_l = 0): {_some(silent)}"
+    yield f"{len(found['train'])} training and {len(found['validation'])} validation clips, {len(classes)} classes"
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return shown(", ".join(names[:most])) + more

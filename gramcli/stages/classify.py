@@ -1,0 +1,230 @@
+"""``gramcli classify``: new recordings through the network and against the statistics.
+
+`GramClassifier` is the same for Python::
+
+    classifier = GramClassifier.load(".gramcli")
+    for row in classifier.predict(["new.wav"]):
+        print(row.path, row.label, row.deviation)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.audio import find
+from gramcli.audio.windows import windows
+from gramcli.audio.workers import Decoded, Decoders
+from gramcli.errors import AudioError
+from gramcli.settings import Settings
+from gramcli.stages import model as models
+from gramcli.stages.configure import configure
+from gramcli.stages.model import Model
+from gramcli.stages.prepare import Prepared, fit, prepare, requests
+from gramcli.stages.progress import Progress, Silent
+
+COLUMNS = (
+    "path", "start", "end", "label", "deviation", "runner_up", "margin",
+    "network_label", "network_confidence", "tied", "status", "error",
+)  # fmt: skip
+"""Columns of a prediction, in the order of every output format."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One window of one recording. What does not apply is None; no number is NaN or infinite."""
+
+    path: str
+    start: float | None = None
+    """Seconds."""
+    end: float | None = None
+    label: str | None = None
+    """Class that the window deviates least from."""
+    deviation: float | None = None
+    """Δ̄ of the label: 1 is what validation clips show against their own class; higher is less like it."""
+    runner_up: str | None = None
+    margin: float | None = None
+    """Δ̄ of the runner-up minus that of the label."""
+    network_label: str | None = None
+    """What the network alone says."""
+    network_confidence: float | None = None
+    """Its softmax, 0 to 1."""
+    tied: bool | None = None
+    """Whether label and runner-up deviate alike, so that the network's logits decided."""
+    status: str = "ok"
+    """ok or failed."""
+    error: str = ""
+    deviations: Mapping[str, float] | None = None
+    """Δ̄ against every class that has training clips."""
+
+    def row(self) -> dict[str, Any]:
+        """Returns the columns of the output table."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+class GramClassifier:
+    """A calibrated network, built and ready.
+
+    Args:
+        settings: All settings, as `configure` returns them.
+        model: Identity, rule and weights.
+    """
+
+    def __init__(self, settings: Settings, model: Model) -> None:
+        self.settings = settings
+        self.model = model
+        state = None
+        if model.weights is not None:
+            import torch
+
+            state = {name: torch.from_numpy(array) for name, array in model.weights.items()}
+        rule = model.rule
+        self._ready: Prepared = prepare(
+            settings, rule.classes, model.folder, only=rule.layers, state=state, identity=model.identity
+        )
+
+    @classmethod
+    def load(
+        cls, path: str | Path, flags: Mapping[str, Mapping[str, Any]] | None = None, config: Path | None = None
+    ) -> GramClassifier:
+        """Loads a calibrated cache or an exported model.
+
+        Args:
+            path: Folder of a cache, or the file that `gramcli export` wrote.
+            flags: Settings over those of the extract, by section and key, e.g. ``{"run": {"device": "cpu"}}``.
+            config: A settings file; ``gramcli.toml`` of the working folder if None and there is one.
+
+        Raises:
+            ArtefactError: A stage has not run, or network, front end or classes do not fit the statistics.
+            DamagedError: A file is not as it was written.
+            ResourceError: The device is missing.
+        """
+        path = Path(path)
+        model = models.from_file(path) if path.is_file() else models.from_cache(path)
+        alone = model.weights is not None
+        settings = configure(flags or {}, config=config, remembered=model.settings, standalone=alone)
+        return cls(settings, model)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels it can give."""
+        return self.model.rule.classes
+
+    def predict(self, files: Iterable[str | Path], *, progress: Progress | None = None) -> list[Prediction]:
+        """Classifies recordings and folders of recordings; see `stream`."""
+        return list(self.stream(files, progress=progress))
+
+    def stream(self, files: Iterable[str | Path], *, progress: Progress | None = None) -> Iterator[Prediction]:
+        """Yields one prediction a window, in order of the files; what cannot be used is a row with an error.
+
+        Args:
+            files: Recordings, folders (searched to their depth) and globs.
+            progress: Told of files as they are done.
+
+        Raises:
+            NoInputError: No recording is found.
+        """
+        progress = progress or Silent()
+        paths = find.audio_files([str(file) for file in files])
+        progress.start("classifying", len(paths))
+        with Decoders(self.settings.run.decoders) as decoders:
+            ahead, behind = itertools.tee(_parts(paths, decoders, self.settings.segment.seconds))
+            decoded = decoders.decode(requests((part for part in ahead if not part.error), self.settings))
+            # a part that cannot be read has no place in the stream of decoded ones
+            pending = ((part, Decoded(None, part.error) if part.error else next(decoded)) for part in behind)
+            last = None
+            while batch := list(itertools.islice(pending, self.settings.run.batch)):
+                for row in self._score(batch):
+                    if row.path != last:
+                        progress.advance(1, failed=row.status != "ok")
+                        last = row.path
+                    yield row
+
+    def _score(self, batch: Sequence[tuple[_Part, Decoded]]) -> Iterator[Prediction]:
+        good = [n for n, (_, one) in enumerate(batch) if one.samples is not None]
+        errors = {n: one.error for n, (_, one) in enumerate(batch) if one.samples is None}
+        found: dict[int, Prediction] = {}
+        if good:
+            windows = [samples for n in good if (samples := batch[n][1].samples) is not None]
+            scored = self._ready.scorer.score(fit(windows, self._ready.samples, self.settings.segment.pad))
+            sound = [place for place, error in enumerate(scored.errors) if not error]
+            errors |= {good[place]: error for place, error in enumerate(scored.errors) if error}
+            descriptors = {layer: values[sound] for layer, values in scored.descriptors.items()}
+            parts = [batch[good[place]][0] for place in sound]
+            found = dict(
+                zip(
+                    [good[place] for place in sound], self._judge(parts, descriptors, scored.logits[sound]), strict=True
+                )
+            )
+        for n, (part, _) in enumerate(batch):
+            yield (
+                found[n]
+                if n in found
+                else Prediction(part.path, part.begin, part.stop, status="failed", error=errors[n])
+            )
+
+    def _judge(self, parts: Sequence[_Part], descriptors: Mapping[str, Array], logits: Array) -> Iterator[Prediction]:
+        rule, own = self.model.rule, self.settings.network.head == "map"
+        if not parts:
+            return
+        scores = rule.scores(descriptors)
+        verdict = rule.apply(scores, logits if own else None)
+        for n, part in enumerate(parts):
+            label, runner_up = int(verdict.label[n]), int(verdict.runner_up[n])
+            network, confidence = _network(logits[n]) if own else (None, None)
+            yield Prediction(
+                part.path,
+                part.begin,
+                part.stop,
+                label=rule.classes[label],
+                deviation=float(verdict.score[n]),
+                runner_up=rule.classes[runner_up] if runner_up >= 0 else None,
+                margin=float(verdict.margin[n]) if runner_up >= 0 else None,
+                network_label=None if network is None else rule.classes[network],
+                network_confidence=confidence,
+                tied=bool(verdict.tied[n]),
+                deviations={rule.classes[c]: float(scores[n, c]) for c in np.flatnonzero(rule.present)},
+            )
+
+
+def _network(logits: Array) -> tuple[int, float]:
+    """Returns the network's own class and its softmax."""
+    wide = logits.astype(np.float64)
+    chance = np.exp(wide - wide.max())
+    best = int(np.argmax(wide))
+    return best, float(chance[best] / chance.sum())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One window to be classified."""
+
+    path: str
+    start: float | None = None
+    """As asked of the decoder; None for the whole file."""
+    end: float | None = None
+    begin: float | None = None
+    """As shown to people."""
+    stop: float | None = None
+    error: str = ""
+
+
+def _parts(paths: Sequence[str], decoders: Decoders, seconds: float) -> Iterator[_Part]:
+    """Yields the windows of each file in order of time."""
+    for path, probe in zip(paths, decoders.probe(paths), strict=True):
+        if isinstance(probe, AudioError):
+            yield _Part(path, error=str(probe))
+            continue
+        for part in windows(probe.duration, None, None, seconds):
+            if part is None:
+                yield _Part(path, None, None, 0.0, min(probe.duration, seconds))
+            else:
+                yield _Part(path, *part, *part)

@@ -1,0 +1,212 @@
+"""``gramcli extract``: every clip through the network once, every layer's descriptor into the cache."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gramcli import files
+from gramcli.audio import manifest as manifests
+from gramcli.audio.workers import Decoded, Decoders
+from gramcli.cache import clips as table
+from gramcli.cache import failures, shard
+from gramcli.cache.clips import Clip
+from gramcli.cache.view import View
+from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
+from gramcli.settings import Settings
+from gramcli.stages import plan
+from gramcli.stages.prepare import Prepared, fit, prepare, requests, versions
+from gramcli.stages.progress import Progress, Silent
+
+_SHARD_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What one run did."""
+
+    clips: int
+    """Clips of the manifest, windows counted one by one."""
+    forwarded: int
+    """Of these, sent through the network in this run."""
+    failed: int
+    """Of these, without a usable row."""
+    shards: int
+    """Shards of the view."""
+    seconds: float
+    """Wall time."""
+
+
+def extract(settings: Settings, *, folder: Path | None = None, progress: Progress | None = None) -> Extracted:
+    """Brings the cache up to date with the manifest.
+
+    Only clips whose audio is not in the cache are decoded and forwarded; a run that was interrupted is finished by
+    running it again.
+
+    Args:
+        settings: All settings; ``data.manifest`` and ``network.name`` must be given.
+        folder: First on the import path of a factory; the working folder if None.
+        progress: Told of tasks, steps and notes.
+
+    Raises:
+        UsageError: Settings or manifest contradict themselves.
+        NoInputError: No clip is usable.
+        ArtefactError: The cache was made otherwise, weights do not fit, or a label is none of the outputs.
+        DamagedError: The cache is damaged.
+        ResourceError: Device, space or permission is missing.
+        LockedError: Another process writes to the cache.
+    """
+    progress = progress or Silent()
+    folder = folder or Path.cwd()
+    began = time.monotonic()
+    if settings.data.manifest is None:
+        raise UsageError("no manifest named; give a folder, table or DCASE folder: gramcli extract MANIFEST")
+    manifest = manifests.read(settings.data)
+    for note in manifest.notes:
+        progress.note(note)
+    labels = manifests.natural_sorted({row.label for row in manifest.rows if row.label})
+    if settings.network.head == "map":
+        _check_labels(manifest.rows, settings.network.classes)
+        if not settings.network.classes:
+            progress.note(
+                f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
+            )
+    ready = prepare(settings, labels, folder)
+    if settings.network.weights is None:
+        progress.note("no weights given: the network is as its constructor left it")
+    progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
+    cache = Path(settings.cache.dir)
+    with files.lock(cache), Decoders(settings.run.decoders) as decoders:
+        recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
+        view = View.create(cache, ready.identity, recorded)
+        for swept in (cache, view.folder, view.folder / "shards"):
+            files.sweep(swept)
+        rows = _plan(manifest.rows, cache, view, decoders, settings, progress)
+        reasons = failures.read(cache, view, rows)
+        failures.write(cache, rows, reasons)
+        forwarded = _fill(view, cache, rows, reasons, ready, decoders, settings, progress)
+    used = [clip for clip in rows if clip.split]
+    failed = sum(bool(clip.error or clip.key in reasons) for clip in used)
+    done = Extracted(len(used), forwarded, failed, len(view.present()), time.monotonic() - began)
+    _write_run(cache, "extract", settings, done)
+    if failed == len(used):
+        first = next(clip.error or reasons[clip.key] for clip in used)
+        raise NoInputError(
+            f"{shown(settings.data.manifest)}: none of its {failed} clips is usable (the first: {first})"
+        )
+    return done
+
+
+def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None:
+    known = set(classes)
+    for row in rows:
+        if classes and row.label and row.label not in known:
+            raise ArtefactError(
+                f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
+                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or --classes, or use --head none"
+            )
+
+
+def _plan(
+    listed: Sequence[manifests.Row],
+    cache: Path,
+    view: View,
+    decoders: Decoders,
+    settings: Settings,
+    progress: Progress,
+) -> list[Clip]:
+    """Finds the clips, gives each its place and writes the table; shards follow."""
+    previous = table.read(cache)
+    done = view.present()
+    clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
+    taken = plan.places(previous, done)
+    if previous is None:
+        for number in sorted(done):  # the table was deleted: the shards know what they hold
+            keys = view.read(number, layers=()).keys
+            taken.update({key: plan.Place(number, row) for row, key in enumerate(keys)})
+    bytes_a_clip = 4 * sum(view.layers.values()) + 64
+    rows_per_shard = settings.cache.clips_per_shard or min(max(_SHARD_BYTES // bytes_a_clip, 16), 256)
+    rows = plan.allot(clips, taken, done, rows_per_shard) + plan.forgotten(clips, previous, taken)
+    table.write(cache, rows, settings.segment.seconds)
+    return rows
+
+
+def _fill(
+    view: View,
+    cache: Path,
+    rows: Sequence[Clip],
+    reasons: dict[str, str],
+    ready: Prepared,
+    decoders: Decoders,
+    settings: Settings,
+    progress: Progress,
+) -> int:
+    """Computes and commits the missing shards in order, adds failures to `reasons`, returns how many clips it read."""
+    present = view.present()
+    missing = {number: group for number, group in table.by_shard(rows).items() if number not in present}
+    # two files with the same audio share a row; either of them will do
+    todo = {
+        number: [clip for _, clip in sorted({clip.row or 0: clip for clip in group}.items())]
+        for number, group in missing.items()
+    }
+    total = sum(map(len, todo.values()))
+    progress.start("extracting", total)
+    pending = itertools.chain.from_iterable(todo.values())
+    decoded = decoders.decode(requests(pending, settings))
+    for number, group in todo.items():
+        batches = []
+        for first in range(0, len(group), settings.run.batch):
+            part = group[first : first + settings.run.batch]
+            batches.append(_score(part, list(itertools.islice(decoded, len(part))), ready, settings))
+            progress.advance(len(part), sum(status != shard.OK for status in batches[-1].status))
+        whole = _join(batches)
+        bad = {key: status for key, status in zip(whole.keys, whole.status, strict=True) if status != shard.OK}
+        if bad:
+            reasons |= bad
+            failures.write(cache, rows, reasons)
+        if not view.write(number, whole):
+            progress.note(f"{shown(view.path(number))}: another run committed other bytes first; these are kept")
+    return total
+
+
+def _score(clips: Sequence[Clip], decoded: Sequence[Decoded], ready: Prepared, settings: Settings) -> shard.Shard:
+    """Scores one batch; what could not be decoded becomes a failed row."""
+    good = [n for n, one in enumerate(decoded) if one.samples is not None]
+    status = [one.error or shard.OK for one in decoded]
+    outputs, layers = ready.built.outputs, dict(ready.identity["layers"])
+    logits = np.full((len(clips), outputs), np.nan, np.float32)
+    rows = {layer: np.full((len(clips), channels), np.nan, np.float32) for layer, channels in layers.items()}
+    if good:
+        windows = [samples for n in good if (samples := decoded[n].samples) is not None]
+        scores = ready.scorer.score(fit(windows, ready.samples, settings.segment.pad))
+        for place, n in enumerate(good):
+            if scores.errors[place]:
+                status[n] = scores.errors[place]
+                continue
+            logits[n] = scores.logits[place]
+            for layer, descriptors in scores.descriptors.items():
+                rows[layer][n] = descriptors[place]
+    return shard.Shard(tuple(clip.key for clip in clips), tuple(status), logits, rows)
+
+
+def _join(parts: Sequence[shard.Shard]) -> shard.Shard:
+    keys = tuple(itertools.chain.from_iterable(part.keys for part in parts))
+    status = tuple(itertools.chain.from_iterable(part.status for part in parts))
+    rows = {layer: np.concatenate([part.descriptors[layer] for part in parts]) for layer in parts[0].descriptors}
+    return shard.Shard(keys, status, np.concatenate([part.logits for part in parts]), rows)
+
+
+def _write_run(cache: Path, stage: str, settings: Settings, done: Extracted) -> None:
+    """Leaves a record for people: what was asked, with what, and how long it took."""
+    folder = cache / "runs"
+    files.make_folder(folder)
+    record = {"stage": stage, "settings": settings.as_dict(), "versions": versions(), "done": vars(done)}
+    name = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{stage}.json"
+    files.write(folder / name, json.dumps(record, indent=1).encode() + b"\n")

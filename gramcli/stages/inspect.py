@@ -1,0 +1,114 @@
+"""``gramcli cache info`` and ``gramcli cache verify``: what a cache holds, and whether it is whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gramcli.cache import clips as table
+from gramcli.cache import failures, shard, statistics
+from gramcli.cache.view import View
+from gramcli.errors import ArtefactError, GramcliError
+from gramcli.stages.progress import Progress, Silent
+
+
+def info(cache: Path) -> dict[str, Any]:
+    """Describes a cache in plain values, without reading its shards.
+
+    Raises:
+        ArtefactError: There is no cache.
+        DamagedError: ``view.json`` or ``clips.csv`` is not as it was written.
+    """
+    view, clips = View.open(cache), table.require(cache)
+    used = [clip for clip in clips.rows if clip.split]
+    present = view.present()
+    reasons = failures.read(cache, view, clips.rows)
+    return {
+        "cache": str(cache),
+        "network": view.identity["architecture"],
+        "weights": view.identity["weights"],
+        "layers": len(view.layers),
+        "channels": sum(view.layers.values()),
+        "clips": {split: count for split in table.SPLITS if (count := Counter(c.split for c in used)[split])},
+        "classes": len({clip.label for clip in used if clip.label}),
+        "failed": sum(bool(clip.error or clip.key in reasons) for clip in used),
+        "not extracted": sum(clip.shard is not None and clip.shard not in present for clip in used),
+        "no longer listed": len(clips.rows) - len(used),
+        "shards": len(present),
+        "bytes": sum(view.path(number).stat().st_size for number in present),
+        "calibrated": _state(lambda: statistics.load(cache, view.fingerprint)),
+        "layers selected": _state(lambda: _decision(cache, view)),
+        "fingerprint": view.fingerprint,
+        "made with": view.recorded["versions"],
+    }
+
+
+def _decision(cache: Path, view: View) -> statistics.Decision:
+    return statistics.load_decision(cache, statistics.load(cache, view.fingerprint))
+
+
+def _state(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except ArtefactError as error:
+        return f"no ({error})"
+    return "yes"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Outcome of a verification."""
+
+    files: int
+    """Files that were read and hashed."""
+    damaged: tuple[str, ...]
+    """What is wrong, one line a file."""
+
+
+def verify(cache: Path, *, progress: Progress | None = None) -> Verified:
+    """Reads every file of a cache and compares it with the digest it carries; changes nothing.
+
+    Raises:
+        ArtefactError: There is no cache.
+    """
+    progress = progress or Silent()
+    view = View.open(cache)
+    clips = table.require(cache)
+    places: dict[tuple[int | None, int | None], str] = {(clip.shard, clip.row): clip.key for clip in clips.rows}
+    numbers = sorted(view.present())
+    progress.start("verifying", len(numbers))
+    damaged: list[str] = []
+    for number in numbers:
+        faults = list(_faults(partial(_check_shard, view, number, places)))
+        damaged += faults
+        progress.advance(1, failed=len(faults))
+    checked = len(numbers) + 2
+    for name, read in (
+        (statistics.FILE, lambda: statistics.load(cache, view.fingerprint)),
+        (statistics.DECISION_FILE, lambda: _decision(cache, view)),
+    ):
+        if (cache / name).exists():
+            checked += 1
+            damaged += _faults(read)
+    return Verified(checked, tuple(damaged))
+
+
+def _faults(read: Callable[[], object]) -> Iterator[str]:
+    try:
+        read()
+    except GramcliError as error:
+        yield str(error)
+
+
+def _check_shard(view: View, number: int, places: dict[tuple[int | None, int | None], str]) -> shard.Shard:
+    rows = view.read(number)
+    for row, key in enumerate(rows.keys):
+        if places.get((number, row), key) != key:
+            raise ArtefactError(f"{view.path(number)}: row {row} is not the clip that clips.csv has there")
+    if {layer: values.shape[1] for layer, values in rows.descriptors.items()} != view.layers:
+        raise ArtefactError(f"{view.path(number)}: its layers are not those of the view")
+    return rows

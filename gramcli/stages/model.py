@@ -1,0 +1,91 @@
+"""What classify needs: a network, its settings and a decision rule, from a cache or from one exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.cache import sealed, statistics
+from gramcli.cache.view import View
+from gramcli.stages.rule import Rule
+
+KIND = "model"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A calibrated network, not yet built."""
+
+    identity: Mapping[str, Any]
+    """Of the view that the rule was made from."""
+    settings: Mapping[str, Any]
+    """Settings of the extract, by section."""
+    folder: Path
+    """First on the import path of a factory."""
+    rule: Rule
+    weights: Mapping[str, npt.NDArray[Any]] | None
+    """State of the network, or None where `settings` name a checkpoint."""
+
+
+def from_cache(cache: Path) -> Model:
+    """Reads the model of a calibrated cache.
+
+    Raises:
+        ArtefactError: A stage has not run, or its result no longer fits.
+        DamagedError: A file is not as it was written.
+    """
+    view = View.open(cache)
+    known = statistics.load(cache, view.fingerprint)
+    rule = Rule.of(known, statistics.load_decision(cache, known))
+    return Model(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)
+
+
+def from_file(path: Path) -> Model:
+    """Reads an exported model.
+
+    Raises:
+        ArtefactError: It is not there, or is something else.
+        DamagedError: It is not as it was written.
+    """
+    file = sealed.load(path, KIND, "make it with gramcli export")
+    about = file.about
+    layers = tuple(about["layers"])
+    rule = Rule(
+        tuple(about["classes"]),
+        layers,
+        {layer: (file[f"lower/{layer}"], file[f"upper/{layer}"]) for layer in layers},
+        file["expected"],
+        file["present"],
+        about["epsilon"],
+    )
+    weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
+    # a factory of the user's is looked for beside the model, as beside gramcli.toml
+    return Model(about["identity"], about["settings"], path.absolute().parent, rule, weights)
+
+
+def save(path: Path, model: Model) -> None:
+    """Writes a model, weights included, as one sealed safetensors file.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    if model.weights is None:
+        raise ValueError("a model is exported with its weights")
+    rule = model.rule
+    tensors = {"expected": rule.expected, "present": np.asarray(rule.present)}
+    for layer in rule.layers:
+        tensors[f"lower/{layer}"], tensors[f"upper/{layer}"] = rule.bounds[layer]
+    tensors |= {f"weights/{name}": array for name, array in model.weights.items()}
+    about = {
+        "identity": model.identity,
+        "settings": model.settings,
+        "classes": list(rule.classes),
+        "layers": list(rule.layers),
+        "epsilon": rule.epsilon,
+    }
+    sealed.write(path, KIND, tensors, about)

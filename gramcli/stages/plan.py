@@ -1,0 +1,156 @@
+"""From a manifest and what a cache already holds to the table of clips: which are there, which are to be computed.
+
+A clip is known by its content, so moving, renaming, relabelling and re-splitting cost nothing. A clip that has a row in
+a finished shard keeps it for ever; all others get rows in new shards, in an order that depends on the manifest alone,
+so a run that was killed and one that was not lay the same plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gramcli.audio import splits
+from gramcli.audio.windows import windows
+from gramcli.cache.clips import SPLITS, Clip, Clips
+from gramcli.errors import AudioError
+from gramcli.stages.progress import Progress
+
+if TYPE_CHECKING:
+    from gramcli.audio.decode import Probe
+    from gramcli.audio.manifest import Row
+    from gramcli.audio.workers import Decoders
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a key has its row."""
+
+    shard: int
+    row: int
+
+
+def find_clips(
+    rows: Iterable[Row], previous: Clips | None, decoders: Decoders, seconds: float, progress: Progress
+) -> list[Clip]:
+    """Cuts every row of a manifest into windows and gives each its key; nothing has a place yet.
+
+    A file whose size and time of change are those of the previous table is not read again.
+
+    Raises:
+        UsageError: One group or one audio in two splits, or one audio with two labels; both rows are named.
+    """
+    rows = list(rows)
+    known: dict[tuple[str, str, int, int], list[Clip]] = {}
+    if previous is not None and previous.seconds == seconds:
+        for clip in previous.rows:
+            if clip.key and clip.split:
+                known.setdefault((clip.source, clip.path, clip.bytes, clip.mtime_ns), []).append(clip)
+    stats = {row.path: _stat(row.path) for row in rows}
+    unread = [
+        row.path
+        for row in rows
+        if not isinstance(stat := stats[row.path], str) and (row.id, row.path, *stat) not in known
+    ]
+    probes: dict[str, Probe | AudioError] = {}
+    paths = list(dict.fromkeys(unread))
+    if paths:
+        progress.start("reading files", len(paths))
+        for path, probe in zip(paths, decoders.probe(paths), strict=True):
+            probes[path] = probe
+            progress.advance(1, failed=isinstance(probe, AudioError))
+    clips: list[Clip] = []
+    origins: list[str] = []
+    for row in rows:
+        found = _cut(row, stats[row.path], known, probes.get(row.path), seconds)
+        clips += found
+        origins += [row.origin] * len(found)
+    splits.check_disjoint(
+        (origin, clip.split, clip.label, clip.group, clip.key) for origin, clip in zip(origins, clips, strict=True)
+    )
+    return clips
+
+
+def _stat(path: str) -> tuple[int, int] | str:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - a name that is not UTF-8 must come through as it is
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or "no valid file name"
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _cut(
+    row: Row,
+    stat: tuple[int, int] | str,
+    known: Mapping[tuple[str, str, int, int], list[Clip]],
+    probe: Probe | AudioError | None,
+    seconds: float,
+) -> list[Clip]:
+    size, changed = (0, 0) if isinstance(stat, str) else stat
+    if (row.id, row.path, size, changed) in known:
+        before = known[row.id, row.path, size, changed]
+        return [
+            replace(clip, label=row.label, split=row.split, group=row.group, shard=None, row=None) for clip in before
+        ]
+    clip = Clip(
+        row.id, "", row.id, row.path, size, changed, row.start, row.end, row.label, row.split, row.group, None, None
+    )
+    if isinstance(stat, str):
+        return [replace(clip, error=stat)]
+    if probe is None or isinstance(probe, AudioError):
+        return [replace(clip, error=str(probe))]
+    try:
+        parts = windows(probe.duration, row.start, row.end, seconds)
+    except AudioError as error:
+        return [replace(clip, error=str(error))]
+    if parts == [None]:
+        return [replace(clip, key=window_key(probe.digest, None))]
+    name = row.id if row.start is None and row.end is None else row.id.rpartition("@")[0]
+    return [
+        replace(
+            clip,
+            id=row.id if len(parts) == 1 else f"{name}@{part[0]:g}-{part[1]:g}",
+            key=window_key(probe.digest, part),
+            start=part[0],
+            end=part[1],
+        )
+        for part in parts
+        if part is not None
+    ]
+
+
+def window_key(digest: str, part: tuple[float, float] | None) -> str:
+    """Returns the key of a window: the SHA-256 of the file's bytes, or of that with start and end."""
+    return digest if part is None else hashlib.sha256(f"{digest}@{part[0]:.6f}-{part[1]:.6f}".encode()).hexdigest()
+
+
+def places(previous: Clips | None, done: set[int]) -> dict[str, Place]:
+    """Returns where the keys of finished shards have their rows, as the previous table tells."""
+    return {
+        clip.key: Place(clip.shard, clip.row)
+        for clip in (() if previous is None else previous.rows)
+        if clip.key and clip.row is not None and clip.shard in done
+    }
+
+
+def allot(clips: list[Clip], taken: Mapping[str, Place], done: set[int], rows_per_shard: int) -> list[Clip]:
+    """Gives every readable clip its place: that of its key, or the next free one in new shards, split by split."""
+    order = {split: index for index, split in enumerate(SPLITS)}
+    new = dict.fromkeys(
+        clip.key
+        for clip in sorted(clips, key=lambda clip: order.get(clip.split, len(SPLITS)))
+        if clip.key and clip.key not in taken
+    )
+    first = max(done, default=-1) + 1
+    where = {**taken, **{key: Place(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)}}
+    return [replace(clip, shard=where[clip.key].shard, row=where[clip.key].row) if clip.key else clip for clip in clips]
+
+
+def forgotten(clips: list[Clip], previous: Clips | None, taken: Mapping[str, Place]) -> list[Clip]:
+    """Returns the rows of finished shards that the manifest no longer lists, with an empty split."""
+    listed = {clip.key for clip in clips}
+    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in taken}
+    return [replace(clip, split="", label="", group="") for key, clip in rows.items() if key not in listed]

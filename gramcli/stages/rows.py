@@ -1,0 +1,65 @@
+"""Rows of the cache joined with what ``clips.csv`` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.audio.manifest import natural_sorted
+from gramcli.cache import clips as table
+from gramcli.cache.clips import Clip, Clips
+from gramcli.cache.shard import Shard
+from gramcli.cache.view import View
+from gramcli.errors import ArtefactError, DamagedError, shown
+
+
+def class_names(view: View, clips: Clips) -> tuple[str, ...]:
+    """Returns the classes: the network's outputs, or with ``head = "none"`` the labels of training and validation."""
+    labels = {clip.label for clip in clips.used("train", "validation")}
+    return view.outputs or tuple(natural_sorted(labels))
+
+
+def require_extracted(view: View, clips: Sequence[Clip]) -> None:
+    """Raises an ArtefactError if some of the clips have no finished shard."""
+    present = view.present()
+    missing = sum(clip.shard not in present for clip in clips)
+    if missing:
+        raise ArtefactError(f"{shown(view.folder)}: {missing} clips are not extracted yet; run gramcli extract again")
+
+
+def read_rows(
+    view: View, clips: Sequence[Clip], layers: Sequence[str] | None = None, done: Callable[[int], None] = lambda n: None
+) -> Iterator[tuple[list[Clip], Shard, npt.NDArray[np.intp]]]:
+    """Yields, shard by shard, its usable clips of those asked for, the shard, and their rows in it.
+
+    Raises:
+        DamagedError: A row is not that of its clip.
+    """
+    for number, group in table.by_shard(clips).items():
+        rows = view.read(number, layers)
+        for clip in group:
+            if clip.row is None or clip.row >= len(rows.keys) or rows.keys[clip.row] != clip.key:
+                raise DamagedError(
+                    f"{shown(view.path(number))}: row {clip.row} is not {shown(clip.id)}; "
+                    f"delete clips.csv and run gramcli extract, which derives it again"
+                )
+        usable = rows.usable()
+        good = [clip for clip in group if usable[clip.row]]
+        yield good, rows, np.array([clip.row for clip in good], dtype=np.intp)
+        done(len(group))
+
+
+def label_indices(clips: Sequence[Clip], index: Mapping[str, int]) -> npt.NDArray[np.intp]:
+    """Returns the class of each clip, (N,).
+
+    Raises:
+        ArtefactError: A label is none of the classes.
+    """
+    try:
+        return np.array([index[clip.label] for clip in clips], dtype=np.intp)
+    except KeyError as error:
+        raise ArtefactError(
+            f"label {shown(error.args[0])} is none of the network's outputs; mend the manifest and extract again"
+        ) from None

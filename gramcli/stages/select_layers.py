@@ -1,0 +1,120 @@
+"""``gramcli select-layers``: which layers tell the classes apart, and how many of them decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gramcli import files, settings
+from gramcli.cache import clips as table
+from gramcli.cache import statistics
+from gramcli.cache.statistics import Decision, Statistics
+from gramcli.cache.view import View
+from gramcli.errors import ArtefactError, UsageError, shown
+from gramcli.gram.ranking import curve, layer_score, paper_score
+from gramcli.stages.progress import Progress, Silent
+
+
+def select_layers(
+    cache: Path,
+    wanted: settings.Decision | None = None,
+    *,
+    epsilon: float | None = None,
+    progress: Progress | None = None,
+) -> tuple[Decision, Statistics]:
+    """Ranks the layers by how well they separate validation clips, chooses the first k and stores the choice.
+
+    Args:
+        cache: Folder of the cache.
+        wanted: Ranking, and how many layers: a number, ``all``, or ``auto`` for the k of best validation accuracy
+            (the largest where several are best, as more layers are the broader evidence).
+        epsilon: The ε that the statistics must have been made with; any if None.
+        progress: Told of steps and notes.
+
+    Returns:
+        The decision, and the statistics it was made from.
+
+    Raises:
+        ArtefactError: Calibrate has not run, its clips have changed since, or no layer can be used.
+        UsageError: More layers asked for than there are.
+        DamagedError: A file of the cache is not as it was written.
+    """
+    wanted, progress = wanted or settings.Decision(), progress or Silent()
+    with files.lock(cache):
+        view = View.open(cache)
+        known = statistics.load(cache, view.fingerprint)
+        require_current(cache, known)
+        if epsilon not in (None, known.epsilon):
+            raise ArtefactError(
+                f"{shown(known.file.path)}: was made with epsilon {known.epsilon:g}, not {epsilon:g}; "
+                f"run gramcli calibrate with the same --preset"
+            )
+        scores = _scores(known, wanted.ranking, progress)
+        # best first; equal ones in the order of the forward pass
+        order = sorted(scores, key=lambda layer: -scores[layer])
+        if not order:
+            raise ArtefactError(
+                f"{shown(cache)}: no layer separates the classes; add validation clips and calibrate again"
+            )
+        accuracy = _curve(known, order)
+        chosen = _count(wanted.top_k, accuracy)
+        decision = Decision(
+            ranking=wanted.ranking,
+            top_k=str(wanted.top_k),
+            order=tuple(order),
+            scores=tuple(scores[layer] for layer in order),
+            accuracy=tuple(accuracy.tolist()),
+            chosen=chosen,
+            statistics=known.file.digest,
+        )
+        statistics.save_decision(cache, decision)
+    return decision, known
+
+
+def require_current(cache: Path, known: Statistics) -> None:
+    """Raises an ArtefactError if labels, splits or groups have changed since the statistics were made."""
+    if table.require(cache).digest("train", "validation") != known.clips:
+        raise ArtefactError(f"{shown(known.file.path)}: the clips have changed since; run gramcli calibrate again")
+
+
+def _scores(known: Statistics, ranking: str, progress: Progress) -> dict[str, float]:
+    """Returns I_l (Eq. 12) of every layer that has one and whose E_l is not 0."""
+    counts, expected, negatives = known.counts, known.expected, known.negatives
+    labels = known.validation_labels
+    scores: dict[str, float] = {}
+    progress.start("ranking", len(known.layers))
+    for n, layer in enumerate(known.layers):
+        if expected[n] > 0:
+            if ranking == "paper":
+                # a class has negatives where another one has training clips
+                has = np.where(counts > 0, counts.sum() - counts, 0)
+                score = paper_score(negatives[n], has)
+            else:
+                # in units of E_l, so that layers of many channels do not win by their size
+                scaled = (known.validation_deviations(layer) / expected[n]).astype(np.float32)
+                score = layer_score(scaled, labels, ranking, counts > 0)
+            if np.isfinite(score):
+                scores[layer] = score
+        progress.advance(1)
+    return scores
+
+
+def _curve(known: Statistics, order: list[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    index = {layer: n for n, layer in enumerate(known.layers)}
+    expected = known.expected[[index[layer] for layer in order]]
+    logits = known.validation_logits
+    deviations = (known.validation_deviations(layer) for layer in order)  # one at a time: classes can be many
+    usable = logits if logits.shape[1] == len(known.classes) else None
+    return curve(deviations, expected, known.counts > 0, usable, known.validation_labels)
+
+
+def _count(top_k: int | str, accuracy: np.ndarray[tuple[int], np.dtype[np.float64]]) -> int:
+    layers = len(accuracy)
+    if top_k == "all":
+        return layers
+    if top_k == "auto":
+        return layers - int(np.argmax(accuracy[::-1]))
+    if int(top_k) > layers:
+        raise UsageError(f"decision.top_k is {top_k}, but only {layers} layers can be used")
+    return int(top_k)

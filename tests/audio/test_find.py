@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gramcli.audio.find import audio_files
+from gramcli.errors import NoInputError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_folders_are_searched_deep_sorted_and_in_any_case(tmp_path: Path) -> None:
+    touch(tmp_path, "b/2.WAV", "b/1.flac", "a/deep/er/x.Mp3", "a/notes.txt", ".git/x.wav", "a/._x.wav")
+    found = [os.path.relpath(file, tmp_path) for file in audio_files([tmp_path])]
+    assert found == ["a/deep/er/x.Mp3", "b/1.flac", "b/2.WAV"]
+
+
+def test_each_file_once_in_the_order_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "x.wav", "y.wav")
+    y = str(tmp_path / "y.wav")
+    assert audio_files([y, tmp_path, str(tmp_path / "*.wav")]) == [y, str(tmp_path / "x.wav")]
+
+
+def test_a_named_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    touch(tmp_path, "sound.dat", "take[1].wav")
+    names = [str(tmp_path / name) for name in ("sound.dat", "missing.wav", "take[1].wav")]
+    assert audio_files(names) == names
+
+
+def test_globs_keep_audio_and_enter_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "s1/a.ogg", "s1/a.csv", "s2.aif", "s3.txt", "t.wav")
+    found = audio_files([str(tmp_path / "s*")])
+    assert [os.path.relpath(file, tmp_path) for file in found] == ["s1/a.ogg", "s2.aif"]
+    assert audio_files([str(tmp_path / "**" / "*.ogg")]) == [str(tmp_path / "s1" / "a.ogg")]
+
+
+def test_nothing_found_says_what_there_is(tmp_path: Path) -> None:
+    touch(tmp_path, "a.m4a", "b.m4a", "c.txt")
+    with pytest.raises(NoInputError, match=r"no audio, but 2 \.m4a, 1 \.txt; gramcli reads \.wav"):
+        audio_files([tmp_path])
+    with pytest.raises(NoInputError, match=r"q\*: no audio, but nothing"):
+        audio_files([str(tmp_path / "q*")])
+
+
+def test_linked_folders_are_followed_and_circles_left(tmp_path: Path) -> None:
+    touch(tmp_path, "far/x.wav", "here/y.wav")
+    (tmp_path / "here" / "far").symlink_to(tmp_path / "far")
+    (tmp_path / "here" / "up").symlink_to(tmp_path / "here")
+    found = audio_files([tmp_path / "here"])
+    assert [os.path.relpath(file, tmp_path) for file in found] == ["here/far/x.wav", "here/y.wav"]
+
+
+def test_a_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.wav"
+    Path(os.fsdecode(name)).touch()
+    assert [os.fsencode(file) for file in audio_files([tmp_path])] == [name]

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gramcli.audio import frontend
+from gramcli.errors import ArtefactError, ResourceError, UsageError
+from gramcli.network import capture, scorer
+from gramcli.network.scorer import Scorer, Scores
+from gramcli.settings import Frontend
+from tests.network import toys
+
+LOGMEL = Frontend(n_fft=256, window_ms=16.0, hop_ms=10.0, n_mels=16, mean=-20.0, std=20.0)
+SAMPLES = Frontend(kind="waveform")
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], Frontend]] = {
+    **{name: (kind, LOGMEL) for name, kind in toys.SPECTROGRAMS.items()},
+    **{name: (kind, SAMPLES) for name, kind in toys.WAVEFORMS.items()},
+}
+
+
+@pytest.fixture
+def clips(rng: np.random.Generator) -> np.ndarray:
+    """Nine clips (9, 4000) of very different levels."""
+    return (rng.standard_normal((9, 4000)) * np.logspace(-4, 0, 9)[:, None]).astype(np.float32)
+
+
+def scorer_of(name: str, batch: int = 8, **options: Any) -> Scorer:
+    kind, about = NETWORKS[name]
+    network, module = toys.make(kind), frontend.build(about)
+    with torch.inference_mode():
+        layers = capture.survey(network, module(torch.zeros(2, 4000))).layers
+    return Scorer(network, module, layers, torch.device("cpu"), batch, **options)
+
+
+def same(found: Scores, expected: Scores, rows: Any, *, logits: bool = True) -> bool:
+    layers = (np.array_equal(one, expected.descriptors[name][rows]) for name, one in found.descriptors.items())
+    return all(layers) and (not logits or np.array_equal(found.logits, expected.logits[rows]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_clip_never_depends_on_the_others(name: str, clips: np.ndarray, rng: np.random.Generator) -> None:
+    one = scorer_of(name)
+    expected = one.score(clips)
+    for size in (1, 2, 3, 4, 5, 6, 7, 8):
+        rows = rng.choice(9, size, replace=False)
+        # torch hands a Linear on 256 values to another kernel for two rows than for eight: the last bit of vgg's logits
+        assert same(one.score(clips[rows]), expected, rows, logits=name != "vgg")
+        np.testing.assert_allclose(one.score(clips[rows]).logits, expected.logits[rows], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet", "panns"])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
+def test_batches_make_no_difference(name: str, batch: int, clips: np.ndarray) -> None:
+    assert same(scorer_of(name, batch).score(clips), scorer_of(name, 8).score(clips), slice(None))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scores_are_those_of_the_network(name: str, clips: np.ndarray) -> None:
+    found = scorer_of(name, 4, outputs=3).score(clips)
+    kind, about = NETWORKS[name]
+    network = toys.make(kind)
+    with torch.no_grad():
+        inputs = frontend.build(about)(torch.from_numpy(clips))
+        outputs = network(inputs)
+        _, descriptors = capture.Recorder(network, capture.survey(network, inputs).layers)(inputs)
+    outputs = outputs["clipwise_output"] if name == "panns" else outputs
+    np.testing.assert_allclose(found.logits, outputs.numpy(), rtol=1e-4, atol=1e-5)
+    assert list(found.descriptors) == list(descriptors)
+    for layer, one in found.descriptors.items():
+        assert one.dtype == np.float32
+        largest = np.abs(descriptors[layer].numpy()).max(1, keepdims=True)
+        assert (np.abs(one - descriptors[layer].numpy()) <= 1e-5 * largest + 1e-12).all()
+    assert found.errors == ("",) * 9
+
+
+def test_a_clip_that_overflows_fails_alone(clips: np.ndarray) -> None:
+    one = scorer_of("cnn1d", 4)
+    expected = one.score(clips)
+    clips[2] = 1e25  # its squares are beyond float32
+    clips[7] = np.nan
+    found = one.score(clips)
+    assert found.errors[2] == found.errors[7] == "activation not finite in features.1"
+    good = [0, 1, 3, 4, 5, 6, 8]
+    assert all(found.errors[clip] == "" for clip in good)
+    for array, before in (
+        (found.logits, expected.logits),
+        *((a, expected.descriptors[n]) for n, a in found.descriptors.items()),
+    ):
+        assert np.array_equal(array[good], before[good])
+        assert np.isnan(array[[2, 7]]).all()
+
+
+def test_logits_that_are_not_finite() -> None:
+    one = Scorer(Returns(lambda x: x[:, :3] / x[:, 3:6]), nn.Identity(), (), torch.device("cpu"))
+    found = one.score(np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 0, 6]], dtype=np.float32))
+    assert found.errors == ("", "output not finite")
+
+
+class Returns(nn.Module):
+    def __init__(self, forward: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.run = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "outputs"),
+    [
+        (lambda x: x[:, :3], None),
+        (lambda x: (x[:, :3], x), None),
+        (lambda x: [x[:, None], x[0], None, x[:, :3]], None),
+        (lambda x: {"embedding": x, "clipwise_output": x[:, :3]}, 3),
+        (lambda x: {"clipwise_output": x[:, :3], "embedding": x}, None),
+    ],
+)
+def test_outputs_of_all_kinds(forward: Callable[[Tensor], Any], outputs: int | None, clips: np.ndarray) -> None:
+    one = Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), outputs=outputs)
+    assert np.array_equal(one.score(clips).logits, clips[:, :3])
+    assert np.array_equal(one.score(clips[:1]).logits, clips[:1, :3])
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x: x[:, :4], r"returns \(8, 4\) for 8 clips, not \(8, 3\)"),
+        (lambda x: (x[:, :3, None], x[0]), r"returns \(8, 3, 1\), \(4000,\) for 8 clips"),
+        (lambda x: None, "returns no tensor for 8 clips"),
+    ],
+)
+def test_outputs_that_are_no_scores(forward: Callable[[Tensor], Any], message: str, clips: np.ndarray) -> None:
+    with pytest.raises(ArtefactError, match=message):
+        Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), 8, outputs=3).score(clips)
+
+
+def test_half_the_batch_where_memory_runs_out(clips: np.ndarray) -> None:
+    sizes = []
+
+    def forward(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x[:, :3]
+
+    one = Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), 8)
+    assert np.array_equal(one.score(clips).logits, clips[:, :3])
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory: you tried", "shapes do not match"])
+def test_memory_for_two_clips(message: str, clips: np.ndarray) -> None:
+    def forward(_: Tensor) -> Tensor:
+        raise RuntimeError(message)
+
+    one = Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), 8)
+    if "memory" in message:
+        with pytest.raises(ResourceError, match="cpu: out of memory with two clips of 4000 samples"):
+            one.score(clips)
+    else:
+        with pytest.raises(RuntimeError, match=message):
+            one.score(clips)
+
+
+def test_bf16_is_near(clips: np.ndarray) -> None:
+    full, half = scorer_of("resnet").score(clips), scorer_of("resnet", precision="bf16").score(clips)
+    assert half.logits.dtype == np.float32
+    assert not np.array_equal(full.logits, half.logits)
+    np.testing.assert_allclose(half.logits, full.logits, rtol=0, atol=0.05 * np.abs(full.logits).max())
+    for name, one in half.descriptors.items():
+        np.testing.assert_allclose(one, full.descriptors[name], rtol=0, atol=0.1 * full.descriptors[name].max())
+
+
+def test_waveforms_of_the_wrong_shape() -> None:
+    one = scorer_of("cnn1d")
+    for shape in ((4000,), (0, 4000)):
+        with pytest.raises(ValueError, match="waveforms must be"):
+            one.score(np.zeros(shape, dtype=np.float32))
+
+
+def test_samples_that_cannot_be_written_to(clips: np.ndarray) -> None:
+    clips.flags.writeable = False
+    assert scorer_of("cnn1d").score(clips).errors == ("",) * 9
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(scorer.device(name)) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
+    with pytest.raises(ResourceError, match="run.device: cuda:2: torch .* sees 2 of them; use auto or cpu"):
+        scorer.device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert str(scorer.device("auto")) == "cpu"
+    with pytest.raises(ResourceError, match="run.device: cuda: "):
+        scorer.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:1x", "mps", "Cuda\n"])
+def test_devices_that_do_not_exist(name: str) -> None:
+    with pytest.raises(UsageError, match="run.device must be auto, cpu, cuda or cuda:N") as caught:
+        scorer.device(name)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,182 @@
+"""The paper's Eq. 4-14 in plain loops and float64, as slow and as literal as can be. Imports nothing of gramcli.
+
+Where the paper is silent or degenerate, this follows the settled points: a floor ε under denominators, a constant layer
+is 0, E_l on validation clips and their own class, layers with E_l = 0 left out, W1 on pooled ranks, ties broken by
+logit and then class order, classes without training clips never chosen.
+
+A clip is a list of feature maps, one array (K_l, *positions) a layer; classes are 0 to C - 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+Vector = list[float]
+Range = tuple[Vector, Vector]
+
+
+def gram_matrix(maps: np.ndarray) -> np.ndarray:
+    """Eq. 4: F Fᵀ of maps (K, *positions)."""
+    rows = np.asarray(maps, np.float64).reshape(len(maps), -1)
+    return rows @ rows.T
+
+
+def row_sums(maps: np.ndarray) -> Vector:
+    """Eq. 5: sum of each row of the Gram matrix, its diagonal included."""
+    return [math.fsum(row) for row in gram_matrix(maps).tolist()]
+
+
+def normalise(row_sums: Sequence[float]) -> Vector:
+    """Eq. 6; 0/0 is 0."""
+    low, high = min(row_sums), max(row_sums)
+    if low == high:
+        return [0.0] * len(row_sums)
+    return [(float(g) - low) / (high - low) for g in row_sums]
+
+
+def descriptor(maps: np.ndarray) -> Vector:
+    """Eq. 4-6: g̃ of one clip at one layer."""
+    return normalise(row_sums(maps))
+
+
+def bounds(scaled: Sequence[Vector], labels: Sequence[int], classes: int) -> list[Range | None]:
+    """Eq. 7-8 a class: (λ, Λ), or None for a class without clips."""
+    ranges: list[Range | None] = []
+    for c in range(classes):
+        own = [clip for clip, label in zip(scaled, labels, strict=True) if label == c]
+        ranges.append(
+            ([min(g) for g in zip(*own, strict=True)], [max(g) for g in zip(*own, strict=True)]) if own else None
+        )
+    return ranges
+
+
+def channel_deviation(lower: float, upper: float, g: float, epsilon: float) -> float:
+    """Eq. 9, denominators floored."""
+    if g < lower:
+        return (lower - g) / max(abs(lower), epsilon)
+    if g > upper:
+        return (g - upper) / max(abs(upper), epsilon)
+    return 0.0
+
+
+def layer_deviation(scaled: Vector, own: Range | None, epsilon: float) -> float:
+    """Eq. 10, on g̃; NaN against a class without clips."""
+    if own is None:
+        return math.nan
+    return math.fsum(channel_deviation(*triple, epsilon) for triple in zip(*own, scaled, strict=True))
+
+
+def expected(own_deviations: Sequence[float]) -> float:
+    """E_l of Eq. 11: mean deviation of validation clips from their own class."""
+    return math.fsum(own_deviations) / len(own_deviations)
+
+
+def total(deviations: Sequence[float], expected: Sequence[float]) -> float:
+    """Δ̄ of Eq. 11 and 13 for one class: mean over layers of δ_l / E_l; layers with E_l = 0 are left out."""
+    terms = [delta / scale for delta, scale in zip(deviations, expected, strict=True) if scale > 0]
+    return math.fsum(terms) / len(terms)
+
+
+def wasserstein(one: Sequence[float], other: Sequence[float]) -> float:
+    """W1 = ∫ |F - G|, the area between two empirical distribution functions."""
+    points = sorted([*one, *other])
+    area = 0.0
+    for left, right in pairwise(points):
+        below_one = sum(value <= left for value in one) / len(one)
+        below_other = sum(value <= left for value in other) / len(other)
+        area += abs(below_one - below_other) * (right - left)
+    return area
+
+
+def pooled_ranks(deviations: Sequence[Vector]) -> list[Vector]:
+    """Ranks among all entries of a table, equal ones sharing the mean of theirs, scaled to [0, 1]."""
+    pool = [value for row in deviations for value in row]
+
+    def rank(value: float) -> float:
+        below = sum(other < value for other in pool)
+        equal = sum(other == value for other in pool)
+        return below + (equal - 1) / 2  # from 0
+
+    return [[rank(value) / max(len(pool) - 1, 1) for value in row] for row in deviations]
+
+
+def separation(deviations: Sequence[Vector], labels: Sequence[int]) -> float:
+    """Eq. 12: mean over classes of W1 between own clips and others; deviations by clip and class."""
+    distances = []
+    for c in range(len(deviations[0])):
+        own = [row[c] for row, label in zip(deviations, labels, strict=True) if label == c]
+        others = [row[c] for row, label in zip(deviations, labels, strict=True) if label != c]
+        if own and others:
+            distances.append(wasserstein(own, others))
+    return math.fsum(distances) / len(distances) if distances else math.nan
+
+
+def layer_score(deviations: Sequence[Vector], labels: Sequence[int], ranking: str) -> float:
+    """I_l: "wasserstein" and "rank" on validation clips; "paper" is Eq. 12 as it stands, on training clips."""
+    return separation(pooled_ranks(deviations) if ranking == "rank" else deviations, labels)
+
+
+def decide(scores: Sequence[float], logits: Sequence[float] | None = None) -> tuple[int, int]:
+    """Eq. 14: class of smallest score and the next one; NaN is never either, -1 where there is none."""
+    belief = logits if logits is not None else [0.0] * len(scores)
+    order = sorted((score, -belief[c], c) for c, score in enumerate(scores) if not math.isnan(score))
+    classes = [c for *_, c in order] + [-1, -1]
+    return classes[0], classes[1]
+
+
+@dataclass
+class Statistics:
+    """What calibration knows: bounds by layer and class, E_l and the I_l of each ranking by layer."""
+
+    bounds: list[list[Range | None]]
+    expected: Vector
+    scores: dict[str, Vector]
+    epsilon: float
+
+    def deviations(self, clip: Sequence[np.ndarray]) -> list[Vector]:
+        """δ by layer and class of one clip's feature maps."""
+        return [
+            [layer_deviation(descriptor(maps), own, self.epsilon) for own in ranges]
+            for maps, ranges in zip(clip, self.bounds, strict=True)
+        ]
+
+    def totals(self, clip: Sequence[np.ndarray], layers: Sequence[int] | None = None) -> Vector:
+        """Δ̄ by class over the given layers (all)."""
+        table = self.deviations(clip)
+        chosen = range(len(table)) if layers is None else layers
+        scales = [self.expected[layer] for layer in chosen]
+        return [total([table[layer][c] for layer in chosen], scales) for c in range(len(table[0]))]
+
+
+def calibrate(
+    train: Sequence[Sequence[np.ndarray]],
+    train_labels: Sequence[int],
+    validation: Sequence[Sequence[np.ndarray]],
+    validation_labels: Sequence[int],
+    classes: int,
+    epsilon: float,
+) -> Statistics:
+    """From the feature maps of training and validation clips to all statistics."""
+    layers = range(len(train[0]))
+    ranges = [bounds([descriptor(clip[layer]) for clip in train], train_labels, classes) for layer in layers]
+    statistics = Statistics(ranges, [], {"rank": [], "wasserstein": [], "paper": []}, epsilon)
+    present = [c for c in range(classes) if c in train_labels]
+    tables = [statistics.deviations(clip) for clip in validation]
+    train_tables = [statistics.deviations(clip) for clip in train]
+    for layer in layers:
+        own = [table[layer][c] for table, c in zip(tables, validation_labels, strict=True) if c in present]
+        statistics.expected.append(expected(own))
+        for ranking, source, labels in (
+            ("rank", tables, validation_labels),
+            ("wasserstein", tables, validation_labels),
+            ("paper", train_tables, train_labels),
+        ):
+            columns = [[table[layer][c] for c in present] for table in source]
+            renamed = [present.index(c) if c in present else -1 for c in labels]
+            statistics.scores[ranking].append(layer_score(columns, renamed, ranking))
+    return statistics

@@ -1,0 +1,44 @@
+"""One small set of sounds, extracted once; tests that change a cache work on a copy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gramcli.stages.calibrate import calibrate
+from gramcli.stages.extract import extract
+from gramcli.stages.select_layers import select_layers
+from tests.sets import ROOT, quick, write_set
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of 36 clips of three classes."""
+    return write_set(tmp_path_factory.mktemp("sounds"))
+
+
+@pytest.fixture(scope="session")
+def extracted(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache of these clips; not to be changed."""
+    cache = tmp_path_factory.mktemp("extracted") / "cache"
+    extract(quick(sounds, cache), folder=ROOT)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def selected(extracted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, calibrated and with layers selected; not to be changed."""
+    cache = tmp_path_factory.mktemp("selected") / "cache"
+    shutil.copytree(extracted, cache)
+    calibrate(cache)
+    select_layers(cache)
+    return cache
+
+
+@pytest.fixture
+def cache(selected: Path, tmp_path: Path) -> Path:
+    """A calibrated cache to play with."""
+    shutil.copytree(selected, tmp_path / "cache")
+    return tmp_path / "cache"

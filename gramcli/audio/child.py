@@ -60,6 +60,7 @@ class Child:
         self._arrived = selectors.DefaultSelector()
         self._arrived.register(self._replies, selectors.EVENT_READ)
         self._received = bytearray()
+        self._how = ""
 
     def greet(self) -> None:
         """Waits for the first word.
@@ -124,6 +125,8 @@ class Child:
 
     def end(self) -> str:
         """Ends the process if it is still there, frees what it held, and tells how it ended."""
+        if self._how:
+            return self._how
         self._process.kill()
         code = self._process.wait()
         self._arrived.close()
@@ -132,9 +135,9 @@ class Child:
         with self._said:
             self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 4096))
             last = self._said.read().decode(errors="backslashreplace").strip().rpartition("\n")[2]
-        if code < 0:
-            return f"decoder crashed (signal {-code})"
-        return f"decoder ended (exit {code}){': ' * bool(last)}{shown(last)}"
+        ended = f"decoder ended (exit {code}){': ' * bool(last)}{shown(last)}"
+        self._how = f"decoder crashed (signal {-code})" if code < 0 else ended
+        return self._how
 
 
 def _given(pipe: IO[bytes] | None) -> IO[bytes]:

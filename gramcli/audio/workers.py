@@ -199,8 +199,8 @@ class _Lane:
                 try:
                     self._serve(job)
                 except Exception as error:  # the consumer waits for it
-                    self._drop()
                     job.replies.put(error)
+                    self._drop()
             self._busy = False
         self._drop()
 

@@ -92,17 +92,21 @@ def synthesise(label: str, number: int, clip: int, seed: int = 0) -> Samples:
 
 def _recorded(dry: Samples, source: Random, clip: Random) -> Samples:
     """Puts a sound into the room, before the background and the microphone of its source."""
-    decay, wet, slope, noise, tilt, level = source.uniform(
-        [0.05, 0.0, -2.0, -35.0, -0.6, -24.0], [0.5, 0.6, 0.0, -8.0, 0.6, -6.0]
+    decay, wet, slope, noise, tilt, level = _draw(
+        source, (0.05, 0.5), (0.0, 0.5), (-1.5, 0.0), (-35.0, -10.0), (-0.5, 0.5), (-24.0, -6.0)
     )
     tail = source.standard_normal(round(decay * RATE)) * _decay(round(decay * RATE), decay / 5)
     size = round(LONGEST * RATE) * 5 // 4  # with room for the longest tail, so that none comes round to the start
     echo = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(tail, size), size)[: len(dry)]
     sound = (1 - wet) * dry / _rms(dry) + wet * echo / _rms(echo)
     sound += _gain(noise) * _noise(clip, len(dry), slope)
-    spectrum = np.fft.rfft(sound)
-    sound = np.fft.irfft(spectrum * _shape(len(dry), tilt), len(dry))
+    sound = np.fft.irfft(np.fft.rfft(sound) * _shape(len(dry), tilt), len(dry))
     return np.asarray(sound / np.abs(sound).max() * _gain(level + clip.uniform(-4, 4)))
+
+
+def _draw(random: Random, *ranges: tuple[float, float]) -> list[float]:
+    """Returns one number of each range."""
+    return [random.uniform(low, high) for low, high in ranges]
 
 
 def _gain(decibels: float) -> float:
@@ -154,12 +158,6 @@ def _line(random: Random, samples: int, knots_a_second: float) -> Samples:
     return np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
 
 
-def _window(samples: int, ramp: float) -> Samples:
-    """Returns 1 with ends that rise and fall within `ramp` seconds."""
-    time = np.arange(samples) / RATE
-    return np.clip(np.minimum(time, time[::-1]) / ramp, 0, 1)
-
-
 def _add(sound: Samples, event: Samples, second: float) -> None:
     """Adds an event at a time, cut where the sound ends."""
     start = round(second * RATE)
@@ -169,7 +167,7 @@ def _add(sound: Samples, event: Samples, second: float) -> None:
 
 def _alarm(source: Random, clip: Random, samples: int) -> Samples:
     """An electronic alarm: beeps of one pitch or two in turn, on and off at a steady rate."""
-    pitch, period, duty = source.uniform([700, 0.15, 0.4], [3200, 0.5, 0.7])
+    pitch, period, duty = _draw(source, (700, 2600), (0.15, 0.5), (0.4, 0.7))
     interval = source.choice([1.0, 1.0, 1.25, 1.5])
     harmonics = source.uniform(0.0, 0.8, 6) ** np.arange(6)
     beat, place = np.divmod(np.arange(samples) / RATE / period + clip.uniform(), 1)
@@ -180,7 +178,7 @@ def _alarm(source: Random, clip: Random, samples: int) -> Samples:
 
 def _bird(source: Random, clip: Random, samples: int) -> Samples:
     """A bird: phrases of short chirps, each a fast sweep."""
-    pitch, sweep, length, gap = source.uniform([2200, -0.5, 0.03, 1.3], [5500, 0.5, 0.12, 2.2])
+    pitch, sweep, length, gap = _draw(source, (2200, 5500), (-0.5, 0.5), (0.03, 0.12), (1.3, 2.2))
     number = source.integers(2, 7)
     overtone = np.array([1.0, source.uniform(0, 0.3)])
     sound = np.zeros(samples)
@@ -209,7 +207,7 @@ def _clock(source: Random, clip: Random, samples: int) -> Samples:
 
 def _dripping(source: Random, clip: Random, samples: int) -> Samples:
     """A tap: drops at uneven times, each a bubble whose pitch rises as it dies."""
-    pitch, rise, length, pause = source.uniform([500, 1.1, 0.015, 0.12], [2600, 1.9, 0.06, 0.45])
+    pitch, rise, length, pause = _draw(source, (500, 2600), (1.1, 1.9), (0.015, 0.06), (0.12, 0.45))
     splash = source.uniform(0, 0.3)
     sound = np.zeros(samples)
     second = clip.uniform(0, 0.2)
@@ -225,8 +223,8 @@ def _dripping(source: Random, clip: Random, samples: int) -> Samples:
 
 def _engine(source: Random, clip: Random, samples: int) -> Samples:
     """An engine: many harmonics of a low, slightly uneven speed, and noise in its rhythm."""
-    speed, fall, rough, wander = source.uniform([25, 0.6, 0.1, 0.02], [110, 1.4, 0.7, 0.15])
-    harmonics = np.arange(1, 25) ** -fall * source.uniform(0.2, 1, 24)
+    speed, fall, rough, wander = _draw(source, (25, 110), (0.6, 1.4), (0.1, 0.7), (0.02, 0.15))
+    harmonics = np.arange(1.0, 25) ** -fall * source.uniform(0.2, 1, 24)
     frequency = speed * (1 + wander * (_line(clip, samples, 2) - 0.5)) * clip.uniform(0.9, 1.1)
     sound = _tone(frequency, harmonics)
     rhythm = 1 + np.cos(2 * np.pi * np.cumsum(frequency) / RATE)
@@ -259,20 +257,18 @@ def _knock(source: Random, modes: int, pitch: tuple[float, float], length: tuple
 
 def _rain(source: Random, clip: Random, samples: int) -> Samples:
     """Rain: a steady hiss, and many single drops on what lies beneath."""
-    slope, rate, drops, pitch = source.uniform([-0.3, 30, 0.2, 1500], [0.5, 300, 1.5, 6000])
+    slope, rate, drops, pitch = _draw(source, (-0.3, 0.5), (30, 300), (0.2, 1.5), (1500, 6000))
     sound = np.zeros(samples)
     grain = _band(source, 160, pitch, 0.7) * _decay(160, 0.002)
-    for second, size in zip(
-        clip.uniform(0, samples / RATE, round(rate * samples / RATE)), clip.exponential(size=10**4), strict=False
-    ):
-        _add(sound, grain * size, second)
+    for second in clip.uniform(0, samples / RATE, round(rate * samples / RATE)):
+        _add(sound, grain * clip.exponential(), second)
     return drops * sound / _rms(sound) + _noise(clip, samples, slope)
 
 
 def _siren(source: Random, clip: Random, samples: int) -> Samples:
     """A siren: a full tone that wails up and down without a break."""
-    low, span, rate, skew = source.uniform([350, 0.6, 0.4, 0.25], [1000, 1.3, 3.5, 0.75])
-    harmonics = np.arange(1, 9) ** -source.uniform(0.7, 2.2)
+    low, span, rate, skew = _draw(source, (350, 1000), (0.6, 1.3), (0.4, 3.5), (0.25, 0.75))
+    harmonics = np.arange(1.0, 9) ** -source.uniform(0.7, 2.2)
     place = (np.arange(samples) / RATE * rate + clip.uniform()) % 1
     course = np.minimum(place / skew, (1 - place) / (1 - skew))
     return _tone(low * 2 ** (span * course), harmonics)
@@ -280,7 +276,7 @@ def _siren(source: Random, clip: Random, samples: int) -> Samples:
 
 def _whistle(source: Random, clip: Random, samples: int) -> Samples:
     """Someone whistling: a nearly pure tone that slides from note to note, with a little breath."""
-    pitch, speed, vibrato, breath = source.uniform([700, 2, 0.0, 0.02], [2200, 6, 0.025, 0.25])
+    pitch, speed, vibrato, breath = _draw(source, (700, 2200), (2, 6), (0.0, 0.025), (0.02, 0.25))
     time = np.arange(samples) / RATE
     notes = clip.integers(-5, 8, 2 + round(speed * samples / RATE))
     place = time * speed
@@ -289,12 +285,13 @@ def _whistle(source: Random, clip: Random, samples: int) -> Samples:
     frequency = pitch * 2 ** (note / 12) * (1 + vibrato * np.sin(2 * np.pi * 5.5 * time))
     tongue = 1 - 0.8 * np.exp(-(((place % 1) - 0.02) ** 2) / 0.001)
     sound = _tone(frequency, np.array([1.0, 0.05])) * tongue
-    return (sound + breath * _band(clip, samples, pitch * 1.3, 0.6)) * _window(samples, 0.05)
+    ends = np.clip(np.minimum(time, time[::-1]) / 0.05, 0, 1)
+    return (sound + breath * _band(clip, samples, pitch * 1.3, 0.6)) * ends
 
 
 def _wind(source: Random, clip: Random, samples: int) -> Samples:
     """Wind: gusts of low noise with a band that howls up and down."""
-    slope, pitch, howl, gusts = source.uniform([-1.4, 250, 0.2, 1.5], [-0.7, 900, 1.2, 4])
+    slope, pitch, howl, gusts = _draw(source, (-1.4, -0.7), (250, 900), (0.2, 1.2), (1.5, 4))
     strength = _line(clip, samples, gusts)
     low, high = (_band(clip, samples, pitch * factor, 0.25) for factor in (0.8, 1.4))
     band = low * (1 - strength) + high * strength

@@ -1,7 +1,7 @@
 """Trains the small network on the demo's sounds: ``python -m gramcli.demo.train [--out FILE] [--epochs N] [--seed S]``.
 
-The recipe is the paper's: random initialisation, RAdam with a learning rate of 0.001, batches of 32, no augmentation,
-the epoch that does best on validation. The test split is not read.
+Random initialisation, RAdam, no augmentation, the epoch that does best on validation: the paper's recipe, with smaller
+batches and a larger, falling learning rate, as there are only a few clips. The test split is not read.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from gramcli.demo.network import small_cnn
 
 WEIGHTS = Path(__file__).with_name("small_cnn.safetensors")
 """The network as it comes with the package."""
-EPOCHS = 60
-FRONTEND = settings.Frontend(sample_rate=sounds.RATE, n_mels=64, mean=-20.0, std=20.0)
+EPOCHS = 40
+BATCH = 16
+LEARNING_RATE = 3e-3
+"""Of the first epoch; it falls to 0 along a cosine."""
+FRONTEND = settings.Frontend(sample_rate=sounds.RATE, n_mels=64, mean=-14.0, std=16.0)
 SEGMENT = settings.Segment(seconds=sounds.LONGEST, pad="repeat")
 ARGUMENTS = {"in_chans": 1, "width": 24}
 
@@ -41,7 +44,7 @@ class Trained:
 
     module: nn.Module
     epoch: int
-    """Counted from 1."""
+    """Counted from 1; 0 is before training."""
     accuracy: float
     """Share of the validation clips that it has right."""
 
@@ -63,7 +66,7 @@ def read(manifest: Path, split: str) -> tuple[Tensor, Tensor]:
 def accuracy(module: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Returns the share of clips that the network has right."""
     module.eval()
-    logits = torch.cat([module(batch) for batch in inputs.split(32)])
+    logits = torch.cat([module(batch) for batch in torch.split(inputs, BATCH)])
     return (logits.argmax(1) == labels).float().mean().item()
 
 
@@ -78,16 +81,19 @@ def train(manifest: Path, epochs: int, seed: int, report: Callable[[int, float],
     """
     torch.manual_seed(seed)
     module = small_cnn(len(sounds.CLASSES), **ARGUMENTS)
-    optimiser = torch.optim.RAdam(module.parameters(), lr=1e-3)
+    optimiser = torch.optim.RAdam(module.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     inputs, labels = read(manifest, "train")
     held_out = read(manifest, "validation")
-    best = Trained(module, 0, -1.0)
+    best = Trained(copy.deepcopy(module), 0, accuracy(module, *held_out))
     for epoch in range(1, epochs + 1):
         module.train()
-        for batch in torch.randperm(len(labels)).split(32):
+        for batch in torch.split(torch.randperm(len(labels)), BATCH):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(module(inputs[batch]), labels[batch]).backward()
+            loss = nn.functional.cross_entropy(module(inputs[batch]), labels[batch])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+        schedule.step()
         reached = accuracy(module, *held_out)
         report(epoch, reached)
         if reached > best.accuracy:

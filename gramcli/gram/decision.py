@@ -54,8 +54,9 @@ def total(deviations: NDArray[np.float32], expected: NDArray[np.floating]) -> ND
         - expected: (L,)
         - returns: (N, C)
     """
-    if deviations.ndim != 3 or expected.shape != deviations.shape[1:2]:
-        raise ValueError(f"{expected.shape} expected deviations do not fit deviations of {deviations.shape}")
+    _, layers, _ = deviations.shape
+    if layers == 0 or expected.shape != (layers,):
+        raise ValueError(f"{expected.shape} expected deviations do not fit {layers} layers")
     (last,) = deque(running_totals(np.moveaxis(deviations, 1, 0), expected), maxlen=1)
     return last
 

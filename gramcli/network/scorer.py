@@ -50,7 +50,8 @@ class Scorer:
     """Runs front end and network on waveforms, so that no clip influences another.
 
     Everything is laid out channels_last and runs at least two clips at once (a lone clip is doubled and the copy
-    dropped): in this layout batches of two and more agree clip by clip, a batch of one does not.
+    dropped): in this layout convolutions agree to the bit in batches of two and more, in a batch of one they do not.
+    A Linear, or a convolution of a 1×1 map as in squeeze-and-excitation, may differ by rounding with the batch's size.
 
     Args:
         module: The network; moved to the device and to channels_last in place.

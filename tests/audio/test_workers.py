@@ -230,7 +230,10 @@ def test_children_that_cannot_start_are_the_machines_fault(command: list[str]) -
 
 
 def test_a_child_that_speaks_nonsense_stops_the_run() -> None:
-    with fake(code=FAKE.replace('{"samples": 0}', '{"samples"')) as decoders, pytest.raises(Exception, match="."):
+    with (
+        fake(code=FAKE.replace('reply({"samples": 0})', "print('nonsense', flush=True)")) as decoders,
+        pytest.raises(ValueError, match="Expecting value"),
+    ):
         list(decoders.decode([Request("fine", (None,), 16000)]))
 
 

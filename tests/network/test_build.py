@@ -52,8 +52,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def made(folder: Path, name: str, num_classes: int | None = 3, **arguments: Any) -> Any:
-    return build(Network(name=f"mynets.factories:{name}", args={"in_chans": 1, **arguments}), num_classes, 0, folder)
+def made(folder: Path, name: str, outputs: int | None = 3, **arguments: Any) -> Any:
+    return build(Network(name=f"mynets.factories:{name}", args={"in_chans": 1, **arguments}), outputs, 0, folder)
 
 
 def test_a_timm_network_of_random_weights() -> None:
@@ -113,7 +113,7 @@ def test_in_chans_goes_where_it_is_taken(folder: Path) -> None:
     wide = made(folder, "wide", pad="same")
     assert wide.arguments == {"in_chans": 1, "pad": "same"}
     assert wide.module.others == {"pad": "same"}
-    with pytest.raises(UsageError, match="cannot be made with {'in_chans': 2}: TypeError"):
+    with pytest.raises(UsageError, match=r"cannot be made with {'in_chans': 2}: TypeError"):
         made(folder, "narrow", in_chans=2)
 
 
@@ -160,5 +160,5 @@ def test_networks_that_cannot_be_made(folder: Path, name: str | None, message: s
 
 
 def test_arguments_that_timm_does_not_take() -> None:
-    with pytest.raises(UsageError, match="test_resnet: cannot be made with .*'colour': 3.*: TypeError"):
+    with pytest.raises(UsageError, match=r"test_resnet: cannot be made with .*'colour': 3.*: TypeError"):
         build(Network(name="test_resnet", args={"in_chans": 1, "colour": 3}), 3, 0, Path())

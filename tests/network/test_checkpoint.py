@@ -189,7 +189,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, damage: Callable[[Path], Any]) ->
 @pytest.mark.parametrize("read", [checkpoint.read, checkpoint.metadata, checkpoint.as_source, checkpoint.digest])
 def test_what_cannot_be_read(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     for path in (tmp_path / "missing\n.pt", tmp_path):
-        with pytest.raises(NoInputError, match="cannot be read: (No such file|Is a directory)") as caught:
+        with pytest.raises(NoInputError, match=r"cannot be read: (No such file|Is a directory)") as caught:
             read(path)
         assert isinstance(caught.value, GramcliError)
         assert "\n" not in str(caught.value)

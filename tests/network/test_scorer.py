@@ -37,26 +37,38 @@ def scorer_of(name: str, batch: int = 8, **options: Any) -> Scorer:
     return Scorer(network, module, layers, torch.device("cpu"), batch, **options)
 
 
-def same(found: Scores, expected: Scores, rows: Any, *, logits: bool = True) -> bool:
-    layers = (np.array_equal(one, expected.descriptors[name][rows]) for name, one in found.descriptors.items())
-    return all(layers) and (not logits or np.array_equal(found.logits, expected.logits[rows]))
+def arrays(scores: Scores) -> dict[str, np.ndarray]:
+    return {**scores.descriptors, "logits": scores.logits}
+
+
+# A Linear is one matrix product over all rows of the batch, and its kernel depends on how many there are: from there on
+# clips agree to rounding only. In convolutions, batches of two and more agree to the bit.
+AFTER_A_LINEAR = {
+    ("vgg", "classifier.1"),
+    ("vgg", "logits"),
+    *(("convnext", name) for name in ("act", "last", "logits")),
+    *(("transformer", name) for name in ("act", "encoder.layers.0:gelu", "encoder.layers.1:gelu", "pool", "logits")),
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_clip_never_depends_on_the_others(name: str, clips: np.ndarray, rng: np.random.Generator) -> None:
     one = scorer_of(name)
-    expected = one.score(clips)
+    expected = arrays(one.score(clips))
     for size in (1, 2, 3, 4, 5, 6, 7, 8):
         rows = rng.choice(9, size, replace=False)
-        # torch hands a Linear on 256 values to another kernel for two rows than for eight: the last bit of vgg's logits
-        assert same(one.score(clips[rows]), expected, rows, logits=name != "vgg")
-        np.testing.assert_allclose(one.score(clips[rows]).logits, expected.logits[rows], rtol=0, atol=1e-6)
+        for layer, found in arrays(one.score(clips[rows])).items():
+            rounding = 1e-5 if (name, layer) in AFTER_A_LINEAR else 0.0
+            atol = rounding * np.abs(expected[layer]).max()
+            np.testing.assert_allclose(found, expected[layer][rows], rtol=0, atol=atol, err_msg=layer)
 
 
 @pytest.mark.parametrize("name", ["resnet", "panns"])
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
 def test_batches_make_no_difference(name: str, batch: int, clips: np.ndarray) -> None:
-    assert same(scorer_of(name, batch).score(clips), scorer_of(name, 8).score(clips), slice(None))
+    expected = arrays(scorer_of(name, 8).score(clips))
+    for layer, found in arrays(scorer_of(name, batch).score(clips)).items():
+        assert np.array_equal(found, expected[layer]), layer
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -80,18 +92,15 @@ def test_scores_are_those_of_the_network(name: str, clips: np.ndarray) -> None:
 
 def test_a_clip_that_overflows_fails_alone(clips: np.ndarray) -> None:
     one = scorer_of("cnn1d", 4)
-    expected = one.score(clips)
+    expected = arrays(one.score(clips))
     clips[2] = 1e25  # its squares are beyond float32
     clips[7] = np.nan
     found = one.score(clips)
     assert found.errors[2] == found.errors[7] == "activation not finite in features.1"
     good = [0, 1, 3, 4, 5, 6, 8]
     assert all(found.errors[clip] == "" for clip in good)
-    for array, before in (
-        (found.logits, expected.logits),
-        *((a, expected.descriptors[n]) for n, a in found.descriptors.items()),
-    ):
-        assert np.array_equal(array[good], before[good])
+    for layer, array in arrays(found).items():
+        assert np.array_equal(array[good], expected[layer][good])
         assert np.isnan(array[[2, 7]]).all()
 
 
@@ -192,17 +201,17 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [str(scorer.device(name)) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
-    with pytest.raises(ResourceError, match="run.device: cuda:2: torch .* sees 2 of them; use auto or cpu"):
+    with pytest.raises(ResourceError, match=r"run.device: cuda:2: torch .* sees 2 of them; use auto or cpu"):
         scorer.device("cuda:2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert str(scorer.device("auto")) == "cpu"
-    with pytest.raises(ResourceError, match="run.device: cuda: "):
+    with pytest.raises(ResourceError, match=r"run.device: cuda: "):
         scorer.device("cuda")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:1x", "mps", "Cuda\n"])
 def test_devices_that_do_not_exist(name: str) -> None:
-    with pytest.raises(UsageError, match="run.device must be auto, cpu, cuda or cuda:N") as caught:
+    with pytest.raises(UsageError, match=r"run.device must be auto, cpu, cuda or cuda:N") as caught:
         scorer.device(name)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,196 @@
+"""The commands as typed, and what they print."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gramcli import __version__
+from gramcli.cli import render
+from gramcli.stages.classify import COLUMNS
+from tests.sets import ROOT
+
+COMMANDS = ["extract", "calibrate", "select-layers", "classify", "evaluate", "layers", "export", "demo", "cache info"]
+
+
+def test_the_four_commands_need_no_argument_but_the_file(project, gramcli):
+    extract = gramcli("extract")
+    assert (extract.code, extract.out) == (0, "")
+    assert "done: 24 clips in 3 shards of .gramcli: 24 computed, 0 were there, 0 failed" in extract.err.replace(
+        f"{project}/", ""
+    )
+    assert gramcli("calibrate").code == 0
+    ranked = gramcli("select-layers")
+    rows = list(csv.DictReader(io.StringIO(ranked.out)))
+    assert len(rows) == 7
+    assert [row["rank"] for row in rows] == [str(n) for n in range(1, 8)]
+    assert list(rows[0]) == ["rank", "layer", "score", "E_l", "channels", "chosen", "validation_accuracy"]
+    assert {row["channels"] for row in rows} == {"4", "8"}
+    classify = gramcli("classify", "sounds/hum-3-0.wav")
+    (row,) = csv.DictReader(io.StringIO(classify.out))
+    assert tuple(row) == COLUMNS
+    assert row["path"] == "sounds/hum-3-0.wav"
+    assert row["label"] in ("click", "hiss", "hum")
+    assert row["status"] == "ok"
+    again = gramcli("extract")
+    assert "0 computed, 24 were there" in again.err
+
+
+def test_extract_without_arguments_repeats_the_earlier_one(project, gramcli):
+    assert gramcli("extract").code == 0
+    (project / "gramcli.toml").unlink()
+    again = gramcli("extract")
+    assert again.code == 0
+    assert "0 computed, 24 were there" in again.err
+
+
+def test_later_commands_need_no_settings_file(calibrated, gramcli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = gramcli("classify", "--cache", calibrated / ".gramcli", calibrated / "sounds")
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 25
+
+
+def test_evaluate_json(calibrated, gramcli):
+    document = json.loads(gramcli("evaluate", "--json").out)
+    assert list(document) == ["format", "split", "clips", "failed", "default", "decisions"]
+    assert (document["split"], document["clips"], document["failed"], document["default"]) == ("test", 6, 0, "gram")
+    for name in ("map", "gram"):
+        assert set(document["decisions"][name]) == {"accuracy", "balanced_accuracy"}
+        assert 0 <= document["decisions"][name]["accuracy"] <= 1
+    flattered = gramcli("evaluate", "--split", "validation", "--json")
+    assert "these figures flatter" in flattered.err
+
+
+@pytest.mark.parametrize("format", ["table", "csv", "json", "jsonl"])
+def test_classify_formats(calibrated, gramcli, format):
+    done = gramcli("classify", "--format", format, "sounds/hiss-3-0.wav", "sounds/hiss-3-1.wav")
+    assert done.code == 0
+    if format == "json":
+        document = json.loads(done.out)
+        assert document["format"] == 1
+        rows = document["rows"]
+    elif format == "jsonl":
+        rows = [json.loads(line) for line in done.out.splitlines()]
+    elif format == "csv":
+        rows = list(csv.DictReader(io.StringIO(done.out)))
+    else:
+        assert "hiss-3-0.wav" in done.out
+        assert max(map(len, done.out.splitlines())) <= 80
+        return
+    assert [tuple(row) for row in rows] == [COLUMNS, COLUMNS]
+    assert [row["path"] for row in rows] == ["sounds/hiss-3-0.wav", "sounds/hiss-3-1.wav"]
+
+
+def test_export_and_classify_elsewhere(calibrated, gramcli, tmp_path, monkeypatch):
+    here = gramcli("classify", "sounds")
+    assert gramcli("export", tmp_path / "model.safetensors").code == 0
+    (calibrated / "gramcli.toml").rename(tmp_path / "away.toml")
+    (calibrated / ".gramcli").rename(tmp_path / "away")
+    assert gramcli("classify", "--model", tmp_path / "model.safetensors", "sounds").out == here.out
+
+
+def test_layers(project, gramcli):
+    done = gramcli("layers", "--layers", "layer1.0.*", "--json")
+    document = json.loads(done.out)
+    assert document["network"] == "tests.network.toys:ResNet"
+    names = {row["layer"]: row for row in document["rows"]}
+    assert list(names)[:4] == ["act1", "layer1.0.relu", "layer1.0.relu#1", "layer1.0.relu#2"]
+    assert names["layer1.0.relu#1"] | {"positions": 0} == {
+        "layer": "layer1.0.relu#1",
+        "call": 1,
+        "type": "ReLU",
+        "channels": 4,
+        "positions": 0,
+        "bytes": 16,
+        "recorded": True,
+    }
+    assert not names["layer1.1.relu"]["recorded"]
+    assert "3 layers, 16 channels, 64 B a clip" in done.err
+
+
+def test_layers_says_what_it_does_not_capture(project, gramcli):
+    done = gramcli("layers", "tests.network.toys:Panns", "--kind", "waveform")
+    assert "conv_block1:relu_#1" in done.out
+    assert "not captured: :sigmoid (sigmoid)" in done.err
+
+
+def test_cache_info_and_verify(calibrated, gramcli):
+    told = json.loads(gramcli("cache", "info", "--json").out)
+    assert told["clips"] == {"train": 12, "validation": 6, "test": 6}
+    assert (told["layers"], told["calibrated"], told["layers selected"]) == (7, "yes", "yes")
+    assert "tests.network.toys:ResNet" in gramcli("cache", "info").out
+    assert gramcli("cache", "verify").out == "7 files, all whole\n"
+
+
+def test_preset_paper(calibrated, gramcli):
+    assert gramcli("calibrate", "--preset", "paper").code == 0
+    done = gramcli("select-layers", "--preset", "paper", "--json")
+    assert json.loads(done.out)["ranking"] == "paper"
+    wrong = gramcli("calibrate", "--preset", "papre")
+    assert (wrong.code, wrong.error) == (2, "error: unknown preset 'papre'; there are paper (see --help)") or (
+        wrong.code == 2 and "unknown preset 'papre'" in wrong.error
+    )
+
+
+def test_quiet_and_verbose(project, gramcli):
+    assert gramcli("extract", "-q").err == ""
+    assert "note: frontend.n_mels = 16" in gramcli("extract", "-v").err
+
+
+def test_environment_and_flags_override_the_file(project, gramcli, monkeypatch):
+    monkeypatch.setenv("GRAMCLI_FRONTEND_N_MELS", "20")
+    monkeypatch.setenv("GRAMCLI_CACHE_DIR", "other")
+    assert gramcli("extract", "--hop-ms", "10").code == 0
+    view = json.loads((project / "other" / "views" / "clean" / "view.json").read_text())
+    assert view["identity"]["frontend"]["n_mels"] == 20
+    assert view["identity"]["frontend"]["hop_ms"] == 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(gramcli, command):
+    done = gramcli(*command.split(), "-h")
+    assert done.code == 0
+    assert "Usage: gramcli " + command in done.out
+    for flag in re.findall(r"--[a-z-]+", done.out):
+        assert flag == flag.lower()
+
+
+def test_help_shows_every_default_of_the_settings(gramcli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = gramcli("extract", "--help").out
+    for text in ("(default: 16000)", "(default: 1e-10)", "(default: zero)", "(default: in_chans=1)", "(default: *)"):
+        assert text in out
+
+
+def test_version(gramcli):
+    assert gramcli("--version").out == f"gramcli {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["classify", "--help"], ["cache", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    script = (
+        "import sys\nfrom gramcli.cli.app import run\n"
+        f"code = run({arguments})\n"
+        "heavy = {'torch', 'timm', 'torchaudio', 'scipy', 'h5py', 'numpy', 'soundfile'} & set(sys.modules)\n"
+        "assert code == 0 and not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_plain_values_for_json():
+    assert render.plain({"a": float("nan"), "b": [float("inf"), 1.5], 3: "x"}) == {
+        "a": None,
+        "b": [None, 1.5],
+        "3": "x",
+    }
+
+
+def test_sizes_for_people():
+    assert [render.size(n) for n in (12, 2048, 5 * 2**20, 3 * 2**40)] == ["12 B", "2.0 KiB", "5.0 MiB", "3072.0 GiB"]

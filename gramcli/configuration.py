@@ -58,7 +58,7 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
     if kind in ("whole", "number"):
         try:
             number = _number(value, whole=kind == "whole")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise refuse(f"a{' whole' * (kind == 'whole')} number{or_words}") from None
         if about["least"] is not None and number < about["least"]:
             raise refuse(f"at least {about['least']}{or_words}")
@@ -74,10 +74,14 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
         table = _table(value)
         if table is None:
             raise refuse("a table of key = value")
+        try:
+            json.dumps(table, allow_nan=False)
+        except (TypeError, ValueError):
+            raise refuse("a table of text, finite numbers, booleans, lists and tables") from None
         return table
     if isinstance(value, int) and not isinstance(value, bool) and key.name.endswith("_fold"):
         value = str(value)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise refuse("text")
     return os.path.normpath(folder / value) if kind == "path" else value
 
@@ -105,7 +109,7 @@ def _table(value: Any) -> dict[str, Any] | None:
             return None
         try:
             table[name.strip()] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             table[name.strip()] = text
     return table
 
@@ -148,7 +152,7 @@ def from_file(path: Path) -> Source:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{shown(path)}: is not TOML: {shown(error)}") from None
     return source(values, shown(path), path.parent.absolute())
 

@@ -92,9 +92,16 @@ def _sync(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes temporary files that killed runs left in a folder. Only the holder of the cache's lock may call it."""
+    """Removes temporary files that killed runs left in a folder. Only the holder of the cache's lock may call it.
+
+    Raises:
+        ResourceError: One cannot be removed.
+    """
     for path in folder.glob(f".*{_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _resource_error(path, error) from None
 
 
 @contextlib.contextmanager
@@ -103,6 +110,7 @@ def lock(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds it; host, process and start are named.
+        ResourceError: There is no room or no permission for it, or the file system has no locks.
     """
     make_folder(folder)
     path = folder / "lock"
@@ -118,8 +126,11 @@ def lock(folder: Path) -> Iterator[None]:
         except OSError as error:  # a network file system without locks must not pass for a free one
             raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
         holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        except OSError as error:
+            raise _resource_error(path, error) from None
         yield
     finally:
         os.close(descriptor)
@@ -129,7 +140,7 @@ def _holder(descriptor: int) -> str:
     try:
         holder = json.loads(os.pread(descriptor, 1000, 0))
         return shown(f"process {holder['process']} on {holder['host']} since {holder['since']}")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "another process"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gramcli import files
-from gramcli.errors import ArtefactError, DamagedError, shown
+from gramcli.errors import ArtefactError, DamagedError, ResourceError, shown
 
 FORMAT = 1
 
@@ -70,7 +70,9 @@ class Clips:
 
     def used(self, *splits: str) -> list[Clip]:
         """Returns the clips of some splits that have a row in a shard, each audio once, in order of their keys."""
-        unique = {clip.key: clip for clip in reversed(self.rows) if clip.split in splits and clip.shard is not None}
+        there = (clip for clip in self.rows if clip.split in splits and clip.shard is not None)
+        # of several names of one audio the first in the alphabet, whatever the order of the manifest
+        unique = {clip.key: clip for clip in sorted(there, key=lambda clip: clip.id, reverse=True)}
         return [unique[key] for key in sorted(unique)]
 
     def digest(self, *splits: str) -> str:
@@ -95,19 +97,19 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
         ResourceError: It cannot be written.
     """
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text)  # ends lines with CR LF: with LF alone it would not quote a CR in a name
     table.writerow(_COLUMNS)
     for clip in rows:
         values = (getattr(clip, name) for name in _COLUMNS)
         table.writerow("" if value is None else value for value in values)
     # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
     body = text.getvalue().encode("utf-8", "surrogateescape")
-    head = f"# gramcli clips format={FORMAT} seconds={seconds!r} sha256={_digest(body, seconds)}\n"
-    files.write(cache / "clips.csv", head.encode() + body)
+    files.write(cache / "clips.csv", _head(FORMAT, float(seconds), body) + b"\n" + body)
 
 
-def _digest(body: bytes, seconds: float) -> str:
-    return hashlib.sha256(f"{FORMAT} {seconds!r}\n".encode() + body).hexdigest()
+def _head(version: int, seconds: float, body: bytes) -> bytes:
+    head = f"# gramcli clips format={version} seconds={seconds!r} sha256=".encode()
+    return head + hashlib.sha256(head + body).hexdigest().encode()
 
 
 def read(cache: Path) -> Clips | None:
@@ -116,23 +118,26 @@ def read(cache: Path) -> Clips | None:
     Raises:
         DamagedError: It is not as it was written.
         ArtefactError: A newer gramcli wrote it.
+        ResourceError: It cannot be read.
     """
     path = cache / "clips.csv"
     try:
         head, _, body = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
     try:
         said = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
         version, seconds = int(said["format"]), float(said["seconds"])
+        if head != _head(version, seconds, body):
+            raise damaged
         if version > FORMAT:
             raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
-        if said["sha256"] != _digest(body, seconds):
-            raise damaged
         table = csv.DictReader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
         rows = tuple(Clip(**{name: _value(name, row[name]) for name in _COLUMNS}) for row in table)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, csv.Error):
         raise damaged from None
     return Clips(rows, seconds)
 

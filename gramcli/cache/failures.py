@@ -15,7 +15,7 @@ from gramcli import files
 from gramcli.cache import shard
 from gramcli.cache.clips import Clip, by_shard
 from gramcli.cache.view import View
-from gramcli.errors import DamagedError, shown
+from gramcli.errors import DamagedError, ResourceError, shown
 
 _COLUMNS = ["id", "path", "key", "reason"]
 
@@ -33,7 +33,7 @@ def write(cache: Path, clips: Iterable[Clip], reasons: Mapping[str, str]) -> Non
     table.writerow(_COLUMNS)
     for clip in clips:
         reason = clip.error or reasons.get(clip.key)
-        if reason and clip.split:
+        if reason:  # also of clips that have left the manifest: they may come back
             table.writerow([shown(clip.id), shown(clip.path), clip.key, shown(reason)])
     files.write(cache / "failures.csv", text.getvalue().encode())
 
@@ -43,16 +43,22 @@ def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
 
     Raises:
         DamagedError: It is not a list of failures.
+        ResourceError: It cannot be read.
     """
     path = cache / "failures.csv"
     try:
-        text = path.read_text(encoding="utf-8")
+        head, *rows = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), strict=True)
+        if head != _COLUMNS:
+            raise ValueError
+        return {key: reason for _, _, key, reason in rows if key}
     except FileNotFoundError:
         return dict(_from_shards(view, clips))
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    if table.fieldnames != _COLUMNS:
-        raise DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
-    return {row["key"]: row["reason"] for row in table if row["key"]}
+    except (ValueError, csv.Error):
+        raise DamagedError(
+            f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again"
+        ) from None
+    except OSError as error:
+        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
 
 
 def _from_shards(view: View, clips: Iterable[Clip]) -> Iterable[tuple[str, str]]:

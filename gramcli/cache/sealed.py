@@ -51,10 +51,22 @@ class Sealed:
     names: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Array:
-        """Reads one tensor."""
-        with safe_open(self.path, framework="numpy") as file:
-            array: Array = file.get_tensor(name)
-            return array
+        """Reads one tensor.
+
+        Raises:
+            ArtefactError: The file is no longer the one that was opened.
+            DamagedError: It has no such tensor.
+        """
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                if file.metadata()["sha256"] == self.digest:
+                    array: Array = file.get_tensor(name)
+                    return array
+        except FileNotFoundError:
+            pass
+        except SafetensorError:
+            raise DamagedError(f"{shown(self.path)}: holds no {shown(name)}; make it again") from None
+        raise ArtefactError(f"{shown(self.path)}: was replaced while it was read; run the same command again")
 
 
 def encode_header(kind: str, shapes: Mapping[str, tuple[str, tuple[int, ...]]], about: Mapping[str, Any]) -> bytes:
@@ -133,16 +145,17 @@ def load(path: Path, kind: str, advice: str) -> Sealed:
         with safe_open(path, framework="numpy") as tensors:
             metadata = tensors.metadata()
             names = tuple(tensors.keys())
+        about, found = json.loads(metadata["gramcli"]), metadata["kind"]
+        newer = about["format"] > FORMAT
     except FileNotFoundError:
         raise ArtefactError(f"{shown(path)}: is not there; {advice}") from None
-    except (SafetensorError, ValueError):
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         raise DamagedError(f"{shown(path)}: is damaged; {advice}") from None
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    about = json.loads(metadata["gramcli"])
-    if metadata["kind"] != kind:
-        raise ArtefactError(f"{shown(path)}: holds {shown(metadata['kind'])}, not {kind}; {advice}")
-    if about["format"] > FORMAT:
+    if found != kind:
+        raise ArtefactError(f"{shown(path)}: holds {shown(found)}, not {kind}; {advice}")
+    if newer:
         raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
     return Sealed(path, digest, about, names)
 
@@ -151,7 +164,8 @@ def _check(path: Path, content: mmap.mmap, advice: str) -> str:
     """Returns the stored digest if it is that of the content."""
     mark = b'"sha256":"'
     # the header comes first and its length is bounded, so a large file is not searched
-    place = content.find(mark, 0, 8 + int.from_bytes(content[:8], "little")) + len(mark)
+    end = min(8 + int.from_bytes(content[:8], "little"), len(content))
+    place = content.find(mark, 0, end) + len(mark)
     stored = content[place : place + 64]
     digest = hashlib.sha256(memoryview(content)[:place])
     digest.update(_NO_DIGEST.encode())

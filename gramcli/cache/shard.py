@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.errors import ArtefactError, DamagedError, ResourceError, UnsafeError, shown
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, ResourceError, UnsafeError, shown
 
 FORMAT = 1
 OK = "ok"
@@ -72,8 +72,9 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
         file.attrs["gramcli_format"] = FORMAT
         file.attrs["fingerprint"] = fingerprint
         file.attrs["units"] = "descriptors: row sums of the Gram matrix of a layer's feature maps (arbitrary units)"
+        descriptors = file.create_group("descriptors")
         for layer, values in shard.descriptors.items():
-            file.create_dataset(f"descriptors/{_escape(layer)}", data=np.ascontiguousarray(values, np.float32))
+            descriptors.create_dataset(_escape(layer), data=np.ascontiguousarray(values, np.float32))
         file.create_dataset("logits", data=np.ascontiguousarray(shard.logits, np.float32))
         file.create_dataset("key", data=np.array([key.encode("ascii") for key in shard.keys], dtype="S64"))
         status = [text.encode("utf-8", "backslashreplace")[:_STATUS_BYTES] for text in shard.status]
@@ -85,14 +86,14 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
     return bytes(content)
 
 
-def decode(content: bytes, path: Path, fingerprint: str, layers: Iterable[str]) -> Shard:
+def decode(content: bytes, path: Path, fingerprint: str, layers: Mapping[str, int]) -> Shard:
     """Reads a shard from its bytes, after its digest.
 
     Args:
         content: The whole file.
         path: Its name, for messages.
         fingerprint: What the view expects.
-        layers: Layers to read, in this order.
+        layers: Channels of the layers to read, in this order.
 
     Raises:
         DamagedError: Content and digest differ, or a dataset is missing or misshapen.
@@ -100,20 +101,43 @@ def decode(content: bytes, path: Path, fingerprint: str, layers: Iterable[str]) 
         UnsafeError: It holds links or external data, which no shard has.
     """
     check(content, path)
-    with h5py.File(io.BytesIO(content), "r") as file:
-        version = file.attrs.get("gramcli_format")
-        if not isinstance(version, np.integer) or version > FORMAT:
-            raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
-        if file.attrs.get("fingerprint") != fingerprint:
-            raise ArtefactError(f"{shown(path)}: belongs to another view; move it back to its own cache")
-        try:
-            stored = file["descriptors"]
-            keys = [key.decode("ascii") for key in _rows(file, "key", path)]
-            status = [text.decode("utf-8", "replace") for text in _rows(file, "status", path)]
-            descriptors = {layer: _rows(stored, _escape(layer), path) for layer in layers}
-            return Shard(tuple(keys), tuple(status), _rows(file, "logits", path), descriptors)
-        except (KeyError, ValueError, AttributeError, OSError):
-            raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {ADVICE}") from None
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            return _decode(file, path, fingerprint, layers, len(content))
+    except GramcliError:
+        raise
+    except Exception:  # whoever forges a file can forge its digest; h5py answers such files with any exception
+        raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {ADVICE}") from None
+
+
+def _decode(file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], limit: int) -> Shard:
+    version, belongs = file.attrs["gramcli_format"], file.attrs["fingerprint"]
+    if not isinstance(version, np.integer):
+        raise TypeError
+    if version > FORMAT:
+        raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
+    if not isinstance(belongs, str) or belongs != fingerprint:
+        raise ArtefactError(f"{shown(path)}: belongs to another view; move it back to its own cache")
+
+    def rows(group: h5py.Group, name: str, dtype: str, *shape: int | None) -> Any:
+        """Reads one dataset if it is what `encode` writes: its bytes lie in this very file as they are."""
+        dataset = _own(group, name, path)
+        if dataset.external or dataset.is_virtual:
+            raise UnsafeError(f"{shown(path)}: {shown(name)} points to another file; not opened")
+        fits = len(dataset.shape) == len(shape) and all(
+            wanted in (None, size) for wanted, size in zip(shape, dataset.shape, strict=True)
+        )
+        # a shape may promise, and a filter unpack, far more than the file holds
+        if dataset.dtype != dtype or not fits or dataset.chunks or dataset.nbytes > limit:
+            raise ValueError
+        return dataset[()]
+
+    keys = [key.decode("ascii") for key in rows(file, "key", "S64", None)]
+    status = [text.decode("utf-8", "ignore") for text in rows(file, "status", f"S{_STATUS_BYTES}", len(keys))]
+    logits = rows(file, "logits", "<f4", len(keys), None)
+    stored = _own(file, "descriptors", path)
+    descriptors = {layer: rows(stored, _escape(layer), "<f4", len(keys), size) for layer, size in layers.items()}
+    return Shard(tuple(keys), tuple(status), logits, descriptors)
 
 
 ADVICE = "move it away and run gramcli extract again, which recomputes only its clips"
@@ -131,14 +155,11 @@ def check(content: bytes, path: Path) -> None:
         raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {ADVICE}")
 
 
-def _rows(group: h5py.Group, name: str, path: Path) -> Any:
-    """Reads one dataset whose bytes lie in this very file."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+def _own(group: h5py.Group, name: str, path: Path) -> Any:
+    """Returns a member that lies in this very file."""
+    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:  # `in` and `get` would follow it
         raise UnsafeError(f"{shown(path)}: {shown(name)} is a link; not opened")
-    dataset = group[name]
-    if dataset.external or dataset.is_virtual:
-        raise UnsafeError(f"{shown(path)}: {shown(name)} points to another file; not opened")
-    return dataset[()]
+    return group[name]
 
 
 def read_bytes(path: Path) -> bytes:

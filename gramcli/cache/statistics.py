@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli.cache import sealed
-from gramcli.errors import ArtefactError
+from gramcli.errors import ArtefactError, DamagedError, shown
 
 Array = npt.NDArray[Any]
 
@@ -130,11 +130,13 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
     """
     file = sealed.load(cache / FILE, "statistics", "run gramcli calibrate")
     about = file.about
-    statistics = Statistics(
-        file, dict(about["layers"]), tuple(about["classes"]), about["epsilon"], about["fingerprint"], about["clips"]
-    )
+    try:
+        layers, classes = dict(about["layers"]), tuple(about["classes"])
+        statistics = Statistics(file, layers, classes, about["epsilon"], about["fingerprint"], about["clips"])
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(file) from None
     if fingerprint not in (None, statistics.fingerprint):
-        raise ArtefactError(f"{file.path}: was made from other descriptors; run gramcli calibrate again")
+        raise ArtefactError(f"{shown(file.path)}: was made from other descriptors; run gramcli calibrate again")
     return statistics
 
 
@@ -188,9 +190,22 @@ def load_decision(cache: Path, statistics: Statistics) -> Decision:
     """
     file = sealed.load(cache / DECISION_FILE, "decision", "run gramcli select-layers")
     about = file.about
-    if about["statistics"] != statistics.file.digest:
-        raise ArtefactError(f"{file.path}: was made from other statistics; run gramcli select-layers again")
-    scores, accuracy = tuple(file["scores"].tolist()), tuple(file["accuracy"].tolist())
-    return Decision(
-        about["ranking"], about["top_k"], tuple(about["order"]), scores, accuracy, about["chosen"], about["statistics"]
-    )
+    try:
+        decision = Decision(
+            about["ranking"],
+            about["top_k"],
+            tuple(about["order"]),
+            tuple(file["scores"].tolist()),
+            tuple(file["accuracy"].tolist()),
+            about["chosen"],
+            about["statistics"],
+        )
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(file) from None
+    if decision.statistics != statistics.file.digest:
+        raise ArtefactError(f"{shown(file.path)}: was made from other statistics; run gramcli select-layers again")
+    return decision
+
+
+def _damaged(file: sealed.Sealed) -> DamagedError:
+    return DamagedError(f"{shown(file.path)}: does not say what it must; delete it and run its stage again")

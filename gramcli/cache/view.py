@@ -39,18 +39,22 @@ def differences(stored: Identity, wanted: Identity) -> list[str]:
     """Names every field in which two identities differ, as ``field: stored → wanted``."""
     old, new = dict(_flat(stored)), dict(_flat(wanted))
     fields = [field for field in {**old, **new} if old.get(field) != new.get(field)]
-    return [f"{field}: {_short(old.get(field))} → {_short(new.get(field))}" for field in fields]
+    return [f"{shown('.'.join(field))}: {_short(old.get(field))} → {_short(new.get(field))}" for field in fields]
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and (value or not name):
+def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Yields the leaves as the fingerprint sees them: 1, 1.0 and true differ, a tuple and a list do not."""
+    if isinstance(value, Mapping) and (value or not path):
         for key in sorted(value):
-            yield from _flat(value[key], f"{name}.{key}" if name else key)
+            yield from _flat(value[key], (*path, key))
     else:
-        yield name, value
+        yield path, _canonical(value)
 
 
-def _short(value: Any) -> str:
+def _short(leaf: bytes | None) -> str:
+    if leaf is None:
+        return "absent"
+    value = json.loads(leaf)
     text = "none" if value is None else shown(value if isinstance(value, str) else json.dumps(value))
     return text if len(text) <= 60 else f"{text[:40]}… ({len(value)} entries)" if isinstance(value, list) else text[:60]
 
@@ -92,16 +96,18 @@ class View:
         if not path.is_file():
             raise ArtefactError(f"{shown(cache)}: no extracted clips there; run gramcli extract first")
         try:
-            stored = json.loads(path.read_bytes())
+            stored = json.loads(shard.read_bytes(path))
             digest = stored.pop("sha256")
             whole = hashlib.sha256(_canonical(stored)).hexdigest() == digest
-        except (ValueError, KeyError, AttributeError):
+            newer = stored["format"] > FORMAT
+            view = cls(folder, stored["identity"], stored["recorded"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             whole = False
         if not whole:
             raise DamagedError(f"{shown(path)}: is damaged; restore it, or move {shown(folder)} away and extract again")
-        if stored["format"] > FORMAT:
+        if newer:
             raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {stored['format']}); update it")
-        return cls(folder, stored["identity"], stored["recorded"])
+        return view
 
     @classmethod
     def create(cls, cache: Path, identity: Identity, recorded: Mapping[str, Any], name: str = CLEAN) -> View:
@@ -132,13 +138,14 @@ class View:
 
     def present(self) -> set[int]:
         """Returns the numbers of the shards that are done."""
-        names = (re.fullmatch(r"(\d{5,})\.h5", path.name) for path in (self.folder / "shards").iterdir())
+        names = (re.fullmatch(r"(\d{5,})\.h5", path.name) for path in (self.folder / "shards").glob("*.h5"))
         return {int(name[1]) for name in names if name}
 
     def read(self, number: int, layers: Iterable[str] | None = None) -> shard.Shard:
         """Reads one shard, all layers if None; see `shard.decode` for what is raised."""
-        path = self.path(number)
-        return shard.decode(shard.read_bytes(path), path, self.fingerprint, self.layers if layers is None else layers)
+        path, channels = self.path(number), self.layers
+        wanted = channels if layers is None else {layer: channels[layer] for layer in layers}
+        return shard.decode(shard.read_bytes(path), path, self.fingerprint, wanted)
 
     def write(self, number: int, rows: shard.Shard) -> bool:
         """Commits one shard, durably. The first to commit a number wins.

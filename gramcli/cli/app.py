@@ -77,11 +77,11 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; every error is one line on stderr."""
     _DEBUG[0] = False
     try:
-        return int(app(list(arguments), prog_name="gramcli", standalone_mode=False) or Exit.OK)
-    except typer.Exit as request:
-        return int(request.exit_code)
+        code = int(app(list(arguments), prog_name="gramcli", standalone_mode=False) or Exit.OK)
+        # typer makes a silent exit of Ctrl-C
+        return _interrupted() if code == Exit.INTERRUPTED else code
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was committed is kept, the same command goes on", Exit.INTERRUPTED)
+        return _interrupted()
     except _Terminated:
         return _fail("terminated; what was committed is kept, the same command goes on", Exit.TERMINATED)
     except GramcliError as error:
@@ -95,6 +95,10 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
             return _fail("out of memory; use a smaller --batch", Exit.RESOURCE)
         return _fail(f"internal error: {type(error).__name__}: {error}; gramcli --debug shows where", Exit.INTERNAL)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; what was committed is kept, the same command goes on", Exit.INTERRUPTED)
 
 
 def _fail(text: str, code: Exit) -> int:

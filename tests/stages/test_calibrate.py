@@ -93,7 +93,9 @@ def test_layers_without_evidence_are_left_out(cache, monkeypatch):
 
 def test_no_usable_validation_clips(tmp_path):
     with pytest.raises(NoInputError, match="no usable validation clips, so no E_l"):
-        edited(tmp_path, lambda line: replace(line, file=f"missing-{line.file}") if line.split == "validation" else line)
+        edited(
+            tmp_path, lambda line: replace(line, file=f"missing-{line.file}") if line.split == "validation" else line
+        )
 
 
 def test_clips_that_are_not_extracted_yet(cache):

@@ -65,10 +65,10 @@ def read(data: Data) -> Manifest:
     """
     if data.manifest is None:
         raise UsageError("no manifest named; give --manifest FOLDER|TABLE (or data.manifest in gramcli.toml)")
-    manifest = Path(os.path.abspath(data.manifest))
+    manifest = Path(data.manifest).absolute()
     folder = manifest if manifest.is_dir() else manifest.parent
     entries, notes = _entries(manifest, data)
-    root, more = _root(manifest, entries, Path(data.audio_root).absolute() if data.audio_root else folder)
+    root, more = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
     rows, repeated = _unique(_row(entry, root) for entry in entries)
     if repeated:
         notes.append(f"{repeated} of {len(entries)} rows are listed twice and taken once")
@@ -133,7 +133,7 @@ def _folders(root: Path) -> tuple[list[Entry], list[str]]:
     ], notes
 
 
-def _root(entries: Sequence[Entry], root: str) -> tuple[str, list[str]]:
+def _root(manifest: Path, entries: Sequence[Entry], root: str) -> tuple[str, list[str]]:
     """Returns the folder that file names are relative to, and a note on files that are missing."""
     roots = root, _path(root, "audio")
     for base in roots:
@@ -143,7 +143,8 @@ def _root(entries: Sequence[Entry], root: str) -> tuple[str, list[str]]:
     else:
         tried = (shown(_path(base, entry.file)) for entry in entries for base in roots)
         raise NoInputError(
-            f"none of {len(entries)} rows leads to a file; tried {', '.join(islice(tried, 3))}; set data.audio_root"
+            f"{shown(manifest)}: none of its {len(entries)} rows leads to a file; "
+            f"tried {', '.join(islice(tried, 3))}; set data.audio_root"
         )
     if not missing:
         return base, []

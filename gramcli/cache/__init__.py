@@ -1,1 +1,5 @@
 """What is on disk and how it is checked."""
+
+from gramcli.cache.external import write
+
+__all__ = ["write"]

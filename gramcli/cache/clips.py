@@ -82,12 +82,12 @@ class Clips:
 
 
 def by_shard(clips: Iterable[Clip]) -> dict[int, list[Clip]]:
-    """Groups clips by the shard that holds them, shards in order."""
+    """Groups clips by the shard that holds them, shards and their rows in order."""
     groups: dict[int, list[Clip]] = {}
-    for clip in clips:
+    for clip in sorted(clips, key=lambda clip: (clip.shard or 0, clip.row or 0)):
         if clip.shard is not None:
             groups.setdefault(clip.shard, []).append(clip)
-    return dict(sorted(groups.items()))
+    return groups
 
 
 def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:

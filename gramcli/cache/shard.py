@@ -70,8 +70,9 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
     # one library range, contiguous data of final size and no time stamps: byte for byte reproducible
     with h5py.File(image, "w", libver=("v110", "v110"), userblock_size=_USER_BLOCK) as file:
         file.attrs["gramcli_format"] = FORMAT
-        file.attrs["fingerprint"] = fingerprint
-        file.attrs["units"] = "descriptors: row sums of the Gram matrix of a layer's feature maps (arbitrary units)"
+        # text of fixed length: any other lies in HDF5's global heap, the one part of it without checksums
+        file.attrs["fingerprint"] = np.bytes_(fingerprint)
+        file.attrs["units"] = np.bytes_("descriptors: row sums of the Gram matrix of a layer's feature maps (arbitrary)")
         descriptors = file.create_group("descriptors")
         for layer, values in shard.descriptors.items():
             descriptors.create_dataset(_escape(layer), data=np.ascontiguousarray(values, np.float32))
@@ -104,19 +105,17 @@ def decode(content: bytes, path: Path, fingerprint: str, layers: Mapping[str, in
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             return _decode(file, path, fingerprint, layers, len(content))
-    except GramcliError:
+    except (GramcliError, MemoryError):
         raise
     except Exception:  # whoever forges a file can forge its digest; h5py answers such files with any exception
         raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {ADVICE}") from None
 
 
 def _decode(file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], limit: int) -> Shard:
-    version, belongs = file.attrs["gramcli_format"], file.attrs["fingerprint"]
-    if not isinstance(version, np.integer):
-        raise TypeError
+    version = _attribute(file, "gramcli_format", "iu")
     if version > FORMAT:
         raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
-    if not isinstance(belongs, str) or belongs != fingerprint:
+    if _attribute(file, "fingerprint", "S") != fingerprint.encode():
         raise ArtefactError(f"{shown(path)}: belongs to another view; move it back to its own cache")
 
     def rows(group: h5py.Group, name: str, dtype: str, *shape: int | None) -> Any:
@@ -153,6 +152,14 @@ def check(content: bytes, path: Path) -> None:
     seal = _MAGIC + digest + b"\n"
     if content[:_USER_BLOCK] != seal + bytes(_USER_BLOCK - len(seal)):
         raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {ADVICE}")
+
+
+def _attribute(file: h5py.File, name: str, kinds: str) -> Any:
+    """Reads a number or a text of fixed length; libhdf5 can loop for ever on a forged text of any other kind."""
+    about = file.attrs.get_id(name)
+    if about.shape != () or about.dtype.kind not in kinds:
+        raise TypeError(name)
+    return file.attrs[name]
 
 
 def _own(group: h5py.Group, name: str, path: Path) -> Any:

@@ -29,16 +29,13 @@ def demo_cmd(
     ),
 ) -> None:
     """Show the whole way in under a minute, offline: sounds, a small trained network, every command and its output."""
-    from gramcli.demo import sounds
-    from gramcli.demo.train import WEIGHTS
+    from gramcli.demo import WEIGHTS, sounds
 
     manifest = folder / "sounds" / "manifest.csv"
     if folder.exists() and any(folder.iterdir()) and not manifest.is_file():
         raise UsageError(f"{shown(folder)}: is there and holds something else; name another folder")
     files.make_folder(folder / "sounds")
-    _say(
-        f"Sounds of {len(sounds.CLASSES)} classes are made in {folder}; a small network trained on such comes along."
-    )
+    _say(f"Sounds of {len(sounds.CLASSES)} classes are made in {folder}; a small network trained on such comes along.")
     sounds.write(manifest.parent)
     shutil.copy(WEIGHTS, folder / WEIGHTS.name)
     with manifest.open(newline="") as file:

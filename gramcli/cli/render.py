@@ -86,7 +86,9 @@ def rows(
         for record in records:
             writer.writerow([_cell(record[column], exact=True) for column in columns])
     else:
-        table = Table(title=title or None, title_justify="left", box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+        table = Table(
+            title=title or None, title_justify="left", box=None, padding=(0, 1), pad_edge=False, header_style="bold"
+        )
         records = list(records)
         for column in columns:
             number = all(isinstance(record[column], int | float | None) for record in records) and bool(records)

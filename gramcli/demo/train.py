@@ -24,11 +24,9 @@ from torch import Tensor, nn
 
 from gramcli import files, settings
 from gramcli.audio import decode, frontend
-from gramcli.demo import sounds
+from gramcli.demo import WEIGHTS, sounds
 from gramcli.demo.network import small_cnn
 
-WEIGHTS = Path(__file__).with_name("small_cnn.safetensors")
-"""The network as it comes with the package."""
 EPOCHS = 40
 BATCH = 16
 LEARNING_RATE = 3e-3

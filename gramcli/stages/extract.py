@@ -16,7 +16,7 @@ from gramcli import files
 from gramcli.audio import manifest as manifests
 from gramcli.audio.workers import Decoded, Decoders
 from gramcli.cache import clips as table
-from gramcli.cache import failures, shard
+from gramcli.cache import failures, places, shard
 from gramcli.cache.clips import Clip
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
@@ -24,8 +24,6 @@ from gramcli.settings import Settings
 from gramcli.stages import plan
 from gramcli.stages.prepare import Prepared, fit, prepare, requests, versions
 from gramcli.stages.progress import Progress, Silent
-
-_SHARD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -126,14 +124,13 @@ def _plan(
     previous = table.read(cache)
     done = view.present()
     clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
-    taken = plan.places(previous, done)
+    taken = places.taken(previous, done)
     if previous is None:
         for number in sorted(done):  # the table was deleted: the shards know what they hold
             keys = view.read(number, layers=()).keys
-            taken.update({key: plan.Place(number, row) for row, key in enumerate(keys)})
-    bytes_a_clip = 4 * sum(view.layers.values()) + 64
-    rows_per_shard = settings.cache.clips_per_shard or min(max(_SHARD_BYTES // bytes_a_clip, 16), 256)
-    rows = plan.allot(clips, taken, done, rows_per_shard) + plan.forgotten(clips, previous, taken)
+            taken.update({key: places.Place(number, row) for row, key in enumerate(keys)})
+    rows_a_shard = settings.cache.clips_per_shard or places.rows_a_shard(sum(view.layers.values()))
+    rows = places.allot(clips, taken, done, rows_a_shard) + places.forgotten(clips, previous, taken)
     table.write(cache, rows, settings.segment.seconds)
     return rows
 
@@ -150,11 +147,11 @@ def _fill(
 ) -> int:
     """Computes and commits the missing shards in order, adds failures to `reasons`, returns how many clips it read."""
     present = view.present()
-    missing = {number: group for number, group in table.by_shard(rows).items() if number not in present}
     # two files with the same audio share a row; either of them will do
     todo = {
-        number: [clip for _, clip in sorted({clip.row or 0: clip for clip in group}.items())]
-        for number, group in missing.items()
+        number: list({clip.row: clip for clip in group}.values())
+        for number, group in table.by_shard(rows).items()
+        if number not in present
     }
     total = sum(map(len, todo.values()))
     progress.start("extracting", total)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gramcli.cache import sealed, statistics
 from gramcli.cache.view import View
+from gramcli.errors import ArtefactError, shown
 from gramcli.stages.rule import Rule
 
 KIND = "model"
@@ -40,6 +41,8 @@ def from_cache(cache: Path) -> Model:
         DamagedError: A file is not as it was written.
     """
     view = View.open(cache)
+    if "settings" not in view.recorded:
+        raise ArtefactError(f"{shown(cache)}: its descriptors were computed elsewhere; there is no network to run")
     known = statistics.load(cache, view.fingerprint)
     rule = Rule.of(known, statistics.load_decision(cache, known))
     return Model(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)

@@ -1,21 +1,16 @@
-"""From a manifest and what a cache already holds to the table of clips: which are there, which are to be computed.
-
-A clip is known by its content, so moving, renaming, relabelling and re-splitting cost nothing. A clip that has a row in
-a finished shard keeps it for ever; all others get rows in new shards, in an order that depends on the manifest alone,
-so a run that was killed and one that was not lay the same plan.
-"""
+"""From the rows of a manifest to clips: each row cut into windows, each window known by its content."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gramcli.audio import splits
 from gramcli.audio.windows import windows
-from gramcli.cache.clips import SPLITS, Clip, Clips
+from gramcli.cache.clips import Clip, Clips
 from gramcli.errors import AudioError
 from gramcli.stages.progress import Progress
 
@@ -23,14 +18,6 @@ if TYPE_CHECKING:
     from gramcli.audio.decode import Probe
     from gramcli.audio.manifest import Row
     from gramcli.audio.workers import Decoders
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a key has its row."""
-
-    shard: int
-    row: int
 
 
 def find_clips(
@@ -125,32 +112,3 @@ def _cut(
 def window_key(digest: str, part: tuple[float, float] | None) -> str:
     """Returns the key of a window: the SHA-256 of the file's bytes, or of that with start and end."""
     return digest if part is None else hashlib.sha256(f"{digest}@{part[0]:.6f}-{part[1]:.6f}".encode()).hexdigest()
-
-
-def places(previous: Clips | None, done: set[int]) -> dict[str, Place]:
-    """Returns where the keys of finished shards have their rows, as the previous table tells."""
-    return {
-        clip.key: Place(clip.shard, clip.row)
-        for clip in (() if previous is None else previous.rows)
-        if clip.key and clip.row is not None and clip.shard in done
-    }
-
-
-def allot(clips: list[Clip], taken: Mapping[str, Place], done: set[int], rows_per_shard: int) -> list[Clip]:
-    """Gives every readable clip its place: that of its key, or the next free one in new shards, split by split."""
-    order = {split: index for index, split in enumerate(SPLITS)}
-    new = dict.fromkeys(
-        clip.key
-        for clip in sorted(clips, key=lambda clip: order.get(clip.split, len(SPLITS)))
-        if clip.key and clip.key not in taken
-    )
-    first = max(done, default=-1) + 1
-    where = {**taken, **{key: Place(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)}}
-    return [replace(clip, shard=where[clip.key].shard, row=where[clip.key].row) if clip.key else clip for clip in clips]
-
-
-def forgotten(clips: list[Clip], previous: Clips | None, taken: Mapping[str, Place]) -> list[Clip]:
-    """Returns the rows of finished shards that the manifest no longer lists, with an empty split."""
-    listed = {clip.key for clip in clips}
-    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in taken}
-    return [replace(clip, split="", label="", group="") for key, clip in rows.items() if key not in listed]

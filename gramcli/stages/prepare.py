@@ -89,7 +89,9 @@ def prepare(
         if changed:
             raise ArtefactError(f"the network does not fit the statistics ({'; '.join(changed)})")
     recorded = chosen if only is None else [layer for layer in chosen if layer.name in set(only)]
-    ready = scorer.Scorer(built.module, front, recorded, device, settings.run.batch, settings.run.precision, built.outputs)
+    ready = scorer.Scorer(
+        built.module, front, recorded, device, settings.run.batch, settings.run.precision, built.outputs
+    )
     where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
     return Prepared(built, ready, found, samples, where)
 

@@ -119,7 +119,9 @@ def test_a_missing_file_keeps_its_row(tmp_path: Path) -> None:
 def test_no_row_that_resolves_shows_what_was_tried(tmp_path: Path) -> None:
     path = table(tmp_path / "m.csv", "file,label", "1.wav,a", "2.wav,a")
     tried = ", ".join(str(tmp_path / name) for name in ("1.wav", "audio/1.wav", "2.wav"))
-    with pytest.raises(NoInputError, match=f"none of 2 rows leads to a file; tried {tried}; set data.audio_root"):
+    with pytest.raises(
+        NoInputError, match=f"m.csv: none of its 2 rows leads to a file; tried {tried}; set data.audio_root"
+    ):
         manifest(path)
 
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from gramcli import configuration
 from gramcli.audio import frontend
-from gramcli.demo import sounds, train
+from gramcli.demo import WEIGHTS, sounds, train
 from gramcli.demo.network import small_cnn
 from gramcli.network import build, checkpoint
 
@@ -30,13 +30,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def _stated() -> dict[str, float]:
-    with safe_open(train.WEIGHTS, framework="numpy") as file:
+    with safe_open(WEIGHTS, framework="numpy") as file:
         return json.loads(file.metadata()["training"])
 
 
 def _shipped() -> torch.nn.Module:
     module = small_cnn(len(sounds.CLASSES), **train.ARGUMENTS)
-    module.load_state_dict(checkpoint.read(train.WEIGHTS))
+    module.load_state_dict(checkpoint.read(WEIGHTS))
     return module.eval()
 
 
@@ -55,7 +55,7 @@ def test_shipped_weights_reach_what_they_state(manifest: Path) -> None:
     inputs, labels = train.read(manifest, "validation")
     one_clip = 1 / len(labels)
     assert train.accuracy(_shipped(), inputs, labels) == pytest.approx(_stated()["validation_accuracy"], abs=one_clip)
-    assert train.WEIGHTS.stat().st_size < 1_000_000
+    assert WEIGHTS.stat().st_size < 1_000_000
 
 
 def test_shipped_network_is_useful_and_not_perfect_on_unheard_sources(manifest: Path) -> None:
@@ -63,13 +63,13 @@ def test_shipped_network_is_useful_and_not_perfect_on_unheard_sources(manifest: 
 
 
 def test_the_checkpoint_needs_no_other_setting() -> None:
-    settings = configuration.resolve(checkpoint.as_source(train.WEIGHTS))
+    settings = configuration.resolve(checkpoint.as_source(WEIGHTS))
     assert (settings.frontend, settings.segment) == (train.FRONTEND, train.SEGMENT)
     assert settings.network.classes == tuple(sounds.CLASSES)
     assert settings.network.name == "gramcli.demo.network:small_cnn"
     network = configuration.resolve(
-        checkpoint.as_source(train.WEIGHTS),
-        configuration.source({"network": {"weights": str(train.WEIGHTS)}}, "test", Path.cwd()),
+        checkpoint.as_source(WEIGHTS),
+        configuration.source({"network": {"weights": str(WEIGHTS)}}, "test", Path.cwd()),
     ).network
     built = build.build(network, len(sounds.CLASSES), 0, Path.cwd())
     inputs = frontend.build(settings.frontend)(torch.randn(2, frontend.samples(settings.frontend, settings.segment)))
@@ -94,6 +94,6 @@ def test_main_saves_where_it_is_told(
     monkeypatch.setattr("sys.argv", ["train", "--out", str(out), "--epochs", "1", "--seed", "7"])
     train.main()
     assert "epoch   1  validation" in capsys.readouterr().out
-    assert checkpoint.metadata(out) == checkpoint.metadata(train.WEIGHTS)
+    assert checkpoint.metadata(out) == checkpoint.metadata(WEIGHTS)
     with safe_open(out, framework="numpy") as file:
         assert json.loads(file.metadata()["training"])["seed"] == 7

@@ -72,7 +72,7 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
         file.attrs["gramcli_format"] = FORMAT
         # text of fixed length: any other lies in HDF5's global heap, the one part of it without checksums
         file.attrs["fingerprint"] = np.bytes_(fingerprint)
-        file.attrs["units"] = np.bytes_("descriptors: row sums of the Gram matrix of a layer's feature maps (arbitrary)")
+        file.attrs["units"] = np.bytes_("descriptors: row sums of the Gram matrix of a layer's feature maps")
         descriptors = file.create_group("descriptors")
         for layer, values in shard.descriptors.items():
             descriptors.create_dataset(_escape(layer), data=np.ascontiguousarray(values, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,24 +36,30 @@ def classify_cmd(
 
     paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
     classifier = GramClassifier.load(model or given.cache, given.flags, given.config)
+    how = render.chosen(format, as_json)
     failed: dict[str, str] = {}
     read = set()
-    with Bar(quiet=given.quiet) as bar:
+
+    def rows(bar: Bar) -> Iterator[dict[str, Any]]:
+        for prediction in classifier.stream(paths, progress=bar):
+            if prediction.status == "ok":
+                read.add(prediction.path)
+            else:
+                failed[prediction.path] = prediction.error
+            yield prediction.row()
+
+    # rows that come one by one on a terminal are progress enough; a bar would get between them
+    streams = how in (Format.csv, Format.jsonl)
+    with Bar(quiet=given.quiet or (streams and sys.stdout.isatty())) as bar:
         given.tell(bar, classifier.settings)
-
-        def rows() -> Iterator[dict[str, Any]]:
-            for prediction in classifier.stream(paths, progress=bar):
-                if prediction.status == "ok":
-                    read.add(prediction.path)
-                else:
-                    failed[prediction.path] = prediction.error
-                yield prediction.row()
-
-        how = render.chosen(format, as_json)
-        if how is Format.table:
-            render.rows(_SEEN, map(_seen, rows()), how)
+        if streams:
+            render.rows(COLUMNS, rows(bar), how)
         else:
-            render.rows(COLUMNS, rows(), how)
+            done = list(rows(bar))
+    if how is Format.table:
+        render.rows(_SEEN, map(_seen, done), how)
+    elif how is Format.json:
+        render.rows(COLUMNS, done, how)
     if failed:
         path, reason = next(iter(failed.items()))
         text = f"{len(failed)} of {len(paths)} files failed; the first, {shown(path)}: {reason}"

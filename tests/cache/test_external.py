@@ -17,7 +17,7 @@ from gramcli.stages.select_layers import select_layers
 CLASSES = ["a", "b"]
 
 
-def made(rng, n=60):
+def made(rng, n=200):
     """Clips whose class shows in the first channels of two layers."""
     labels = [CLASSES[i % 2] for i in range(n)]
     tilt = np.array([[3.0, 1.0] if label == "a" else [1.0, 3.0] for label in labels])
@@ -33,7 +33,7 @@ def test_the_stages_go_on_from_there(rng, tmp_path):
     keys, layers, labels, splits = made(rng)
     logits = np.array([[1.0, 0.0]] * len(keys))
     told = {"labels": labels, "splits": splits, "classes": CLASSES, "cache": tmp_path}
-    assert gramcli.cache.write(keys, layers, logits, **told) == 60
+    assert gramcli.cache.write(keys, layers, logits, **told) == 200
     assert gramcli.cache.write(keys, layers, logits, **told) == 0
     calibrate(tmp_path)
     select_layers(tmp_path)
@@ -48,7 +48,7 @@ def test_the_stages_go_on_from_there(rng, tmp_path):
 
 def test_adding_in_parts_equals_writing_at_once(rng, tmp_path):
     keys, layers, labels, splits = made(rng)
-    for name, parts in (("whole", [slice(0, 60)]), ("parts", [slice(30, 60), slice(0, 10), slice(5, 40)])):
+    for name, parts in (("whole", [slice(0, 200)]), ("parts", [slice(30, 200), slice(0, 10), slice(5, 40)])):
         for part in parts:
             gramcli.cache.write(
                 keys[part],
@@ -90,14 +90,14 @@ def test_other_layers_or_classes_are_refused(rng, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"keys": ["same"] * 60},
+        {"keys": ["same"] * 200},
         {"labels": ["a"]},
-        {"splits": ["dev"] * 60},
+        {"splits": ["dev"] * 200},
         {"classes": ["a", "c"]},
         {"descriptors": {}},
-        {"descriptors": {"conv1": np.ones((59, 2))}},
-        {"descriptors": {"conv1": np.ones(60)}},
-        {"logits": np.ones((60, 3)), "classes": CLASSES},
+        {"descriptors": {"conv1": np.ones((199, 2))}},
+        {"descriptors": {"conv1": np.ones(200)}},
+        {"logits": np.ones((200, 3)), "classes": CLASSES},
     ],
     ids=lambda change: " ".join(change),
 )

@@ -102,7 +102,7 @@ def test_any_hdf5_reader_opens_it(tmp_path):
     (tmp_path / "x.h5").write_bytes(shard.encode(small(), "f"))
     with h5py.File(tmp_path / "x.h5") as file:
         assert set(file) == {"descriptors", "logits", "key", "status"}
-        assert (file.attrs["fingerprint"], file.attrs["gramcli_format"]) == ("f", 1)
+        assert (file.attrs["fingerprint"], file.attrs["gramcli_format"]) == (b"f", 1)
         np.testing.assert_array_equal(file["descriptors/layer1.0.relu#1"], small().descriptors["layer1.0.relu#1"])
 
 
@@ -146,7 +146,7 @@ def forged(change, **options) -> bytes:
     """Returns a valid shard after some change of its HDF5, sealed again."""
     image = io.BytesIO()
     with h5py.File(image, "w", userblock_size=512, **options) as file:
-        file.attrs["gramcli_format"], file.attrs["fingerprint"] = 1, "f"
+        file.attrs["gramcli_format"], file.attrs["fingerprint"] = 1, np.bytes_(b"f")
         file["descriptors/a"] = np.ones((1, 2), np.float32)
         file["logits"] = np.ones((1, 3), np.float32)
         file["key"] = np.array([KEYS[0].encode()], "S64")
@@ -264,14 +264,14 @@ def test_wrong_number_of_channels_groups_for_datasets_and_bombs_are_refused():
 
 @pytest.mark.parametrize(
     "value",
-    [h5py.Empty("f4"), [1, 2], [], ["f", "g"], "f", b"f", 1.0, True, 1j, np.void(b"abc"), np.zeros(1, [("x", "f4")])],
+    [h5py.Empty("f4"), [1, 2], [], ["f", "g"], "f", 1.0, True, 1j, np.void(b"abc"), np.zeros(1, [("x", "f4")])],
+    ids=str,
 )
 def test_malformed_attributes_are_refused(value):
     with pytest.raises(DamagedError, match="does not have the layout"):
         decode_forged(forged(lambda file: file.attrs.__setitem__("gramcli_format", value)))
-    if value != "f" or isinstance(value, bytes):
-        with pytest.raises(ArtefactError, match="belongs to another view"):
-            decode_forged(forged(lambda file: file.attrs.__setitem__("fingerprint", value)))
+    with pytest.raises(DamagedError, match="does not have the layout"):
+        decode_forged(forged(lambda file: file.attrs.__setitem__("fingerprint", value)))
 
 
 @pytest.mark.parametrize("name", ["gramcli_format", "fingerprint"])
@@ -298,7 +298,7 @@ def test_sealed_rubbish_is_refused(image):
 def test_forged_rot_never_surprises():
     content = shard.encode(small(), "f")
     rng = np.random.default_rng(3)
-    outcomes = set()
+    outcomes, messages = set(), []
     for _ in range(600):
         changed = bytearray(content)
         for place in rng.integers(512, len(content), rng.integers(1, 4)):
@@ -308,5 +308,6 @@ def test_forged_rot_never_surprises():
             outcomes.add("read")
         except GramcliError as error:
             outcomes.add(type(error).__name__)
-            assert "\n" not in str(error)
+            messages.append(str(error))
     assert {"read", "DamagedError"} <= outcomes
+    assert not any("\n" in message for message in messages)

@@ -1,0 +1,37 @@
+"""The demo, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.sets import ROOT
+
+
+def run(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "gramcli", "demo", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_prints_every_command_before_its_output(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in done.stdout.splitlines() if line.startswith("$ ")]
+    assert [line.split()[2] for line in commands] == ["extract", "calibrate", "select-layers", "evaluate", "classify"]
+    at = {line: done.stdout.index(line) for line in commands}
+    assert at[commands[3]] < done.stdout.index("map,0.") < done.stdout.index("gram,0.") < at[commands[4]]
+    (clip,) = [line for line in done.stdout.splitlines() if line.startswith("sounds/")]
+    assert ",ok," in clip
+    assert "480 clips" in done.stderr
+
+
+def test_it_does_not_touch_a_folder_of_something_else(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    done = run(tmp_path, "mine")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: mine: is there and holds something else; name another folder\n",
+    )

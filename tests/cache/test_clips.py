@@ -1,0 +1,130 @@
+"""clips.csv and view.json: they come back as written, and every change is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gramcli.cache import clips, places
+from gramcli.cache.view import View, differences, fingerprint
+from gramcli.errors import ArtefactError, DamagedError
+from tests.cache.damage import clip, flips, truncations
+
+text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.just("bad\udcff,\n\"name'\r")
+times = st.none() | st.floats(0, 1e6)
+rows = st.lists(
+    st.builds(
+        clips.Clip, text, text, text, text, st.integers(0), st.integers(0), times, times, text, text, text,
+        st.none() | st.integers(0, 99), st.none() | st.integers(0, 99), text,
+    )
+)  # fmt: skip
+
+
+@given(rows, st.floats(0.1, 100))
+def test_any_clip_comes_back(tmp_path_factory, rows, seconds):
+    folder = tmp_path_factory.mktemp("clips")
+    clips.write(folder, rows, seconds)
+    assert clips.read(folder) == clips.Clips(tuple(rows), seconds)
+
+
+@pytest.mark.parametrize("rot", [flips, truncations])
+def test_every_change_of_a_byte_and_every_loss_of_the_table_is_found(tmp_path, rot):
+    clips.write(tmp_path, [clip(1)], 5.0)
+    for changed in rot((tmp_path / "clips.csv").read_bytes()):
+        (tmp_path / "clips.csv").write_bytes(changed)
+        with pytest.raises((DamagedError, ArtefactError), match=r"clips\.csv: (is damaged|was made by a newer)"):
+            clips.read(tmp_path)
+
+
+def test_no_table_yet(tmp_path):
+    assert clips.read(tmp_path) is None
+    with pytest.raises(ArtefactError, match="run gramcli extract first"):
+        clips.require(tmp_path)
+
+
+def test_each_audio_is_used_once_and_the_digest_does_not_know_order_or_place():
+    one, two = clip(1), clip(2, split="validation")
+    table = clips.Clips((one, two, clip(1, id="copy.wav"), clip(3, split=""), clip(4, shard=None, row=None)), 5.0)
+    assert [each.key for each in table.used("train", "validation")] == [one.key, two.key]
+    moved = clips.Clips((clip(2, split="validation", shard=9), clip(1, row=7)), 5.0)
+    assert table.digest("train", "validation") == moved.digest("train", "validation")
+    for change in ({"label": "cat"}, {"split": "validation"}, {"group": "other"}):
+        assert clips.Clips((clip(1, **change), two), 5.0).digest("train", "validation") != moved.digest(
+            "train", "validation"
+        )
+
+
+@given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.integers(1, 9))
+def test_places_are_kept_and_new_ones_are_whole_shards(before, after, size):
+    bare = {"shard": None, "row": None}
+    first = places.allot([clip(n, **bare) for n in sorted(before)], {}, set(), size)
+    done = {each.shard for each in first}
+    previous = clips.Clips(tuple(first), 5.0)
+    there = places.taken(previous, done)
+    second = places.allot([clip(n, **bare) for n in sorted(after)], there, done, size)
+    for each in second:
+        if each.key in there:
+            assert (each.shard, each.row) == (there[each.key].shard, there[each.key].row)
+        else:
+            assert each.shard not in done
+    new = clips.by_shard(each for each in second if each.key not in there)
+    assert all([each.row for each in group] == list(range(len(group))) for group in new.values())
+    assert all(len(group) == size for group in list(new.values())[:-1])
+    gone = places.forgotten(second, previous, there)
+    assert {each.key for each in gone} == {clip(n).key for n in before - after}
+    assert {each.split for each in gone} <= {""}
+
+
+identities = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
+    max_leaves=6,
+)
+tables = st.dictionaries(st.text("abc", min_size=1), identities, max_size=4)
+
+
+@given(tables)
+def test_equal_identities_do_not_differ(one):
+    again = json.loads(json.dumps(one))
+    assert differences(one, again) == []
+    assert fingerprint(one) == fingerprint(again)
+
+
+@given(tables, st.text("abc", min_size=1), st.integers(1000))
+def test_a_changed_field_is_named(one, field, value):
+    other = {**one, field: value}
+    assert any(line.startswith(field) for line in differences(one, other))
+    assert fingerprint(one) != fingerprint(other)
+
+
+IDENTITY = {"architecture": "x", "head": "map", "outputs": ["a"], "layers": [["relu", 3]], "front": {"n_mels": 64}}
+
+
+@pytest.mark.parametrize("rot", [flips, truncations])
+def test_every_change_of_the_identity_is_found(tmp_path, rot):
+    view = View.create(tmp_path, IDENTITY, {"settings": {}})
+    path = view.folder / "view.json"
+    content = path.read_bytes()
+    found = 0
+    for changed in rot(content):
+        path.write_bytes(changed)
+        try:
+            read = View.open(tmp_path)
+        except (DamagedError, ArtefactError):
+            found += 1
+        else:  # white space between values means nothing
+            assert dataclasses.astuple(read)[1:] == (IDENTITY, {"settings": {}})
+    assert found > 0.5 * len(content)
+
+
+def test_a_view_is_opened_as_made_and_another_identity_is_refused(tmp_path):
+    view = View.create(tmp_path, IDENTITY, {"settings": {"a": {"b": 1}}})
+    assert View.open(tmp_path) == view
+    assert (view.layers, view.outputs, view.present()) == ({"relu": 3}, ("a",), set())
+    with pytest.raises(ArtefactError, match=r"clean: was extracted otherwise \(front\.n_mels: 64 → 32\); undo that"):
+        View.create(tmp_path, {**IDENTITY, "front": {"n_mels": 32}}, {})
+    assert View.open(tmp_path) == view

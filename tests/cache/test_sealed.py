@@ -1,0 +1,113 @@
+"""Sealed safetensors: statistics and decisions come back whole or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from gramcli.cache import sealed, statistics
+from gramcli.cache.statistics import Decision
+from gramcli.errors import ArtefactError, DamagedError, ResourceError
+from tests.cache.damage import flips, truncations
+
+TENSORS = {
+    "b": np.array([1, 2, 3], np.uint8),
+    "x": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "none": np.zeros((0, 4), np.float64),
+    "flags": np.array([True, False]),
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    sealed.write(tmp_path / "s.safetensors", "statistics", TENSORS, {"classes": ['a"b', "sha256"]})
+    return tmp_path / "s.safetensors"
+
+
+def test_it_comes_back_and_any_reader_opens_it(file):
+    opened = sealed.load(file, "statistics", "run it")
+    assert opened.about["classes"] == ['a"b', "sha256"]
+    for source in (opened, load_file(file)):
+        for name, array in TENSORS.items():
+            np.testing.assert_array_equal(source[name], array)
+            assert source[name].dtype == array.dtype
+
+
+def test_equal_content_has_equal_bytes_and_digest(file, tmp_path):
+    reordered = dict(reversed(TENSORS.items()))
+    sealed.write(tmp_path / "again.safetensors", "statistics", dict(sorted(reordered.items())), {"classes": []})
+    sealed.write(tmp_path / "third.safetensors", "statistics", dict(sorted(TENSORS.items())), {"classes": []})
+    one, two = ((tmp_path / name).read_bytes() for name in ("again.safetensors", "third.safetensors"))
+    assert one == two
+    assert (
+        sealed.load(file, "statistics", "").digest
+        != sealed.load(tmp_path / "third.safetensors", "statistics", "").digest
+    )
+
+
+@pytest.mark.parametrize("rot", [flips, truncations])
+def test_every_change_of_a_byte_and_every_loss_is_found(file, rot):
+    content = file.read_bytes()
+    for changed in rot(content):
+        file.write_bytes(changed)
+        with pytest.raises(DamagedError, match=r"s\.safetensors: is damaged"):
+            sealed.load(file, "statistics", "run it")
+
+
+def test_what_does_not_fit_is_named(file, tmp_path, monkeypatch):
+    with pytest.raises(ArtefactError, match="holds statistics, not decision; run it"):
+        sealed.load(file, "decision", "run it")
+    with pytest.raises(ArtefactError, match=r"no\.safetensors: is not there; run it"):
+        sealed.load(tmp_path / "no.safetensors", "decision", "run it")
+    with pytest.raises(ResourceError, match="cannot be read"):
+        sealed.load(tmp_path, "decision", "run it")
+    monkeypatch.setattr(sealed, "FORMAT", 0)
+    with pytest.raises(ArtefactError, match=r"made by a newer gramcli \(format 1\)"):
+        sealed.load(file, "statistics", "run it")
+
+
+def test_a_writer_that_fails_leaves_the_old_file(file, tmp_path):
+    before = file.read_bytes()
+
+    def fails():
+        with sealed.create(file, "statistics", {"x": ("float32", (2,))}, {}) as arrays:
+            arrays["x"][0] = 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_decision_belongs_to_its_statistics(selected_statistics, tmp_path):
+    known = selected_statistics
+    decision = Decision("rank", "2", ("b", "a"), (0.5, 0.25), (0.75, 1.0), 2, known.file.digest)
+    statistics.save_decision(tmp_path, decision)
+    assert statistics.load_decision(tmp_path, known) == decision
+    assert decision.layers == ("b", "a")
+    statistics.save_decision(tmp_path, Decision("rank", "all", (), (), (), 0, "0" * 64))
+    with pytest.raises(ArtefactError, match="made from other statistics; run gramcli select-layers again"):
+        statistics.load_decision(tmp_path, known)
+
+
+@pytest.fixture
+def selected_statistics(tmp_path):
+    with statistics.create(
+        tmp_path, {"a": 2, "b": 1}, ["x", "y"], epsilon=0.1, fingerprint="f", clips="c", validation=3, outputs=2
+    ) as arrays:
+        assert set(arrays) == set(statistics.shapes({"a": 2, "b": 1}, 2, 3, 2))
+        arrays["lower/a"][...] = 0.5
+        arrays["validation/label"][...] = [0, 1, 1]
+    return statistics.load(tmp_path, "f")
+
+
+def test_statistics_come_back(selected_statistics, tmp_path):
+    known = selected_statistics
+    assert (known.layers, known.classes, known.epsilon) == ({"a": 2, "b": 1}, ("x", "y"), 0.1)
+    assert known.bounds("a")[0].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert known.validation_labels.tolist() == [0, 1, 1]
+    assert known.validation_deviations("b").shape == (3, 2)
+    with pytest.raises(ArtefactError, match="made from other descriptors; run gramcli calibrate again"):
+        statistics.load(tmp_path, "g")

@@ -59,7 +59,7 @@ def extract_cmd(
         complain(
             "done",
             f"{done.clips} clips in {done.shards} shards of {settings.cache.dir}: {done.forwarded} computed, "
-            f"{done.clips - done.failed - max(done.forwarded - done.failed, 0)} were there, {done.failed} failed, "
+            f"{done.reused} were there, {done.failed} failed, "
             f"{done.seconds:.1f} s",
         )
     if done.failed:

@@ -33,7 +33,9 @@ class Extracted:
     clips: int
     """Clips of the manifest, windows counted one by one."""
     forwarded: int
-    """Of these, sent through the network in this run."""
+    """Audio that was decoded in this run."""
+    reused: int
+    """Clips that had a row before."""
     failed: int
     """Of these, without a usable row."""
     shards: int
@@ -89,10 +91,12 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         rows = _plan(manifest.rows, cache, view, decoders, settings, progress)
         reasons = failures.read(cache, view, rows)
         failures.write(cache, rows, reasons)
+        before = view.present()
         forwarded = _fill(view, cache, rows, reasons, ready, decoders, settings, progress)
     used = [clip for clip in rows if clip.split]
     failed = sum(bool(clip.error or clip.key in reasons) for clip in used)
-    done = Extracted(len(used), forwarded, failed, len(view.present()), time.monotonic() - began)
+    reused = sum(clip.shard in before for clip in used)
+    done = Extracted(len(used), forwarded, reused, failed, len(view.present()), time.monotonic() - began)
     _write_run(cache, "extract", settings, done)
     if failed == len(used):
         first = next(clip.error or reasons[clip.key] for clip in used)

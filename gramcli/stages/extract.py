@@ -71,9 +71,12 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     manifest = manifests.read(settings.data)
     for note in manifest.notes:
         progress.note(note)
-    labels = manifests.natural_sorted({row.label for row in manifest.rows if row.label})
+    listed = [row for row in manifest.rows if row.split]
+    if not listed:
+        raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
+    labels = manifests.natural_sorted({row.label for row in listed if row.label})
     if settings.network.head == "map":
-        _check_labels(manifest.rows, settings.network.classes)
+        _check_labels(listed, settings.network.classes)
         if not settings.network.classes:
             progress.note(
                 f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
@@ -88,7 +91,7 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         view = View.create(cache, ready.identity, recorded)
         for swept in (cache, view.folder, view.folder / "shards"):
             files.sweep(swept)
-        rows = _plan(manifest.rows, cache, view, decoders, settings, progress)
+        rows = _plan(listed, cache, view, decoders, settings, progress)
         reasons = failures.read(cache, view, rows)
         failures.write(cache, rows, reasons)
         before = view.present()

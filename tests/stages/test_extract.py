@@ -319,3 +319,14 @@ def test_settings_are_recorded_but_not_in_the_fingerprint(sounds, extracted):
     other = View(view.folder, view.identity, {})
     assert other.fingerprint == view.fingerprint
     assert dataclasses.asdict(view)["identity"]["format"] == 1
+
+
+def test_rows_without_label_or_split_are_left_out(sounds, tmp_path):
+    shutil.copytree(sounds.parent, tmp_path / "sounds")
+    lines = read_manifest(tmp_path / "sounds" / "manifest.csv")
+    manifest = write_manifest(tmp_path / "sounds" / "m.csv", [replace(lines[0], split=""), *lines[1:]])
+    done = extract(quick(manifest, tmp_path / "cache"), folder=ROOT)
+    assert (done.clips, done.forwarded) == (35, 35)
+    manifest = write_manifest(tmp_path / "sounds" / "m.csv", [replace(line, label="", split="") for line in lines])
+    with pytest.raises((NoInputError, UsageError), match=r"m\.csv"):
+        extract(quick(manifest, tmp_path / "other"), folder=ROOT)

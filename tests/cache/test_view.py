@@ -1,0 +1,177 @@
+"""Views: identities that differ are told apart by field, shards are committed once, and none passes for another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gramcli.cache.shard import Shard
+from gramcli.cache.view import View, differences, fingerprint
+from gramcli.errors import ArtefactError, DamagedError, ResourceError
+from gramcli.stages.rows import read_rows
+from tests.cache.damage import clip
+
+IDENTITY = {"architecture": "x", "head": "map", "outputs": ["a", "b"], "layers": [["relu", 3], ["a/b", 1]]}
+
+leaves = st.none() | st.booleans() | st.sampled_from([0, 1, -1, 0.0, -0.0, 1.0, "", "1", "a", 0.1, 1e16, 10**16])
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "a.b", ""]), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+identities = st.dictionaries(st.sampled_from(["a", "b", "a.b"]), values, max_size=3)
+
+
+@given(identities, identities)
+def test_identities_differ_in_a_named_field_exactly_if_their_fingerprints_do(one, other):
+    assert bool(differences(one, other)) == (fingerprint(one) != fingerprint(other))
+    assert len(differences(one, other)) == len(differences(other, one))
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "told"),
+    [
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}}, ["a.b: 1 → 3"]),
+        ({"a": 1}, {"a": 1.0}, ["a: 1 → 1.0"]),
+        ({"a": 1}, {"a": True}, ["a: 1 → true"]),
+        ({"a": None}, {}, ["a: none → absent"]),
+        ({"a": {}}, {"a": {"b": "x\ny"}}, ["a: {} → absent", r"a.b: absent → x\ny"]),
+        ({"a": (1, 2)}, {"a": [1, 2]}, []),
+        ({"a": list(range(100))}, {"a": []}, ["a: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1… (100 entries) → []"]),
+    ],
+)
+def test_differences_in_words(stored, wanted, told):
+    assert differences(stored, wanted) == told
+
+
+def rows(*numbers: int) -> Shard:
+    """Rows of `damage.clip` of these numbers; the number is in every value, and clip 7 has failed."""
+    column = np.array([[n if n != 7 else np.nan] for n in numbers], np.float32)
+    status = tuple("ok" if n != 7 else "0 samples" for n in numbers)
+    descriptors = {"relu": column.repeat(3, 1), "a/b": column}
+    return Shard(tuple(clip(n).key for n in numbers), status, column.repeat(2, 1), descriptors)
+
+
+@pytest.fixture
+def view(tmp_path):
+    return View.create(tmp_path, IDENTITY, {"settings": {}})
+
+
+def test_shards_are_committed_once(view):
+    assert view.write(0, rows(0, 1)) is True
+    assert view.write(12345678, rows(2)) is True
+    content = view.path(0).read_bytes()
+    assert view.write(0, rows(0, 1)) is True
+    assert view.write(0, rows(0, 2)) is False
+    assert view.path(0).read_bytes() == content
+    assert view.present() == {0, 12345678}
+    assert sorted(path.name for path in view.path(0).parent.iterdir()) == ["00000.h5", "12345678.h5"]
+
+
+def test_a_shard_comes_back_with_the_layers_asked_for(view):
+    view.write(3, rows(5, 6))
+    assert list(view.read(3).descriptors) == ["relu", "a/b"]
+    assert view.read(3, ["a/b"]).descriptors["a/b"].tolist() == [[5], [6]]
+    assert view.read(3, ()).keys == (clip(5).key, clip(6).key)
+
+
+def test_only_finished_shards_are_present(view):
+    for name in (".00001.h5.7-ab.tmp", "1.h5", "00002.h5.bak", "x00003.h5", "00004.hdf5"):
+        (view.path(0).parent / name).write_bytes(b"")
+    assert view.present() == set()
+    view.path(0).parent.joinpath(".00001.h5.7-ab.tmp").unlink()
+
+
+def test_a_lost_folder_of_shards_is_an_empty_one(view, tmp_path):
+    for path in (*view.path(0).parent.iterdir(), view.path(0).parent):
+        path.rmdir()
+    assert View.open(tmp_path).present() == set()
+
+
+def test_missing_shards_and_folders_in_their_place_are_damage(view):
+    with pytest.raises(DamagedError, match=r"00000\.h5: is missing"):
+        view.read(0)
+    view.path(0).mkdir()
+    with pytest.raises(DamagedError, match=r"00000\.h5: is missing"):
+        view.read(0)
+    view.path(1).symlink_to(view.path(1))
+    with pytest.raises(ResourceError, match=r"00001\.h5: cannot be read: Too many levels"):
+        view.read(1)
+
+
+def test_a_shard_under_the_name_of_another_is_found(view):
+    view.write(0, rows(0, 1))
+    view.write(1, rows(2, 7))
+    clips = [clip(0), clip(1), clip(2, shard=1, row=0), clip(7, shard=1, row=1)]
+    got = [(clip.key, float(part.descriptors["a/b"][row, 0])) for good, part, where in read_rows(view, clips)
+           for clip, row in zip(good, where, strict=True)]  # fmt: skip
+    assert got == [(clip(n).key, n) for n in (0, 1, 2)]
+    one, other = view.path(0).read_bytes(), view.path(1).read_bytes()
+    view.path(0).write_bytes(other)
+    view.path(1).write_bytes(one)
+    view.read(0)  # whole, and of this view: only the table knows better
+    with pytest.raises(DamagedError, match=r"00000\.h5: row 0 is not dog/0\.wav"):
+        list(read_rows(view, clips))
+
+
+@pytest.mark.parametrize("change", [{"row": None}, {"row": 2}, {"row": 0}])
+def test_a_table_that_points_elsewhere_is_found(view, change):
+    view.write(0, rows(0, 1))
+    with pytest.raises(DamagedError, match=r"is not dog/1\.wav; delete clips\.csv"):
+        list(read_rows(view, [clip(0), clip(1, **change)]))
+
+
+def test_a_shard_of_another_view_is_refused(view, tmp_path):
+    other = View.create(tmp_path / "other", {**IDENTITY, "layers": [["relu", 3], ["a/b", 2]]}, {})
+    view.write(0, rows(0))
+    other.path(0).write_bytes(view.path(0).read_bytes())
+    with pytest.raises(ArtefactError, match="belongs to another view"):
+        other.read(0)
+
+
+def test_what_was_recorded_is_replaced_and_the_identity_kept(view, tmp_path):
+    View.create(tmp_path, {**IDENTITY, "outputs": ("a", "b")}, {"versions": {"torch": "2"}})
+    opened = View.open(tmp_path)
+    assert (opened.identity, opened.recorded) == (view.identity, {"versions": {"torch": "2"}})
+    assert opened.fingerprint == view.fingerprint == fingerprint(IDENTITY)
+
+
+def test_without_head_there_are_no_outputs(tmp_path):
+    assert View.create(tmp_path, {**IDENTITY, "head": "none", "outputs": 7}, {}).outputs == ()
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "null", "3", "", "[" * 100_000, '{"sha256": 1}', "\ufeff{}", '{"a": NaN}']
+)
+def test_rubbish_is_damage(view, tmp_path, content):
+    (view.folder / "view.json").write_text(content)
+    with pytest.raises(DamagedError, match=r"view\.json: is damaged; restore it"):
+        View.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ({"format": 2}, DamagedError),
+        ({"format": "1", "identity": {}, "recorded": {}}, DamagedError),
+        ({"format": 1, "identity": {}}, DamagedError),
+        ({"format": 2, "identity": {}, "recorded": {}}, ArtefactError),
+    ],
+)
+def test_well_sealed_content_must_still_be_a_view(view, tmp_path, content, error):
+    text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    (view.folder / "view.json").write_text(json.dumps({**content, "sha256": hashlib.sha256(text).hexdigest()}))
+    with pytest.raises(error, match=r"view\.json: (is damaged|was made by a newer gramcli \(format 2\))"):
+        View.open(tmp_path)
+
+
+def test_nothing_extracted_yet(tmp_path):
+    with pytest.raises(ArtefactError, match="run gramcli extract first"):
+        View.open(tmp_path)

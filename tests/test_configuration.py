@@ -62,6 +62,38 @@ def test_a_wrong_value_is_refused_with_its_origin(section, key):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run.batch = inf", "run.batch must be a whole number, not"),
+        ("run.batch = nan", "run.batch must be a whole number, not"),
+        ("run.batch = 2.5", "run.batch must be a whole number, not"),
+        ("run.batch = 0", "run.batch must be at least 1, not"),
+        (f"run.batch = 1{'0' * 400}", "run.batch must be a whole number, not"),
+        (f"segment.seconds = 1{'0' * 400}", "segment.seconds must be a number, not"),
+        ("segment.seconds = 0", "segment.seconds must be above 0, not"),
+        ("segment.channel = -1", "segment.channel must be at least 0 or 'mix', not"),
+        ("frontend.top_db = 'x'", "frontend.top_db must be a number or 'none', not"),
+        ("frontend.log = 1", "frontend.log must be 'db' or 'ln', not"),
+        ("network.args = {x = nan}", "network.args must be a table of text, finite numbers"),
+        ("network.args = {x = 2020-01-01}", "network.args must be a table of text, finite numbers"),
+        ("network.args = ['x=-Infinity']", "network.args must be a table of text, finite numbers"),
+        ("network.weights = 'a\\u0000b'".replace("'", '"'), "network.weights must be text, not"),
+    ],
+)
+def test_values_from_a_file_that_nothing_can_use(tmp_path, line, message):
+    (tmp_path / "x.toml").write_text(line)
+    with pytest.raises(UsageError, match=rf"x\.toml: {re.escape(message)}"):
+        c.from_file(tmp_path / "x.toml")
+
+
+def test_arguments_keep_their_types():
+    pairs = ["a=1", "b=1.5", "c=true", "d=[1, 2]", "e=text", 'f="1"', "g=x=y", "h=", "i=" + "9" * 5000, "j=01"]
+    args = c.resolve(c.source({"network": {"args": pairs}}, "command line", Path.cwd())).network.args
+    wanted = {"a": 1, "b": 1.5, "c": True, "d": [1, 2], "e": "text", "f": "1", "g": "x=y", "h": "", "j": "01"}
+    assert args == {"in_chans": 1, "i": "9" * 5000, **wanted}
+
+
 def test_words_stand_in_for_numbers():
     chosen = c.resolve(
         c.source(
@@ -100,7 +132,7 @@ def test_unknown_variables():
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(NoInputError, match=r"no\.toml: cannot be read"):
         c.from_file(tmp_path / "no.toml")
-    for content in (b"[run\n", b"\xff\xfe"):
+    for content in (b"[run\n", b"\xff\xfe", b"a = " + b"[" * 100_000):
         (tmp_path / "x.toml").write_bytes(content)
         with pytest.raises(UsageError, match=r"x\.toml: is not TOML"):
             c.from_file(tmp_path / "x.toml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -50,6 +51,100 @@ def test_a_fault_at_any_step_leaves_the_old_file_and_no_other(tmp_path, monkeypa
     assert "\n" not in str(caught.value)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
+
+
+FULL = """
+import errno, os, resource, signal, sys
+from pathlib import Path
+import numpy as np
+from gramcli import files
+from gramcli.cache import clips, sealed
+from gramcli.cache.shard import Shard
+from gramcli.cache.view import View
+from gramcli.errors import ResourceError
+from tests.cache.damage import clip
+
+folder = Path(sys.argv[1])
+view = View.create(folder, {"head": "none", "outputs": 1, "layers": [["relu", 2000]]}, {})
+values = np.zeros((50, 2000), np.float32)
+rows = Shard(tuple(clip(n).key for n in range(50)), ("ok",) * 50, values[:, :1], {"relu": values})
+files.write(folder / "old", b"old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+for write in (
+    lambda: files.write(folder / "old", bytes(30_000)),
+    lambda: view.write(0, rows),
+    lambda: clips.write(folder, [clip(n) for n in range(500)], 1.0),
+    lambda: sealed.write(folder / "s", "k", {"x": values}, {}),
+):
+    try:
+        write()
+    except ResourceError as error:
+        print(error)
+"""
+
+
+def test_no_writer_survives_a_full_disk_in_part(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split(": ")[0].split("/")[-1] for line in lines] == ["old", "00000.h5", "clips.csv", "s"]
+    assert all(": cannot be written: File too large; nothing that was there is lost" in line for line in lines)
+    assert (tmp_path / "old").read_bytes() == b"old"
+    found = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"old", "view.json"}
+
+
+def test_no_room_for_the_lock_is_said(tmp_path, monkeypatch):
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", fails)
+    with pytest.raises(ResourceError, match="lock: cannot be written: No space left on device; free"):
+        files.lock(tmp_path).__enter__()
+    monkeypatch.undo()
+    with files.lock(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_does_not_pass_for_a_free_one(tmp_path, monkeypatch):
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(ResourceError, match=r"lock: cannot be locked: .*; use a local --cache"):
+        files.lock(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_is_interrupted_leaves_nothing(tmp_path, error):
+    files.write(tmp_path / "a", b"old")
+
+    def write() -> None:
+        with files.staged(tmp_path / "a") as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_folders_in_the_way_are_said(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "file").write_text("")
+    for attempt, message in (
+        (lambda: files.write(tmp_path / "a", b""), "a: cannot be written: Is a directory"),
+        (lambda: files.write(tmp_path / "no" / "a", b""), "a: cannot be written: No such file"),
+        (lambda: files.make_folder(tmp_path / "file"), "file: cannot be written: File exists"),
+        (lambda: files.make_folder(tmp_path / "file" / "x"), "x: cannot be written: Not a directory"),
+        (lambda: files.lock(tmp_path / "file").__enter__(), "file: cannot be written"),
+    ):
+        with pytest.raises(ResourceError, match=message):
+            attempt()
+    (tmp_path / ".x.tmp").mkdir()
+    with pytest.raises(ResourceError, match=r"\.x\.tmp: cannot be written: Is a directory"):
+        files.sweep(tmp_path)
 
 
 def test_leftovers_of_killed_runs_are_swept(tmp_path):

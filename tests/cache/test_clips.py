@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from gramcli.cache import clips, places
 from gramcli.cache.view import View, differences, fingerprint
-from gramcli.errors import ArtefactError, DamagedError
+from gramcli.errors import ArtefactError, DamagedError, ResourceError
 from tests.cache.damage import clip, flips, truncations
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.just("bad\udcff,\n\"name'\r")
@@ -38,6 +39,44 @@ def test_every_change_of_a_byte_and_every_loss_of_the_table_is_found(tmp_path, r
         (tmp_path / "clips.csv").write_bytes(changed)
         with pytest.raises((DamagedError, ArtefactError), match=r"clips\.csv: (is damaged|was made by a newer)"):
             clips.read(tmp_path)
+
+
+def test_every_change_of_the_first_line_is_found(tmp_path):
+    """White space, signs and digits that mean the same would else go through."""
+    clips.write(tmp_path, [], 5)
+    content = (tmp_path / "clips.csv").read_bytes()
+    assert clips.read(tmp_path) == clips.Clips((), 5.0)
+    for place in range(content.index(b"\n") + 1):
+        for byte in {*b"\t\v\f\r\x1c +-_029aA"} - {content[place]}:
+            (tmp_path / "clips.csv").write_bytes(content[:place] + bytes([byte]) + content[place + 1 :])
+            with pytest.raises(DamagedError, match=r"clips\.csv: is damaged"):
+                clips.read(tmp_path)
+
+
+def test_names_that_are_not_utf_8_come_back(tmp_path):
+    names = [os.fsdecode(bytes([byte, 44, 34, 10, 13, byte])) for byte in range(1, 256)]
+    rows = [clip(n, id=name, path=name, error=name) for n, name in enumerate(names)]
+    clips.write(tmp_path, rows, 5.0)
+    assert clips.require(tmp_path).rows == tuple(rows)
+
+
+def test_a_newer_table_and_a_folder_in_its_place_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "FORMAT", 2)
+    clips.write(tmp_path, [clip(1)], 5.0)
+    monkeypatch.undo()
+    with pytest.raises(ArtefactError, match=r"clips\.csv: was made by a newer gramcli \(format 2\)"):
+        clips.read(tmp_path)
+    (tmp_path / "clips.csv").unlink()
+    (tmp_path / "clips.csv").mkdir()
+    with pytest.raises(ResourceError, match=r"clips\.csv: cannot be read: Is a directory"):
+        clips.read(tmp_path)
+
+
+@given(st.permutations([clip(1, group="g"), clip(1, id="copy.wav", group="h"), clip(2), clip(3, split="validation")]))
+def test_copies_of_one_audio_count_once_in_any_order(order):
+    table = clips.Clips(tuple(order), 5.0)
+    assert [(each.id, each.group) for each in table.used("train")] == [("copy.wav", "h"), ("dog/2.wav", "g2")]
+    assert table.digest("train") == clips.Clips(tuple(reversed(order)), 5.0).digest("train")
 
 
 def test_no_table_yet(tmp_path):

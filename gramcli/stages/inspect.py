@@ -12,7 +12,7 @@ from typing import Any
 from gramcli.cache import clips as table
 from gramcli.cache import failures, shard, statistics
 from gramcli.cache.view import View
-from gramcli.errors import ArtefactError, GramcliError
+from gramcli.errors import ArtefactError, GramcliError, shown
 from gramcli.stages.progress import Progress, Silent
 
 
@@ -108,7 +108,7 @@ def _check_shard(view: View, number: int, places: dict[tuple[int | None, int | N
     rows = view.read(number)
     for row, key in enumerate(rows.keys):
         if places.get((number, row), key) != key:
-            raise ArtefactError(f"{view.path(number)}: row {row} is not the clip that clips.csv has there")
+            raise ArtefactError(f"{shown(view.path(number))}: row {row} is not the clip that clips.csv has there")
     if {layer: values.shape[1] for layer, values in rows.descriptors.items()} != view.layers:
-        raise ArtefactError(f"{view.path(number)}: its layers are not those of the view")
+        raise ArtefactError(f"{shown(view.path(number))}: its layers are not those of the view")
     return rows

@@ -113,6 +113,23 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Train:
+    """How a network is trained; the defaults are the paper's recipe."""
+
+    epochs: int = option(100, "Times that every training clip is seen.", "whole", least=1)
+    batch: int = option(32, "Clips in one step.", "whole", least=2)
+    learning_rate: float = option(1e-3, "Learning rate.", "number", above=0)
+    schedule: str = option("constant", "Course of the learning rate.", "word", words=("constant", "cosine"))
+    optimiser: str = option("radam", "Optimiser.", "word", words=("radam", "adam", "adamw", "sgd"))
+    weight_decay: float = option(0.0, "Weight decay.", "number", least=0)
+    augment: tuple[str, ...] = option((), "Augmentation: specaugment, mixup, noise.", "names")
+    scaling: str = option(
+        "measured", "Mean and std: of the training clips, or as given.", "word", words=("measured", "given")
+    )
+    memory_gib: float = option(4.0, "Clips are kept in memory up to this, else decoded anew.", "number", least=0)
+
+
+@dataclass(frozen=True)
 class Calibrate:
     """How class bounds become deviations."""
 
@@ -125,6 +142,12 @@ class Decision:
 
     ranking: str = option("rank", "Score of a layer.", "word", words=("rank", "wasserstein", "paper"))
     top_k: int | str = option("auto", "How many layers decide.", "whole", words=("auto", "all"), least=1)
+    rule: str = option(
+        "fused", "Network and layers together, or the paper's smallest deviation.", "word", words=("fused", "gram")
+    )
+    false_reject: float = option(
+        0.05, "Share of known recordings that may be called unknown.", "number", above=0, least=1e-6
+    )
 
 
 @dataclass(frozen=True)
@@ -144,6 +167,7 @@ class Settings:
     frontend: Frontend = field(default_factory=Frontend)
     network: Network = field(default_factory=Network)
     run: Run = field(default_factory=Run)
+    train: Train = field(default_factory=Train)
     calibrate: Calibrate = field(default_factory=Calibrate)
     decision: Decision = field(default_factory=Decision)
     cache: Cache = field(default_factory=Cache)
@@ -158,7 +182,7 @@ class Settings:
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # The paper's rule as it stands: Eq. 9 without a floor worth the name, Eq. 12 on training clips.
-    "paper": {"calibrate": {"epsilon": 1e-6}, "decision": {"ranking": "paper"}},
+    "paper": {"calibrate": {"epsilon": 1e-6}, "decision": {"ranking": "paper", "rule": "gram"}},
 }
 
 

@@ -31,6 +31,7 @@ _PANELS = {
     "frontend": "Front end",
     "network": "Network",
     "run": "Run",
+    "train": "Training",
     "calibrate": "Calibration",
     "decision": "Decision",
     "cache": "Cache",

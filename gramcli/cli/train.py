@@ -44,7 +44,7 @@ def train_cmd(
 
     The checkpoint holds the epoch that does best on the validation split, and says how it was made and on which clips;
     gramcli extract --weights takes all settings from it. Run the command again after an interruption and it goes on.
-    Needs pip install 'gramcli[train]'.
+    Needs Lightning, which the extra train brings.
     """
     from gramcli.stages.configure import configure, home
     from gramcli.stages.train import train

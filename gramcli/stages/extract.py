@@ -17,13 +17,15 @@ from gramcli.audio import manifest as manifests
 from gramcli.audio.workers import Decoded, Decoders
 from gramcli.cache import clips as table
 from gramcli.cache import failures, places, shard
-from gramcli.cache.clips import Clip
+from gramcli.cache.clips import Clip, Clips
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
+from gramcli.network import checkpoint
 from gramcli.settings import Settings
 from gramcli.stages import plan
 from gramcli.stages.prepare import Prepared, fit, prepare, requests, versions
 from gramcli.stages.progress import Progress, Silent
+from gramcli.training import seen
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,15 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     cache = Path(settings.cache.dir)
     with files.lock(cache), Decoders(settings.run.decoders) as decoders:
         recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
+        if (cache / "views").is_dir():  # a cache of something else is told before any file is read
+            View.create(cache, ready.identity, recorded)
+        previous = table.read(cache)
+        clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
+        _check_unseen(clips, settings)
         view = View.create(cache, ready.identity, recorded)
         for swept in (cache, view.folder, view.folder / "shards"):
             files.sweep(swept)
-        rows = _plan(listed, cache, view, decoders, settings, progress)
+        rows = _plan(clips, previous, cache, view, settings)
         reasons = failures.read(cache, view, rows)
         failures.write(cache, rows, reasons)
         before = view.present()
@@ -119,18 +126,16 @@ def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None
             )
 
 
-def _plan(
-    listed: Sequence[manifests.Row],
-    cache: Path,
-    view: View,
-    decoders: Decoders,
-    settings: Settings,
-    progress: Progress,
-) -> list[Clip]:
-    """Finds the clips, gives each its place and writes the table; shards follow."""
-    previous = table.read(cache)
+def _check_unseen(clips: Sequence[Clip], settings: Settings) -> None:
+    """Refuses validation and test clips that the network was trained on, as far as its checkpoint says."""
+    if settings.network.weights is not None:
+        path = Path(settings.network.weights)
+        seen.check_unseen(clips, checkpoint.metadata(path), path)
+
+
+def _plan(clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View, settings: Settings) -> list[Clip]:
+    """Gives each clip its place and writes the table; shards follow."""
     done = view.present()
-    clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
     taken = places.taken(previous, done)
     if previous is None:
         for number in sorted(done):  # the table was deleted: the shards know what they hold

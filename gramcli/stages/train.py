@@ -33,8 +33,8 @@ from gramcli.stages.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from gramcli.network.build import Built
+    from gramcli.stages.examples import Loaded
     from gramcli.training.course import Course
-    from gramcli.training.load import Loaded
 
 FORMAT = 1
 """Version of the recipe; a change that leads to other weights raises it."""
@@ -209,7 +209,7 @@ def _train(
     import torch
 
     from gramcli.network import build, checkpoint, scorer
-    from gramcli.training import load
+    from gramcli.stages import examples
     from gramcli.training.classifier import Classifier
     from gramcli.training.course import Diary
     from gramcli.training.fitting import fit
@@ -225,7 +225,7 @@ def _train(
     diary = Diary(out.with_name(f"{out.name}.resume"), identity)
     course = diary.read()
     resumed = course.epoch
-    loaded = load.load(training, validation, classes, settings, decoders, progress)
+    loaded = examples.load(training, validation, classes, settings, decoders, progress)
     for clip, why in loaded.failed[:1]:
         progress.note(f"{len(loaded.failed)} clips cannot be decoded; the first, {shown(clip.id)}: {why}")
     counts = Counter(clip.label for clip in training)
@@ -264,18 +264,15 @@ def _save(
     """Writes the best weights with all that is needed to use them, and what they were made of."""
     import safetensors.torch
 
-    from gramcli.training.seen import Audio
+    from gramcli.training import seen
 
-    seen, judged = Audio.of(training), Audio.of(validation)
     about = {
         "architecture": built.architecture,
         "args": built.arguments,
         "classes": list(classes),
         "frontend": dataclasses.asdict(loaded.frontend),
         "segment": dataclasses.asdict(settings.segment),
-        "trained_on": list(seen.keys),
-        "trained_stretches": seen.stretches,
-        "chosen_on": list(judged.keys),
+        **seen.as_metadata(training, validation),
         "training": {
             "epochs": course.epoch,
             "epoch": course.best_epoch,

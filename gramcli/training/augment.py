@@ -92,4 +92,4 @@ def noise(samples: Samples, random: np.random.Generator) -> Samples:
         return samples
     power = float(np.mean(np.square(samples, dtype=np.float64)))
     deviation = np.sqrt(power * 10 ** (-random.uniform(*SNR_DB) / 10))
-    return (samples + deviation * random.standard_normal(len(samples), dtype=np.float32)).astype(np.float32)
+    return samples + np.float32(deviation) * random.standard_normal(len(samples), dtype=np.float32)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from gramcli import settings
 from gramcli.errors import ArtefactError, UsageError
-from gramcli.stages.progress import Progress
 from gramcli.training import augment
 from gramcli.training.clips import Examples
-from gramcli.training.course import Course, Diary
+from gramcli.training.course import Course, Diary, Listener
 
 _OPTIMISERS = {
     "radam": torch.optim.RAdam,
@@ -92,7 +91,7 @@ class Classifier(pl.LightningModule):
         seed: int,
         course: Course,
         diary: Diary,
-        progress: Progress,
+        progress: Listener,
     ) -> None:
         super().__init__()
         self.network, self.front = network, front

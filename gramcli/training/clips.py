@@ -38,7 +38,7 @@ class Examples(Protocol):
 class Inputs:
     """What the network is fed, all of it in memory, (N, 1, bands, frames)."""
 
-    front = None
+    front: nn.Module | None = None
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs, self.labels = inputs, labels
@@ -70,7 +70,8 @@ class Waveforms:
         length: int,
         pad: str,
     ) -> None:
-        self.labels, self.front = labels, front
+        self.labels = labels
+        self.front: nn.Module | None = front
         self._fetch, self._length, self._pad = fetch, length, pad
 
     def batches(self, order: Sequence[Tensor], change: Change | None = None) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,19 @@ SHARE = 0.05
 """Largest share of the time that goes into writing the file."""
 
 State = dict[str, Tensor]
+
+
+class Listener(Protocol):
+    """What training tells; see `gramcli.stages.progress.Progress`."""
+
+    def start(self, task: str, total: int) -> None:
+        """An epoch of `total` clips begins."""
+
+    def advance(self, steps: int) -> None:
+        """Clips are done."""
+
+    def note(self, text: str) -> None:
+        """An epoch was the best so far."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from gramcli.errors import ResourceError
 from gramcli.training.classifier import Classifier, Loader

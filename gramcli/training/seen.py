@@ -8,89 +8,68 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gramcli.cache.clips import Clip
 from gramcli.errors import ArtefactError, UsageError, shown
 
-Stretches = dict[str, list[tuple[float, float]]]
-"""Start and end in seconds, by the SHA-256 of a file."""
+Spans = Sequence[tuple[float, float]]
+"""Start and end in seconds."""
 
 
-@dataclass(frozen=True)
-class Audio:
-    """A set of audio."""
+def as_metadata(training: Iterable[Clip], validation: Iterable[Clip]) -> dict[str, Any]:
+    """Returns what a checkpoint says of the clips it came from.
 
-    keys: tuple[str, ...] = ()
-    """Of its windows; that of a whole file is the SHA-256 of the file."""
-    stretches: Stretches = field(default_factory=dict)
-    """Of the files that were cut."""
-
-    @classmethod
-    def of(cls, clips: Iterable[Clip]) -> Audio:
-        """Takes clips together; files that were cut are read for their digest."""
-        keys: set[str] = set()
-        cut: Stretches = {}
-        digests: dict[str, str] = {}
-        for clip in clips:
-            keys.add(clip.key)
-            if clip.start is not None and clip.end is not None:
-                cut.setdefault(_file(clip, digests), []).append((clip.start, clip.end))
-        return cls(tuple(sorted(keys)), {digest: _merged(spans) for digest, spans in sorted(cut.items())})
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns it for the metadata of a checkpoint: ``keys``, and ``stretches`` where files were cut."""
-        return {"keys": list(self.keys), **({"stretches": self.stretches} if self.stretches else {})}
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is none."""
-        return not self.keys
-
-
-def trained_on(metadata: Mapping[str, Any], path: Path) -> Audio:
-    """Returns the training audio that a checkpoint's metadata names; none where it names none.
-
-    Raises:
-        ArtefactError: The metadata cannot be understood.
+    ``trained_on`` and ``chosen_on`` list the keys of training and validation clips; the key of a file that was not cut
+    is its SHA-256. ``trained_stretches`` has start and end in seconds of what was cut, by the SHA-256 of the file.
     """
-    try:
-        keys = metadata.get("trained_on", [])
-        stretches = metadata.get("trained_stretches", {})
-        return Audio(
-            tuple(str(key) for key in keys),
-            {str(digest): [(float(start), float(end)) for start, end in spans] for digest, spans in stretches.items()},
-        )
-    except (TypeError, ValueError, AttributeError):
-        raise ArtefactError(f"{shown(path)}: its gramcli metadata says nothing clear of its training clips") from None
+    keys: set[str] = set()
+    cut: dict[str, list[tuple[float, float]]] = {}
+    digests: dict[str, str] = {}
+    for clip in training:
+        keys.add(clip.key)
+        if clip.start is not None and clip.end is not None:
+            cut.setdefault(_file(clip, digests), []).append((clip.start, clip.end))
+    return {
+        "trained_on": sorted(keys),
+        "trained_stretches": {digest: _merged(spans) for digest, spans in sorted(cut.items())},
+        "chosen_on": sorted({clip.key for clip in validation}),
+    }
 
 
-def check_unseen(clips: Sequence[Clip], seen: Audio, path: Path) -> None:
-    """Refuses clips of validation and test that the network was trained on, in whatever windows.
+def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuses clips of validation and test that a network was trained on, in whatever windows.
 
     Args:
         clips: Of all splits; those of the training split may have been seen.
-        seen: What the network was trained on.
+        metadata: What the checkpoint says; where it names no training clips, nothing is refused.
         path: The checkpoint, for the message.
 
     Raises:
         UsageError: Naming the first such clip.
+        ArtefactError: The metadata cannot be understood.
     """
-    if seen.empty:
+    try:
+        keys = set(map(str, metadata.get("trained_on", ())))
+        stretches = {
+            str(digest): [(float(start), float(end)) for start, end in spans]
+            for digest, spans in metadata.get("trained_stretches", {}).items()
+        }
+    except (TypeError, ValueError, AttributeError):
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not clear on what it was trained on") from None
+    if not keys:
         return
-    keys = set(seen.keys)
     digests: dict[str, str] = {}
     for clip in clips:
-        if clip.split in ("validation", "test") and clip.key and _overlaps(clip, keys, seen.stretches, digests):
+        if clip.split in ("validation", "test") and clip.key and _overlaps(clip, keys, stretches, digests):
             raise UsageError(
                 f"{shown(clip.id)}: is in the {clip.split} split, but {shown(path.name)} was trained on it; "
                 "use the splits or folds of that training, or a network trained without it"
             )
 
 
-def _overlaps(clip: Clip, keys: set[str], stretches: Stretches, digests: dict[str, str]) -> bool:
+def _overlaps(clip: Clip, keys: set[str], stretches: Mapping[str, Spans], digests: dict[str, str]) -> bool:
     if clip.key in keys or clip.key in stretches:
         return True
     if clip.start is None or clip.end is None:

@@ -37,7 +37,8 @@ def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
     rows = maps.float().movedim(channel_dim, -1)
     rows = rows.flatten(1, -2) if rows.ndim > 2 else rows.unsqueeze(1)  # (N, S, K)
     over_channels = rows.sum(-1, keepdim=True)  # (N, S, 1), Fᵀ 1
-    return over_channels.transpose(1, 2).bmm(rows).squeeze(1)
+    # F times the sums, not the sums times Fᵀ: on some processors the latter rounds by where a clip lies in memory
+    return rows.transpose(1, 2).bmm(over_channels).squeeze(2)
 
 
 def normalise(descriptors: NDArray[Any]) -> NDArray[np.float32]:

@@ -110,3 +110,17 @@ def curve(
     """
     totals = running_totals(deviations, expected)
     return np.array([accuracy(decide(scores, present, logits).label, labels) for scores in totals])
+
+
+def how_many(top_k: int | str, accuracy: NDArray[np.float64]) -> int:
+    """Returns how many of the ranked layers decide.
+
+    Args:
+        top_k: A number, of which there may be fewer; "all"; or "auto" for the largest number of best accuracy, as more
+            layers are the broader evidence.
+        accuracy: What `curve` returned, (L,).
+    """
+    layers = len(accuracy)
+    if top_k == "auto":
+        return layers - int(np.argmax(accuracy[::-1]))
+    return layers if top_k == "all" else min(int(top_k), layers)

@@ -1,7 +1,7 @@
-"""What calibrate and select-layers leave behind, and how the next stage finds out whether it still fits.
+"""What calibrate leaves behind, and how the next stage finds out whether it still fits.
 
-``statistics.safetensors`` names the view it was made from; ``decision.safetensors`` names the statistics. Both are
-sealed (`gramcli.cache.sealed`), and equal descriptors, labels, splits and groups give equal bytes.
+``statistics.safetensors`` names the view it was made from. It is sealed (`gramcli.cache.sealed`), and equal
+descriptors, labels, splits and groups give equal bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from gramcli.cache import sealed
@@ -21,7 +20,6 @@ from gramcli.errors import ArtefactError, DamagedError, shown
 Array = npt.NDArray[Any]
 
 FILE = "statistics.safetensors"
-DECISION_FILE = "decision.safetensors"
 
 
 @dataclass(frozen=True)
@@ -134,78 +132,12 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
         layers, classes = dict(about["layers"]), tuple(about["classes"])
         statistics = Statistics(file, layers, classes, about["epsilon"], about["fingerprint"], about["clips"])
     except (KeyError, TypeError, ValueError):
-        raise _damaged(file) from None
+        raise damaged(file) from None
     if fingerprint not in (None, statistics.fingerprint):
         raise ArtefactError(f"{shown(file.path)}: was made from other descriptors; run gramcli calibrate again")
     return statistics
 
 
-@dataclass(frozen=True)
-class Decision:
-    """Which layers decide, and how that was found."""
-
-    ranking: str
-    top_k: str
-    """As asked for: a number, auto or all."""
-    order: tuple[str, ...]
-    """Layers from the best score to the worst."""
-    scores: tuple[float, ...]
-    """I_l of Eq. 12 in that order."""
-    accuracy: tuple[float, ...]
-    """Validation accuracy of the first k layers, k = 1, 2, ... (a selection, not an estimate)."""
-    chosen: int
-    """How many of them decide."""
-    statistics: str
-    """Digest of the statistics it was made from."""
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers that decide."""
-        return self.order[: self.chosen]
-
-
-def save_decision(cache: Path, decision: Decision) -> None:
-    """Writes the decision.
-
-    Raises:
-        ResourceError: It cannot be written.
-    """
-    numbers = {"scores": np.array(decision.scores), "accuracy": np.array(decision.accuracy)}
-    about = {
-        "ranking": decision.ranking,
-        "top_k": decision.top_k,
-        "order": list(decision.order),
-        "chosen": decision.chosen,
-        "statistics": decision.statistics,
-    }
-    sealed.write(cache / DECISION_FILE, "decision", numbers, about)
-
-
-def load_decision(cache: Path, statistics: Statistics) -> Decision:
-    """Opens the decision that belongs to these statistics.
-
-    Raises:
-        ArtefactError: There is none yet, or it is from other statistics.
-        DamagedError: It is not as it was written.
-    """
-    file = sealed.load(cache / DECISION_FILE, "decision", "run gramcli select-layers")
-    about = file.about
-    try:
-        decision = Decision(
-            about["ranking"],
-            about["top_k"],
-            tuple(about["order"]),
-            tuple(file["scores"].tolist()),
-            tuple(file["accuracy"].tolist()),
-            about["chosen"],
-            about["statistics"],
-        )
-    except (KeyError, TypeError, ValueError):
-        raise _damaged(file) from None
-    if decision.statistics != statistics.file.digest:
-        raise ArtefactError(f"{shown(file.path)}: was made from other statistics; run gramcli select-layers again")
-    return decision
-
-
-def _damaged(file: sealed.Sealed) -> DamagedError:
+def damaged(file: sealed.Sealed) -> DamagedError:
+    """Returns the error of a sealed file that is whole but does not hold what it must."""
     return DamagedError(f"{shown(file.path)}: does not say what it must; delete it and run its stage again")

@@ -12,7 +12,7 @@ import typer
 from gramcli.cli import render
 from gramcli.cli.options import Given, takes
 from gramcli.cli.render import Bar, Format
-from gramcli.errors import Exit, NoInputError, shown
+from gramcli.errors import Exit, NoInputError, UsageError, shown
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +27,14 @@ def classify_cmd(
     model: Annotated[
         Path | None, typer.Option("--model", help="File made by gramcli export, in place of a cache.")
     ] = None,
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prior",
+            metavar="uniform|CLASS=SHARE",
+            help="How frequent the classes are here (default: as in training).",
+        ),
+    ] = None,
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
@@ -35,7 +43,7 @@ def classify_cmd(
     from gramcli.stages.classify import COLUMNS, GramClassifier
 
     paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
-    classifier = GramClassifier.load(model or given.cache, given.flags, given.config)
+    classifier = GramClassifier.load(model or given.cache, given.flags, given.config, _prior(prior))
     how = render.chosen(format, as_json)
     failed: dict[str, str] = {}
     read = set()
@@ -69,19 +77,40 @@ def classify_cmd(
         raise typer.Exit(Exit.PARTIAL)
 
 
-_SEEN = ("file", "seconds", "label", "deviation", "runner-up", "margin", "network")
+def _prior(given: list[str] | None) -> dict[str, float] | None:
+    if not given:
+        return None
+    if given == ["uniform"]:
+        return {}
+    prior = {}
+    for one in given:
+        label, equals, share = one.rpartition("=")
+        try:
+            prior[label] = float(share)
+        except ValueError:
+            equals = ""
+        if not equals or not label:
+            raise UsageError(f"--prior {shown(one)}: give uniform, or CLASS=SHARE for each class")
+    return prior
+
+
+_SEEN = ("file", "seconds", "label", "prob", "deviation", "runner-up", "network")
 """Columns of the table, which has to fit a terminal; the other formats have all."""
 
 
 def _seen(row: dict[str, Any]) -> dict[str, Any]:
-    label = f"failed: {row['error']}" if row["status"] != "ok" else row["label"] + " (tied)" * row["tied"]
+    label = f"failed: {row['error']}" if row["status"] != "ok" else _label(row)
     confidence = row["network_confidence"]
     return {
         "file": Path(row["path"]).name,
         "seconds": "" if row["start"] is None else f"{row['start']:g}-{row['end']:g}",
         "label": label,
+        "prob": row["probability_if_known"],
         "deviation": row["deviation"],
         "runner-up": row["runner_up"],
-        "margin": row["margin"],
         "network": None if confidence is None else f"{row['network_label']} {confidence:.2f}",
     }
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"unknown ({row['label']})" if row["unknown"] else row["label"] + " (tied)" * row["tied"]

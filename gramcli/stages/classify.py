@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +22,18 @@ import numpy.typing as npt
 from gramcli.audio import find
 from gramcli.audio.windows import windows
 from gramcli.audio.workers import Decoded, Decoders
-from gramcli.errors import AudioError
+from gramcli.errors import AudioError, UsageError, shown
 from gramcli.settings import Settings
 from gramcli.stages import model as models
 from gramcli.stages.configure import configure
 from gramcli.stages.model import Model
 from gramcli.stages.prepare import Prepared, fit, prepare, requests
 from gramcli.stages.progress import Progress, Silent
+from gramcli.stages.rule import Rule
 
 COLUMNS = (
-    "path", "start", "end", "label", "deviation", "runner_up", "margin",
-    "network_label", "network_confidence", "tied", "status", "error",
+    "path", "start", "end", "label", "probability_if_known", "unknown", "deviation", "runner_up", "margin",
+    "network_label", "network_confidence", "tied", "strangeness", "status", "error",
 )  # fmt: skip
 """Columns of a prediction, in the order of every output format."""
 
@@ -47,23 +49,32 @@ class Prediction:
     """Seconds."""
     end: float | None = None
     label: str | None = None
-    """Class that the window deviates least from."""
+    """The class that the rule decides for, also where the window is unknown."""
+    probability_if_known: float | None = None
+    """Probability of the label, if the sound is of one of the classes."""
+    unknown: bool | None = None
+    """Whether the window is unlike everything in training; None where no threshold could be set."""
     deviation: float | None = None
     """Δ̄ of the label: 1 is what validation clips show against their own class; higher is less like it."""
     runner_up: str | None = None
     margin: float | None = None
-    """Δ̄ of the runner-up minus that of the label."""
+    """With the rule gram Δ̄ of the runner-up minus that of the label; with fused the difference of their
+    log-probabilities."""
     network_label: str | None = None
     """What the network alone says."""
     network_confidence: float | None = None
     """Its softmax, 0 to 1."""
     tied: bool | None = None
-    """Whether label and runner-up deviate alike, so that the network's logits decided."""
+    """Whether label and runner-up score alike, so that the network's logits decided."""
+    strangeness: float | None = None
+    """What the threshold of the unknown is set on: log-deviation from the nearest class, the mean over all layers."""
     status: str = "ok"
     """ok or failed."""
     error: str = ""
     deviations: Mapping[str, float] | None = None
     """Δ̄ against every class that has training clips."""
+    probabilities: Mapping[str, float] | None = None
+    """Probability of every class that has training clips, if the sound is of one of them; they sum to 1."""
 
     def row(self) -> dict[str, Any]:
         """Returns the columns of the output table."""
@@ -76,9 +87,14 @@ class GramClassifier:
     Args:
         settings: All settings, as `configure` returns them.
         model: Identity, rule and weights.
+        prior: How frequent each class is where the recordings come from; as in training if None.
+
+    Raises:
+        UsageError: The prior names another class, or gives no class a chance.
     """
 
-    def __init__(self, settings: Settings, model: Model) -> None:
+    def __init__(self, settings: Settings, model: Model, prior: Mapping[str, float] | None = None) -> None:
+        self._prior = None if prior is None else _prior(prior, model.rule)
         self.settings = settings
         self.model = model
         state = None
@@ -93,7 +109,11 @@ class GramClassifier:
 
     @classmethod
     def load(
-        cls, path: str | Path, flags: Mapping[str, Mapping[str, Any]] | None = None, config: Path | None = None
+        cls,
+        path: str | Path,
+        flags: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Path | None = None,
+        prior: Mapping[str, float] | None = None,
     ) -> GramClassifier:
         """Loads a calibrated cache or an exported model.
 
@@ -101,8 +121,11 @@ class GramClassifier:
             path: Folder of a cache, or the file that `gramcli export` wrote.
             flags: Settings over those of the extract, by section and key, e.g. ``{"run": {"device": "cpu"}}``.
             config: A settings file; ``gramcli.toml`` of the working folder if None and there is one.
+            prior: How frequent each class is where the recordings come from, classes that are not
+                named share what is left of 1; as in training if None.
 
         Raises:
+            UsageError: The prior names another class, or gives no class a chance.
             ArtefactError: A stage has not run, or network, front end or classes do not fit the statistics.
             DamagedError: A file is not as it was written.
             ResourceError: The device is missing.
@@ -111,7 +134,7 @@ class GramClassifier:
         model = models.from_file(path) if path.is_file() else models.from_cache(path)
         alone = model.weights is not None
         settings = configure(flags or {}, config=config, remembered=model.settings, standalone=alone)
-        return cls(settings, model)
+        return cls(settings, model, prior)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -175,24 +198,47 @@ class GramClassifier:
         rule, own = self.model.rule, self.settings.network.head == "map"
         if not parts:
             return
-        scores = rule.scores(descriptors)
-        verdict = rule.apply(scores, logits if own else None)
+        judged = rule.judge(descriptors, logits if own else None, self._prior)
+        verdict, there = judged.verdict, np.flatnonzero(rule.present)
         for n, part in enumerate(parts):
             label, runner_up = int(verdict.label[n]), int(verdict.runner_up[n])
             network, confidence = _network(logits[n]) if own else (None, None)
+            chances = None if judged.log_p is None else np.exp(judged.log_p[n])
             yield Prediction(
                 part.path,
                 part.begin,
                 part.stop,
                 label=rule.classes[label],
-                deviation=float(verdict.score[n]),
+                probability_if_known=None if chances is None else float(chances[label]),
+                unknown=None if judged.unknown is None else bool(judged.unknown[n]),
+                deviation=float(judged.deviations[n, label]),
                 runner_up=rule.classes[runner_up] if runner_up >= 0 else None,
                 margin=float(verdict.margin[n]) if runner_up >= 0 else None,
                 network_label=None if network is None else rule.classes[network],
                 network_confidence=confidence,
                 tied=bool(verdict.tied[n]),
-                deviations={rule.classes[c]: float(scores[n, c]) for c in np.flatnonzero(rule.present)},
+                strangeness=float(judged.strangeness[n]),
+                deviations={rule.classes[c]: float(judged.deviations[n, c]) for c in there},
+                probabilities=None if chances is None else {rule.classes[c]: float(chances[c]) for c in there},
             )
+
+
+def _prior(prior: Mapping[str, float], rule: Rule) -> Array:
+    """Returns the prior in the order of the classes, (C,)."""
+    index = {label: n for n, label in enumerate(rule.classes)}
+    values = np.zeros(len(index))
+    for label, chance in prior.items():
+        if label not in index:
+            raise UsageError(f"prior: {shown(label)} is none of the classes ({shown(', '.join(index))})")
+        if not (math.isfinite(chance) and chance >= 0):
+            raise UsageError(f"prior of {shown(label)} is {chance:g}; a frequency is at least 0")
+        values[index[label]] = chance
+    left = [n for label, n in index.items() if label not in prior]
+    if left:
+        values[left] = max(0.0, 1.0 - values.sum()) / len(left)
+    if not values[rule.present].sum() > 0:
+        raise UsageError("prior: no class that has training clips is given a chance")
+    return values
 
 
 def _network(logits: Array) -> tuple[int, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gramcli.cache import clips as table
+from gramcli.cache import decision as decisions
 from gramcli.cache import statistics
 from gramcli.cache.view import View
 from gramcli.errors import NoInputError, UsageError, shown
@@ -60,7 +61,7 @@ def evaluate(cache: Path, split: str = "test", *, progress: Progress | None = No
     view, clips = View.open(cache), table.require(cache)
     known = statistics.load(cache, view.fingerprint)
     require_current(cache, known)
-    rule = Rule.of(known, statistics.load_decision(cache, known))
+    rule = Rule.of(known, decisions.load(cache, known))
     judged = [clip for clip in clips.used(split) if clip.label]
     require_extracted(view, judged)
     index = {label: n for n, label in enumerate(known.classes)}

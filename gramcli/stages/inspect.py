@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gramcli.cache import clips as table
+from gramcli.cache import decision as decisions
 from gramcli.cache import failures, shard, statistics
+from gramcli.cache.decision import Decision
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, GramcliError, shown
 from gramcli.stages.progress import Progress, Silent
@@ -47,8 +49,8 @@ def info(cache: Path) -> dict[str, Any]:
     }
 
 
-def _decision(cache: Path, view: View) -> statistics.Decision:
-    return statistics.load_decision(cache, statistics.load(cache, view.fingerprint))
+def _decision(cache: Path, view: View) -> Decision:
+    return decisions.load(cache, statistics.load(cache, view.fingerprint))
 
 
 def _state(read: Callable[[], object]) -> str:
@@ -89,7 +91,7 @@ def verify(cache: Path, *, progress: Progress | None = None) -> Verified:
     checked = len(numbers) + 2
     for name, read in (
         (statistics.FILE, lambda: statistics.load(cache, view.fingerprint)),
-        (statistics.DECISION_FILE, lambda: _decision(cache, view)),
+        (decisions.FILE, lambda: _decision(cache, view)),
     ):
         if (cache / name).exists():
             checked += 1

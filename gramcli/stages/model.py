@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
 from gramcli.cache.view import View
+from gramcli.decide.threshold import Threshold
 from gramcli.errors import ArtefactError, shown
 from gramcli.stages.rule import Rule
 
@@ -44,7 +45,7 @@ def from_cache(cache: Path) -> Model:
     if "settings" not in view.recorded:
         raise ArtefactError(f"{shown(cache)}: its descriptors were computed elsewhere; there is no network to run")
     known = statistics.load(cache, view.fingerprint)
-    rule = Rule.of(known, statistics.load_decision(cache, known))
+    rule = Rule.of(known, decisions.load(cache, known))
     return Model(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)
 
 
@@ -63,8 +64,13 @@ def from_file(path: Path) -> Model:
         layers,
         {layer: (file[f"lower/{layer}"], file[f"upper/{layer}"]) for layer in layers},
         file["expected"],
-        file["present"],
+        file["counts"],
         about["epsilon"],
+        about["chosen"],
+        about["rule"],
+        decisions.unpacked(file),
+        about["sharpness"],
+        None if about["threshold"] is None else Threshold(**about["threshold"]),
     )
     weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
     # a factory of the user's is looked for beside the model, as beside gramcli.toml
@@ -80,7 +86,8 @@ def save(path: Path, model: Model) -> None:
     if model.weights is None:
         raise ValueError("a model is exported with its weights")
     rule = model.rule
-    tensors = {"expected": rule.expected, "present": np.asarray(rule.present)}
+    fused, described = decisions.packed(rule.fusion)
+    tensors = {"expected": rule.expected, "counts": rule.counts} | fused
     for layer in rule.layers:
         tensors[f"lower/{layer}"], tensors[f"upper/{layer}"] = rule.bounds[layer]
     tensors |= {f"weights/{name}": array for name, array in model.weights.items()}
@@ -90,5 +97,9 @@ def save(path: Path, model: Model) -> None:
         "classes": list(rule.classes),
         "layers": list(rule.layers),
         "epsilon": rule.epsilon,
+        "chosen": rule.chosen,
+        "rule": rule.name,
+        "sharpness": rule.sharpness,
+        "threshold": None if rule.threshold is None else asdict(rule.threshold),
     }
-    sealed.write(path, KIND, tensors, about)
+    sealed.write(path, KIND, tensors, about | described)

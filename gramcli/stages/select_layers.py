@@ -1,4 +1,4 @@
-"""``gramcli select-layers``: which layers tell the classes apart, and how many of them decide."""
+"""``gramcli select-layers``: which layers tell the classes apart, how many of them decide, and by which rule."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 
 from gramcli import files, settings
 from gramcli.cache import clips as table
+from gramcli.cache import decision as decisions
 from gramcli.cache import statistics
-from gramcli.cache.statistics import Decision, Statistics
+from gramcli.cache.decision import Decision
+from gramcli.cache.statistics import Statistics
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, UsageError, shown
-from gramcli.gram.ranking import curve, layer_score, paper_score
+from gramcli.gram.ranking import curve, how_many, layer_score, paper_score
+from gramcli.stages.fuse import fuse
 from gramcli.stages.progress import Progress, Silent
 
 
@@ -23,12 +26,12 @@ def select_layers(
     epsilon: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[Decision, Statistics]:
-    """Ranks the layers by how well they separate validation clips, chooses the first k and stores the choice.
+    """Ranks the layers by how well they separate validation clips, chooses the first k, fits the rule and stores both.
 
     Args:
         cache: Folder of the cache.
         wanted: Ranking, and how many layers: a number, ``all``, or ``auto`` for the k of best validation accuracy
-            (the largest where several are best, as more layers are the broader evidence).
+            (the largest where several are best, as more layers are the broader evidence); rule and false-reject rate.
         epsilon: The ε that the statistics must have been made with; any if None.
         progress: Told of steps and notes.
 
@@ -58,7 +61,10 @@ def select_layers(
                 f"{shown(cache)}: no layer separates the classes; add validation clips and calibrate again"
             )
         accuracy = _curve(known, order)
-        chosen = _count(wanted.top_k, accuracy)
+        if isinstance(wanted.top_k, int) and wanted.top_k > len(order):
+            raise UsageError(f"decision.top_k is {wanted.top_k}, but only {len(order)} layers can be used")
+        chosen = how_many(wanted.top_k, accuracy)
+        fused = fuse(known, tuple(order), wanted, progress)
         decision = Decision(
             ranking=wanted.ranking,
             top_k=str(wanted.top_k),
@@ -67,8 +73,13 @@ def select_layers(
             accuracy=tuple(accuracy.tolist()),
             chosen=chosen,
             statistics=known.file.digest,
+            rule="gram" if fused.fusion is None else wanted.rule,
+            fusion=fused.fusion,
+            sharpness=fused.sharpness,
+            threshold=fused.threshold,
+            held_out=fused.held_out,
         )
-        statistics.save_decision(cache, decision)
+        decisions.save(cache, decision)
     return decision, known
 
 
@@ -107,14 +118,3 @@ def _curve(known: Statistics, order: list[str]) -> np.ndarray[tuple[int], np.dty
     deviations = (known.validation_deviations(layer) for layer in order)  # one at a time: classes can be many
     usable = logits if logits.shape[1] == len(known.classes) else None
     return curve(deviations, expected, known.counts > 0, usable, known.validation_labels)
-
-
-def _count(top_k: int | str, accuracy: np.ndarray[tuple[int], np.dtype[np.float64]]) -> int:
-    layers = len(accuracy)
-    if top_k == "all":
-        return layers
-    if top_k == "auto":
-        return layers - int(np.argmax(accuracy[::-1]))
-    if int(top_k) > layers:
-        raise UsageError(f"decision.top_k is {top_k}, but only {layers} layers can be used")
-    return int(top_k)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
-from gramcli.cache.statistics import Decision
+from gramcli.cache.decision import Decision
 from gramcli.errors import ArtefactError, DamagedError, ResourceError
 from tests.cache.damage import flips, truncations
 
@@ -84,12 +85,12 @@ def test_a_writer_that_fails_leaves_the_old_file(file, tmp_path):
 def test_a_decision_belongs_to_its_statistics(selected_statistics, tmp_path):
     known = selected_statistics
     decision = Decision("rank", "2", ("b", "a"), (0.5, 0.25), (0.75, 1.0), 2, known.file.digest)
-    statistics.save_decision(tmp_path, decision)
-    assert statistics.load_decision(tmp_path, known) == decision
+    decisions.save(tmp_path, decision)
+    assert decisions.load(tmp_path, known) == decision
     assert decision.layers == ("b", "a")
-    statistics.save_decision(tmp_path, Decision("rank", "all", (), (), (), 0, "0" * 64))
+    decisions.save(tmp_path, Decision("rank", "all", (), (), (), 0, "0" * 64))
     with pytest.raises(ArtefactError, match="made from other statistics; run gramcli select-layers again"):
-        statistics.load_decision(tmp_path, known)
+        decisions.load(tmp_path, known)
 
 
 @pytest.fixture

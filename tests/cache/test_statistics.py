@@ -8,8 +8,10 @@ import json
 import numpy as np
 import pytest
 
+from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
-from gramcli.cache.statistics import Decision, Statistics
+from gramcli.cache.decision import Decision
+from gramcli.cache.statistics import Statistics
 from gramcli.errors import ArtefactError, DamagedError, GramcliError
 from tests.cache.damage import flips, truncations, zeroed
 
@@ -37,12 +39,12 @@ def decision(known: Statistics) -> Decision:
 @pytest.mark.parametrize("kind", ["statistics", "decision"])
 @pytest.mark.parametrize("rot", [flips, truncations, lambda content: zeroed(content, 16)])
 def test_every_change_of_a_byte_and_every_loss_is_found(tmp_path, known, kind, rot):
-    statistics.save_decision(tmp_path, decision(known))
+    decisions.save(tmp_path, decision(known))
     path = tmp_path / f"{kind}.safetensors"
     for changed in rot(path.read_bytes()):
         path.write_bytes(changed)
         with pytest.raises(DamagedError, match=rf"{kind}\.safetensors: is damaged"):
-            statistics.load(tmp_path) if kind == "statistics" else statistics.load_decision(tmp_path, known)
+            statistics.load(tmp_path) if kind == "statistics" else decisions.load(tmp_path, known)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,8 @@ def test_tensors_lie_aligned(tmp_path, known):
 
 
 def test_a_decision_comes_back_to_the_last_bit(tmp_path, known):
-    statistics.save_decision(tmp_path, decision(known))
-    read = statistics.load_decision(tmp_path, known)
+    decisions.save(tmp_path, decision(known))
+    read = decisions.load(tmp_path, known)
     assert np.array(read.scores).tobytes() == np.array(decision(known).scores).tobytes()
     assert (read.order, read.accuracy, read.layers) == (tuple(LAYERS), (0.5, 0.75, 1.0), ("relu", "a/b"))
 
@@ -109,9 +111,9 @@ def test_tensors_that_are_not_there_are_damage(tmp_path):
 @pytest.mark.parametrize("about", [{}, {"layers": 3}, {"layers": [["a"]], "classes": []}, {"statistics": "x"}])
 def test_well_sealed_files_that_say_too_little_are_damage(tmp_path, known, about):
     numbers = {"scores": np.zeros(1), "accuracy": np.zeros(1)}
-    sealed.write(tmp_path / statistics.DECISION_FILE, "decision", numbers, about)
+    sealed.write(tmp_path / decisions.FILE, "decision", numbers, about)
     with pytest.raises(DamagedError, match=r"decision\.safetensors: does not say what it must"):
-        statistics.load_decision(tmp_path, known)
+        decisions.load(tmp_path, known)
     sealed.write(tmp_path / statistics.FILE, "statistics", numbers, about)
     with pytest.raises(DamagedError, match=r"statistics\.safetensors: does not say what it must"):
         statistics.load(tmp_path)

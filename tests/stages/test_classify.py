@@ -46,9 +46,12 @@ def test_a_prediction_says_what_it_is(classifier, sounds):
     (row,) = classifier.predict([sounds.parent / "hum-3-0.wav"])
     assert tuple(row.row()) == COLUMNS
     assert (row.start, row.end, row.status, row.error) == (0.0, SECONDS, "ok", "")
-    scores = sorted(row.deviations.items(), key=lambda item: item[1])
-    assert (row.label, row.deviation) == scores[0]
-    assert (row.runner_up, row.deviation + row.margin) == (scores[1][0], pytest.approx(scores[1][1]))
+    assert sum(row.probabilities.values()) == pytest.approx(1)
+    chances = sorted(row.probabilities.items(), key=lambda item: -item[1])
+    assert (row.label, row.probability_if_known) == chances[0]
+    assert (row.runner_up, row.margin) == (chances[1][0], pytest.approx(math.log(chances[0][1] / chances[1][1])))
+    assert row.deviation == row.deviations[row.label]
+    assert row.unknown is None  # three groups set no threshold
     assert 1 / 3 <= row.network_confidence <= 1
     assert row.tied is False
     assert all(math.isfinite(value) for value in row.deviations.values())

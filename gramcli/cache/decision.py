@@ -1,0 +1,123 @@
+"""What select-layers leaves behind: which layers decide, and everything that was fitted on validation clips.
+
+``decision.safetensors`` names the statistics it was made from. It is sealed (`gramcli.cache.sealed`), and equal
+statistics and settings give equal bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gramcli.cache import sealed
+from gramcli.cache.statistics import Statistics, damaged
+from gramcli.decide.fusion import Fusion
+from gramcli.decide.threshold import Threshold
+from gramcli.errors import ArtefactError, shown
+
+FILE = "decision.safetensors"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which layers decide, how that was found, and the rule that was fitted."""
+
+    ranking: str
+    top_k: str
+    """As asked for: a number, auto or all."""
+    order: tuple[str, ...]
+    """Layers from the best score to the worst."""
+    scores: tuple[float, ...]
+    """I_l of Eq. 12 in that order."""
+    accuracy: tuple[float, ...]
+    """Validation accuracy of the first k layers, k = 1, 2, ... (a selection, not an estimate)."""
+    chosen: int
+    """How many of them make up Δ̄."""
+    statistics: str
+    """Digest of the statistics it was made from."""
+    rule: str = "gram"
+    """What gives a clip its label: fused or gram."""
+    fusion: Fusion | None = None
+    """Of the first layers in order, as many as it has weights; None for the rule gram."""
+    sharpness: float | None = None
+    """b of the probability softmax(-b log(1 + Δ̄)) that the rule gram gives; None where it could not be fitted."""
+    threshold: Threshold | None = None
+    """From which strangeness on a clip is unknown; None where validation has too few groups for the rate."""
+    held_out: float | None = None
+    """Accuracy of the rule on validation clips that it was not fitted on."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that Δ̄ is the mean over."""
+        return self.order[: self.chosen]
+
+
+def save(cache: Path, decision: Decision) -> None:
+    """Writes the decision.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    numbers = {"scores": np.array(decision.scores), "accuracy": np.array(decision.accuracy)}
+    about = {
+        "ranking": decision.ranking,
+        "top_k": decision.top_k,
+        "order": list(decision.order),
+        "chosen": decision.chosen,
+        "statistics": decision.statistics,
+        "rule": decision.rule,
+        "sharpness": decision.sharpness,
+        "held_out": decision.held_out,
+        "threshold": None if decision.threshold is None else asdict(decision.threshold),
+    }
+    tensors, described = packed(decision.fusion)
+    sealed.write(cache / FILE, "decision", numbers | tensors, about | described)
+
+
+def load(cache: Path, statistics: Statistics) -> Decision:
+    """Opens the decision that belongs to these statistics.
+
+    Raises:
+        ArtefactError: There is none yet, or it is from other statistics.
+        DamagedError: It is not as it was written.
+    """
+    file = sealed.load(cache / FILE, "decision", "run gramcli select-layers")
+    about = file.about
+    try:
+        decision = Decision(
+            about["ranking"],
+            about["top_k"],
+            tuple(about["order"]),
+            tuple(file["scores"].tolist()),
+            tuple(file["accuracy"].tolist()),
+            about["chosen"],
+            about["statistics"],
+            about["rule"],
+            unpacked(file),
+            about["sharpness"],
+            None if about["threshold"] is None else Threshold(**about["threshold"]),
+            about["held_out"],
+        )
+    except (KeyError, TypeError, ValueError):
+        raise damaged(file) from None
+    if decision.statistics != statistics.file.digest:
+        raise ArtefactError(f"{shown(file.path)}: was made from other statistics; run gramcli select-layers again")
+    return decision
+
+
+def packed(fusion: Fusion | None) -> tuple[dict[str, sealed.Array], dict[str, object]]:
+    """Returns a fused rule as tensors and JSON values of a sealed file."""
+    if fusion is None:
+        return {}, {"fusion": None}
+    about = {"trust": fusion.trust, "temperature": fusion.temperature, "ridge": fusion.ridge}
+    return {"fusion/weights": fusion.weights, "fusion/expected": fusion.expected}, {"fusion": about}
+
+
+def unpacked(file: sealed.Sealed) -> Fusion | None:
+    """Returns the fused rule of a sealed file, or None."""
+    about = file.about["fusion"]
+    if about is None:
+        return None
+    return Fusion(about["trust"], file["fusion/weights"], file["fusion/expected"], about["temperature"], about["ridge"])

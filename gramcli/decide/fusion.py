@@ -1,0 +1,169 @@
+"""What the network says and what its layers say, as one probability a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gramcli.decide import likelihood
+from gramcli.decide.crossfit import crossfit
+from gramcli.decide.likelihood import log_softmax
+
+Array = NDArray[Any]
+
+FLOOR = 0.1
+"""η: a deviation far below the usual one says no more than one of a tenth of it."""
+
+RIDGES = (0.1, 1.0, 10.0, 100.0)
+"""Strengths that hold the layers' weights together, tried by cross-fitted likelihood."""
+
+_FAINT = 1e-3
+"""Ridge of weights that nothing else holds, so that separable clips do not send them to infinity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    r"""A fitted rule: s_c = (a log p_c - Σ_l w_l log(η + δ_{l,c} / E_l)) / T; its softmax is the probability of c.
+
+    The logarithm is what keeps a strange clip from being decided by one layer: far outside all bounds only ratios
+    between classes count.
+    """
+
+    trust: float
+    """a of the network's log p; 0 where its outputs are not the classes."""
+    weights: NDArray[np.float64]
+    """w_l ≥ 0, (L,)."""
+    expected: NDArray[np.float64]
+    """E_l, (L,), or by class where classes differ in size, (L, C)."""
+    temperature: float = 1.0
+    ridge: float = 0.0
+    """Strength that was chosen."""
+
+    def scores(self, deviations: Array, log_p: Array | None) -> NDArray[np.float64]:
+        """Returns s_c; higher is more like the class.
+
+        Args:
+            deviations: δ of the layers.
+            log_p: Log-probabilities of the network; None where its outputs are not the classes.
+
+        Shape:
+            - deviations: (N, L, C)
+            - log_p: (N, C)
+            - returns: (N, C)
+        """
+        total = -np.einsum("nlc,l->nc", evidence(deviations, self.expected), self.weights)
+        if log_p is not None:
+            total += self.trust * np.asarray(log_p, np.float64)
+        scores: NDArray[np.float64] = total / self.temperature
+        return scores
+
+
+def evidence(deviations: Array, expected: Array) -> NDArray[np.float64]:
+    """Returns log(η + δ_l / E_l), (N, L, C) float64.
+
+    Raises:
+        ValueError: Some E_l is not positive: such a layer says nothing.
+    """
+    if not (np.isfinite(expected).all() and (expected > 0).all()):
+        raise ValueError("an expected deviation is not positive: leave such layers out")
+    scale = expected[:, None] if expected.ndim == 1 else expected
+    logged: NDArray[np.float64] = np.log(FLOOR + np.asarray(deviations, np.float64) / scale)
+    return logged
+
+
+def fit(
+    deviations: Array,
+    log_p: Array | None,
+    labels: NDArray[np.integer],
+    expected: NDArray[np.float64],
+    ridge: float,
+) -> Fusion:
+    """Fits a and w_l: first one weight for all layers, then each layer's own, held near it by the ridge.
+
+    Args:
+        deviations: δ of clips that did not set the bounds.
+        log_p: Log-probabilities of the network on them, or None.
+        labels: True classes.
+        expected: E_l, positive.
+        ridge: How strongly the weights are held together.
+
+    Shape:
+        - deviations: (N, L, C)
+        - log_p: (N, C)
+        - labels: (N,)
+        - expected: (L,) or (L, C)
+    """
+    spoken = -evidence(deviations, expected).transpose(0, 2, 1)
+    layers = spoken.shape[2]
+    network = [] if log_p is None else [np.asarray(log_p, np.float64)[..., None]]
+    common = likelihood.fit(
+        np.concatenate([*network, spoken.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_FAINT
+    )
+    trust, each = common[:-1], common[-1] / layers
+    weights = likelihood.fit(
+        np.concatenate([*network, spoken], axis=2),
+        labels,
+        ridge=np.array([_FAINT] * len(trust) + [ridge] * layers),
+        centre=np.array([*trust, *[each] * layers]),
+    )
+    a = float(weights[0]) if network else 0.0
+    return Fusion(a, weights[len(trust) :], np.asarray(expected, np.float64), ridge=ridge)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A rule fitted on all clips, and what was learnt by holding parts of them out."""
+
+    fusion: Fusion
+    held_out: NDArray[np.float64]
+    """Log-probability of each class from a rule that had not seen the clip's group, (N, C)."""
+
+
+def choose(
+    deviations: Array,
+    log_p: Array | None,
+    labels: NDArray[np.integer],
+    part_of: NDArray[np.intp],
+    expect: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
+) -> Fitted:
+    """Fits the rule whose ridge and temperature do best on clips held out.
+
+    Each part of the clips is scored by a rule fitted on the others, their E_l included; the ridge of best likelihood is
+    taken (the strongest of equals), the temperature is set on the scores that it gave, and the rule is fitted again on
+    all clips.
+
+    Args:
+        deviations: δ of clips that did not set the bounds.
+        log_p: Log-probabilities of the network on them, or None.
+        labels: True classes.
+        part_of: Part of each clip, as `parts` deals them.
+        expect: Returns E_l from some of the clips, (L,) or (L, C), positive.
+
+    Shape:
+        - deviations: (N, L, C)
+        - log_p: (N, C)
+        - labels, part_of: (N,)
+    """
+
+    def fitted(clips: NDArray[np.bool_], ridge: float) -> Fusion:
+        return fit(deviations[clips], None if log_p is None else log_p[clips], labels[clips], expect(clips), ridge)
+
+    def score(rule: Fusion, clips: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return rule.scores(deviations[clips], None if log_p is None else log_p[clips])
+
+    best: tuple[float, float, NDArray[np.float64]] | None = None
+    for ridge in sorted(RIDGES, reverse=True):
+        held_out = crossfit(part_of, lambda seen, held, ridge=ridge: score(fitted(seen, ridge), held))  # type: ignore[misc]
+        loss = -log_softmax(held_out)[np.arange(len(labels)), labels].mean()
+        if best is None or loss < best[0]:
+            best = loss, ridge, held_out
+    assert best is not None
+    _, ridge, held_out = best
+    (sharpness,) = likelihood.fit(held_out[..., None], labels, ridge=_FAINT, centre=1.0)
+    temperature = 1.0 / max(float(sharpness), 1e-3)
+    everything = np.ones(len(labels), bool)
+    return Fitted(replace(fitted(everything, ridge), temperature=temperature), log_softmax(held_out / temperature))

@@ -1,0 +1,107 @@
+"""What is fitted on validation clips once the layers are ranked, all of it cross-fitted by group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli import settings
+from gramcli.cache.statistics import Statistics
+from gramcli.decide import fusion, likelihood
+from gramcli.decide.crossfit import crossfit, parts
+from gramcli.decide.fusion import Fusion
+from gramcli.decide.likelihood import log_softmax
+from gramcli.decide.threshold import Threshold, threshold
+from gramcli.decide.unknown import strangeness
+from gramcli.gram.decision import total
+from gramcli.gram.ranking import curve, how_many, layer_score
+from gramcli.judge.metrics import accuracy
+from gramcli.stages.progress import Progress
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What validation clips gave."""
+
+    fusion: Fusion | None
+    sharpness: float | None
+    threshold: Threshold | None
+    held_out: float | None
+
+
+def fuse(known: Statistics, order: tuple[str, ...], wanted: settings.Decision, progress: Progress) -> Fused:
+    """Fits the rule, its probabilities and the threshold of the unknown.
+
+    Bounds are from training clips alone, so validation clips are strange to all of it until here. Everything that is
+    fitted on them is fitted on four parts of five first and scores the fifth; temperature and threshold are set on
+    these scores; then all is fitted again on all clips.
+
+    Args:
+        known: Statistics.
+        order: Layers that can be used, best first. The fused rule weighs them all; Δ̄ is over the first k.
+        wanted: Rule, ranking, k and false-reject rate.
+        progress: Told what could not be fitted.
+    """
+    columns = np.flatnonzero(known.counts > 0)
+    everyone = known.validation_labels
+    fit_for = np.isin(everyone, columns)
+    labels = np.searchsorted(columns, everyone[fit_for])
+    groups = known.file["validation/group"][fit_for]
+    # one layer at a time: the file may be larger than memory, what is left here is not
+    deviations = np.stack([known.validation_deviations(layer)[fit_for][:, columns] for layer in order], axis=1)
+    logits = known.validation_logits[fit_for]
+    log_p = log_softmax(logits[:, columns]) if logits.shape[1] == len(known.classes) else None
+    try:
+        part_of = parts(groups, labels)
+    except ValueError:
+        progress.note("validation has fewer than two groups: nothing can be cross-fitted, and the rule is gram")
+        return Fused(None, None, None, None)
+    index = {layer: n for n, layer in enumerate(known.layers)}
+    whole = known.expected[[index[layer] for layer in order]]
+
+    def expect(clips: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        where = np.flatnonzero(clips)
+        found = deviations[where, :, labels[where]].mean(axis=0, dtype=np.float64)
+        # a layer whose bounds none of these clips leaves has to be measured with the others
+        return np.where(found > 0, found, whole)
+
+    if wanted.rule == "gram":
+
+        def scores(seen: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_]) -> Array:
+            scale = expect(seen)
+            first = _layers(deviations[seen], None if log_p is None else log_p[seen], labels[seen], scale, wanted)
+            return np.log1p(total(deviations[held][:, first], scale[first]))
+
+        far = crossfit(part_of, scores)
+        (sharpness,) = likelihood.fit(-far[..., None], labels, ridge=1e-3)
+        best, fitted, sharp = far.argmin(axis=1), None, float(sharpness)
+    else:
+        found = fusion.choose(deviations, log_p, labels, part_of, expect)
+        best, fitted, sharp = found.held_out.argmax(axis=1), found.fusion, None
+    strange = crossfit(part_of, lambda seen, held: strangeness(deviations[held], expect(seen)))
+    try:
+        limit = threshold(strange, groups, wanted.false_reject)
+    except ValueError as error:
+        progress.note(f"no threshold for unknown sounds: {error} in validation")
+        limit = None
+    return Fused(fitted, sharp, limit, accuracy(best, labels))
+
+
+def _layers(
+    deviations: Array, log_p: Array | None, labels: Array, expected: Array, wanted: settings.Decision
+) -> list[int]:
+    """Returns which layers, in ranked order here, make up Δ̄ where only these clips are known."""
+    order = list(range(len(expected)))
+    if wanted.ranking != "paper":  # whose scores are those of training clips, so its order stands
+        scores = [
+            layer_score((deviations[:, n] / expected[n]).astype(np.float32), labels, wanted.ranking) for n in order
+        ]
+        order = [n for n in sorted(order, key=lambda n: -scores[n]) if np.isfinite(scores[n])] or order
+    present = np.ones(deviations.shape[2], bool)
+    found = curve((deviations[:, n] for n in order), expected[order], present, log_p, labels)
+    return order[: how_many(wanted.top_k, found)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gramcli import settings
 from gramcli.errors import ArtefactError, UsageError
 from gramcli.training import augment
-from gramcli.training.clips import Examples
+from gramcli.training.clips import Examples, seed_of, split
 from gramcli.training.course import Course, Diary, Listener
 
 _OPTIMISERS = {
@@ -23,24 +23,6 @@ _OPTIMISERS = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
-
-
-def seed_of(seed: int, epoch: int) -> int:
-    """Returns the seed of all that is drawn in one epoch, so that an epoch can be repeated by itself."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint32)[0])
-
-
-def split(order: Tensor, size: int) -> list[Tensor]:
-    """Cuts an order of clips into batches; a last clip that is alone, which no batch norm can take, joins the others.
-
-    Args:
-        order: (N,) places.
-        size: Clips a batch.
-    """
-    batches = list(torch.split(order, size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
 
 
 @dataclass

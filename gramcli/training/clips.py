@@ -84,6 +84,24 @@ class Waveforms:
             yield torch.from_numpy(fitted), self.labels[places]
 
 
+def seed_of(seed: int, epoch: int) -> int:
+    """Returns the seed of all that is drawn in one epoch, so that an epoch can be repeated by itself."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint32)[0])
+
+
+def split(order: Tensor, size: int) -> list[Tensor]:
+    """Cuts an order of clips into batches; a last clip that is alone, which no batch norm can take, joins the others.
+
+    Args:
+        order: (N,) places.
+        size: Clips a batch.
+    """
+    batches = list(torch.split(order, size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
 @dataclass(frozen=True)
 class Measured:
     """Mean and standard deviation of the log-mel over all bands and frames of the training clips."""

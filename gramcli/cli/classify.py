@@ -35,18 +35,26 @@ def classify_cmd(
             help="How frequent the classes are here (default: as in training).",
         ),
     ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            "--submission", metavar="FILE.tsv", help="Also write the file that the DCASE challenge takes for scenes."
+        ),
+    ] = None,
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Classify recordings, one row a window, by how little they deviate from each class."""
     from gramcli.audio.find import audio_files
-    from gramcli.stages.classify import COLUMNS, GramClassifier
+    from gramcli.outputs import dcase
+    from gramcli.stages.classify import COLUMNS, GramClassifier, Prediction
 
     paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
     classifier = GramClassifier.load(model or given.cache, given.flags, given.config, _prior(prior))
     how = render.chosen(format, as_json)
     failed: dict[str, str] = {}
     read = set()
+    submitted: list[Prediction] = []
 
     def rows(bar: Bar) -> Iterator[dict[str, Any]]:
         for prediction in classifier.stream(paths, progress=bar):
@@ -54,6 +62,8 @@ def classify_cmd(
                 read.add(prediction.path)
             else:
                 failed[prediction.path] = prediction.error
+            if submission is not None:
+                submitted.append(prediction)
             yield prediction.row()
 
     # rows that come one by one on a terminal are progress enough; a bar would get between them
@@ -68,6 +78,8 @@ def classify_cmd(
         render.rows(_SEEN, map(_seen, done), how)
     elif how is Format.json:
         render.rows(COLUMNS, done, how)
+    if submission is not None:
+        dcase.write(submission, submitted, classifier.classes)
     if failed:
         path, reason = next(iter(failed.items()))
         text = f"{len(failed)} of {len(paths)} files failed; the first, {shown(path)}: {reason}"

@@ -61,5 +61,5 @@ def train_cmd(
             f"{done.seconds:.1f} s",
         )
     if done.failed:
-        complain("error", f"{done.failed} clips cannot be used and were left out")
+        complain("error", f"clips that cannot be used were left out: {done.failed}")
         raise typer.Exit(Exit.PARTIAL)

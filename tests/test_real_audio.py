@@ -60,8 +60,8 @@ def test_esc10(network, tmp_path):
     calibrate(cache, Calibrate(epsilon=1e-6))
     select_layers(cache, Decision(top_k="all"))
     result = evaluate(cache)
-    assert (result.clips, result.failed) == (80, 0)
-    alone, gram = (round(80 * result.decisions[name]["accuracy"]) for name in ("map", "gram"))
+    assert (result.clean.clips, result.clean.failed) == (80, 0)
+    alone, gram = (round(80 * result.clean.decisions[name]["accuracy"]) for name in ("map", "gram"))
     assert abs(alone - about["right"]["test"][0]) <= 1
     assert about["right"]["test"][0] == ESC10[network][0]
     assert abs(gram - ESC10[network][1]) <= 2

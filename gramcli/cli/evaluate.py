@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,14 @@ from gramcli.cli import render
 from gramcli.cli.options import Given, takes
 from gramcli.cli.render import Bar, Format
 
-_NAMES = {"map": "network alone (map)", "gram": "Gram (gram)"}
+_NAMES = {
+    "map": "network alone (map)",
+    "temperature": "network, temperature",
+    "gram": "smallest deviation (gram)",
+    "fused": "network and layers (fused)",
+}
+_MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "negative_log_likelihood", "brier")
+_SHORT = {"balanced_accuracy": "balanced", "macro_f1": "F1", "negative_log_likelihood": "NLL", "brier": "Brier"}
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +32,10 @@ def evaluate_cmd(
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
-    """Compare the network alone with the Gram decision on a labelled split of the cache."""
+    """Judge each decision on a labelled split of the cache, and say which one to use.
+
+    The default decision is compared with the network alone; all other figures describe.
+    """
     from gramcli.stages.evaluate import evaluate
 
     with Bar(quiet=given.quiet) as bar:
@@ -34,9 +44,20 @@ def evaluate_cmd(
     if how is Format.json:
         render.document(result.as_dict())
         return
-    rows = [
-        {"decision": name if how is not Format.table else _NAMES.get(name, name), **measures}
-        for name, measures in result.decisions.items()
-    ]
-    title = f"{result.split}: {result.clips} clips, {result.failed} failed"
-    render.rows(["decision", "accuracy", "balanced_accuracy"], rows, how, title=title)
+    table = how is Format.table
+    rows: list[dict[str, Any]] = []
+    for name, condition in result.conditions.items():
+        for decision, measures in condition.decisions.items():
+            label = _NAMES.get(decision, decision) if table else decision
+            shown = {_SHORT.get(key, key) if table else key: value for key, value in measures.items()}
+            rows.append({"condition": name, "decision": label, **shown})
+    only = table and len(result.conditions) == 1
+    columns = ["decision", *(_SHORT.get(key, key) if table else key for key in _MEASURES)]
+    clean = result.clean
+    title = f"{result.split}: {clean.clips} clips of {clean.groups} groups, {clean.failed} failed"
+    render.rows(columns if only else ["condition", *columns], rows, how, title=title)
+    if table:
+        for name, condition in result.conditions.items():
+            if condition.rejected is not None:
+                render.out(f"{name}: {condition.rejected:.1%} of these known clips are called unknown")
+        render.out(result.verdict)

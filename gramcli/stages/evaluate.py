@@ -1,44 +1,78 @@
-"""``gramcli evaluate``: how often the network alone and the Gram rule are right on a labelled split of the cache."""
+"""``gramcli evaluate``: on labelled clips, what each decision is worth beside the network alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from gramcli.cache import clips as table
 from gramcli.cache import decision as decisions
 from gramcli.cache import statistics
-from gramcli.cache.view import View
+from gramcli.cache.clips import Clip
+from gramcli.cache.statistics import Statistics
+from gramcli.cache.view import CLEAN, View
+from gramcli.decide import likelihood
+from gramcli.decide.likelihood import log_softmax
 from gramcli.errors import NoInputError, UsageError, shown
-from gramcli.judge.metrics import accuracy, balanced_accuracy
+from gramcli.judge import metrics
+from gramcli.judge.intervals import LEAST_GROUPS, Paired, paired
+from gramcli.stages.evidence import Evidence, gather
 from gramcli.stages.progress import Progress, Silent
-from gramcli.stages.rows import read_rows, require_extracted
+from gramcli.stages.rows import require_extracted
 from gramcli.stages.rule import Rule
 from gramcli.stages.select_layers import require_current
 
-FORMAT = 1
+FORMAT = 2
+NETWORK = "map"
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Measures of each decision on one split."""
+class Condition:
+    """Measures of every decision on the clips as they sound under one condition."""
 
-    split: str
     clips: int
     """Labelled clips that were judged."""
     failed: int
     """Labelled clips without a usable row."""
+    groups: int
+    decisions: Mapping[str, Mapping[str, float | None]]
+    """accuracy, balanced_accuracy, macro_f1, negative_log_likelihood (nats) and brier by decision; None where a
+    decision gives no probabilities."""
+    confusion: Sequence[Sequence[int]]
+    """Of the default decision: clips of each true class (row) by class decided (column)."""
+    rejected: float | None
+    """Share of these known clips that are called unknown; None without a threshold."""
+    rejected_by_group: Mapping[str, float]
+    comparison: Paired | None
+    """Default minus network, in shares of clips right; None where they cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `gramcli evaluate` found."""
+
+    split: str
     default: str
-    """The decision that classify uses."""
-    decisions: Mapping[str, Mapping[str, float]]
-    """accuracy and balanced_accuracy by decision: ``map`` is the network alone."""
+    """The decision that classify uses; the only one that is compared with the network."""
+    classes: tuple[str, ...]
+    conditions: Mapping[str, Condition]
+    verdict: str
+    """One sentence: which decision to use on this data."""
+
+    @property
+    def clean(self) -> Condition:
+        """The clips as they were recorded."""
+        return self.conditions[CLEAN]
 
     def as_dict(self) -> dict[str, object]:
         """Returns the JSON document."""
-        return {"format": FORMAT, **vars(self)}
+        return {"format": FORMAT, **asdict(self)}
 
 
 def evaluate(cache: Path, split: str = "test", *, progress: Progress | None = None) -> Evaluation:
@@ -64,29 +98,102 @@ def evaluate(cache: Path, split: str = "test", *, progress: Progress | None = No
     rule = Rule.of(known, decisions.load(cache, known))
     judged = [clip for clip in clips.used(split) if clip.label]
     require_extracted(view, judged)
-    index = {label: n for n, label in enumerate(known.classes)}
-    names = ("map", "gram") if view.outputs else ("gram",)
-    predicted: dict[str, list[int]] = {name: [] for name in names}
-    labels: list[int] = []
-    progress.start("evaluating", len(judged))
-    for group, rows, where in read_rows(view, judged, rule.layers, progress.advance):
-        logits = rows.logits[where] if view.outputs else None
-        scores = rule.scores({layer: rows.descriptors[layer][where] for layer in rule.layers})
-        predicted["gram"] += rule.apply(scores, logits).label.tolist()
-        if logits is not None:
-            predicted["map"] += np.argmax(logits, axis=1).tolist()
-        labels += [index.get(clip.label, -2) for clip in group]
     unread = sum(bool(clip.label) and clip.split == split and clip.shard is None for clip in clips.rows)
-    if not labels:
-        raise NoInputError(f"{shown(cache)}: the {split} split has no usable labelled clip; nothing to evaluate")
-    truth = np.array(labels)
-    measures = {
-        name: {
-            "accuracy": accuracy(np.array(labels_found), truth),
-            "balanced_accuracy": balanced_accuracy(np.array(labels_found), truth),
-        }
-        for name, labels_found in predicted.items()
-    }
+    sharpness = _sharpness(known)
+    found = {CLEAN: _condition(cache, view, judged, unread, split, rule, sharpness, progress)}
     if split != "test":
         progress.note(f"the {split} split was used to make the statistics: these figures flatter")
-    return Evaluation(split, len(labels), len(judged) - len(labels) + unread, "gram", measures)
+    return Evaluation(split, rule.name, rule.classes, found, verdict(rule.name, found[CLEAN].comparison))
+
+
+def _condition(
+    cache: Path,
+    view: View,
+    judged: Sequence[Clip],
+    unread: int,
+    split: str,
+    rule: Rule,
+    sharpness: float | None,
+    progress: Progress,
+) -> Condition:
+    progress.start("evaluating", len(judged))
+    evidence = gather(view, judged, rule, progress)
+    if not evidence.clips:
+        raise NoInputError(f"{shown(cache)}: the {split} split has no usable labelled clip; nothing to evaluate")
+    labels = evidence.labels
+    said = _decisions(evidence, rule, sharpness)
+    own = said[rule.name][0]
+    comparison = None
+    if NETWORK in said:
+        ahead = (own == labels).astype(float) - (said[NETWORK][0] == labels)
+        comparison = paired(ahead, evidence.groups)
+    unknown = None if rule.threshold is None else evidence.joined("unknown")
+    rejected: dict[str, list[bool]] = {}
+    for clip, beyond in zip(evidence.clips, () if unknown is None else unknown.tolist(), strict=unknown is not None):
+        rejected.setdefault(clip.group, []).append(beyond)
+    return Condition(
+        clips=len(labels),
+        failed=len(judged) - len(labels) + unread,
+        groups=int(evidence.groups.max()) + 1,
+        decisions={name: _measures(*one, labels) for name, one in said.items()},
+        confusion=metrics.confusion(own, labels, len(rule.classes)).tolist(),
+        rejected=None if unknown is None else float(unknown.mean()),
+        rejected_by_group={group: sum(of) / len(of) for group, of in sorted(rejected.items())},
+        comparison=comparison,
+    )
+
+
+def _decisions(evidence: Evidence, rule: Rule, sharpness: float | None) -> dict[str, tuple[Array, Array | None]]:
+    """Returns predicted classes (N,) and log-probabilities (N, C) by decision, the network first."""
+    said: dict[str, tuple[Array, Array | None]] = {}
+    logits = evidence.logits
+    if logits is not None:
+        said[NETWORK] = logits.argmax(axis=1), log_softmax(logits)
+        if sharpness is not None:
+            said["temperature"] = logits.argmax(axis=1), log_softmax(logits * sharpness)
+    far = evidence.joined("deviations")
+    own = None if evidence.judged[0].log_p is None else evidence.joined("log_p")
+    label = evidence.joined("label")
+    if rule.name == "gram":
+        said["gram"] = label, own
+    else:
+        said["gram"] = rule.apply(far, logits).label, None
+        said[rule.name] = label, own
+    return said
+
+
+def _sharpness(known: Statistics) -> float | None:
+    """Returns the inverse temperature of the network's logits that makes validation labels likeliest."""
+    labels, logits = known.validation_labels, known.validation_logits
+    if logits.shape[1] != len(known.classes):
+        return None
+    (sharpness,) = likelihood.fit(log_softmax(logits)[..., None], labels, ridge=1e-3, centre=1.0)
+    return float(sharpness)
+
+
+def _measures(predicted: Array, log_p: Array | None, labels: Array) -> dict[str, float | None]:
+    return {
+        "accuracy": metrics.accuracy(predicted, labels),
+        "balanced_accuracy": metrics.balanced_accuracy(predicted, labels),
+        "macro_f1": metrics.macro_f1(predicted, labels),
+        "negative_log_likelihood": None if log_p is None else metrics.negative_log_likelihood(log_p, labels),
+        "brier": None if log_p is None else metrics.brier(log_p, labels),
+    }
+
+
+def verdict(default: str, comparison: Paired | None) -> str:
+    """Returns one sentence that says which decision to use, and no more than the figures show."""
+    if comparison is None:
+        return f"The network has no outputs for these classes, so {default} is the only decision there is."
+    points, on = 100 * comparison.mean, f"on {comparison.clips} clips of {comparison.groups} groups"
+    if comparison.low is None or comparison.high is None:
+        return (
+            f"{default} is {points:+.1f} points from the network alone {on}: too few groups for an interval "
+            f"(at least {LEAST_GROUPS}), so the difference is not shown."
+        )
+    between = f"{points:+.1f} points, 95 % interval {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}, {on}"
+    if comparison.low > 0:
+        return f"Use {default} on this data: it beats the network alone ({between})."
+    if comparison.high < 0:
+        return f"Use the network alone on this data: {default} is worse ({between})."
+    return f"A difference between {default} and the network alone is not shown ({between})."

@@ -38,10 +38,10 @@ def test_the_stages_go_on_from_there(rng, tmp_path):
     calibrate(tmp_path)
     select_layers(tmp_path)
     result = evaluate(tmp_path)
-    assert result.clips == splits.count("test")
-    assert result.decisions["gram"]["accuracy"] == 1.0
+    assert result.clean.clips == splits.count("test")
+    assert result.clean.decisions["gram"]["accuracy"] == 1.0
     tested = [label for label, split in zip(labels, splits, strict=True) if split == "test"]
-    assert result.decisions["map"]["accuracy"] == tested.count("a") / len(tested)
+    assert result.clean.decisions["map"]["accuracy"] == tested.count("a") / len(tested)
     with pytest.raises(ArtefactError, match="there is no network to run"):
         from_cache(tmp_path)
 

@@ -59,11 +59,17 @@ def test_later_commands_need_no_settings_file(calibrated, gramcli, tmp_path, mon
 
 def test_evaluate_json(calibrated, gramcli):
     document = json.loads(gramcli("evaluate", "--json").out)
-    assert list(document) == ["format", "split", "clips", "failed", "default", "decisions"]
-    assert (document["split"], document["clips"], document["failed"], document["default"]) == ("test", 6, 0, "gram")
-    for name in ("map", "gram"):
-        assert set(document["decisions"][name]) == {"accuracy", "balanced_accuracy"}
-        assert 0 <= document["decisions"][name]["accuracy"] <= 1
+    assert list(document) == ["format", "split", "default", "classes", "conditions", "verdict"]
+    assert (document["split"], document["default"]) == ("test", "fused")
+    clean = document["conditions"]["clean"]
+    assert (clean["clips"], clean["failed"], clean["groups"]) == (6, 0, 3)
+    assert list(clean["decisions"]) == ["map", "temperature", "gram", "fused"]
+    for name, measures in clean["decisions"].items():
+        assert 0 <= measures["accuracy"] <= 1
+        assert (measures["brier"] is None) == (name == "gram")
+    assert sum(map(sum, clean["confusion"])) == 6
+    assert (clean["comparison"]["groups"], clean["comparison"]["low"]) == (3, None)
+    assert "too few groups for an interval" in document["verdict"]
     flattered = gramcli("evaluate", "--split", "validation", "--json")
     assert "these figures flatter" in flattered.err
 

@@ -34,12 +34,14 @@ def test_predictions_agree_with_evaluate(selected, sounds, classifier):
     result = evaluate(selected)
     lines = [line for line in read_manifest(sounds) if line.split == "test"]
     rows = classifier.predict(sounds.parent / line.file for line in lines)
-    assert (result.clips, result.failed, len(rows)) == (9, 0, 9)
+    assert (result.default, result.clean.clips, result.clean.failed, len(rows)) == ("fused", 9, 0, 9)
     right = [row.label == line.label for row, line in zip(rows, lines, strict=True)]
     alone = [row.network_label == line.label for row, line in zip(rows, lines, strict=True)]
-    assert result.decisions["gram"]["accuracy"] == np.mean(right)
-    assert result.decisions["map"]["accuracy"] == np.mean(alone)
-    assert result.decisions["gram"]["accuracy"] > 0.5
+    assert result.clean.decisions["fused"]["accuracy"] == np.mean(right)
+    assert result.clean.decisions["map"]["accuracy"] == np.mean(alone)
+    assert result.clean.decisions["fused"]["accuracy"] > 0.5
+    chances = [math.log(row.probabilities[line.label]) for row, line in zip(rows, lines, strict=True)]
+    assert result.clean.decisions["fused"]["negative_log_likelihood"] == pytest.approx(-np.mean(chances), rel=1e-6)
 
 
 def test_a_prediction_says_what_it_is(classifier, sounds):
@@ -142,7 +144,9 @@ def test_without_a_head_the_network_says_nothing(sounds, tmp_path):
     select_layers(tmp_path / "cache")
     (row,) = GramClassifier.load(tmp_path / "cache").predict([sounds.parent / "hum-0-0.wav"])
     assert (row.label, row.network_label, row.network_confidence) == ("hum", None, None)
-    assert set(evaluate(tmp_path / "cache").decisions) == {"gram"}
+    result = evaluate(tmp_path / "cache")
+    assert set(result.clean.decisions) == {"gram", "fused"}
+    assert result.verdict.startswith("The network has no outputs for these classes")
 
 
 def test_evaluate_refuses_what_it_cannot_judge(cache):
@@ -168,5 +172,5 @@ def test_evaluate_counts_failures(sounds, tmp_path):
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache", Decision(top_k="all"))
     result = evaluate(tmp_path / "cache")
-    assert (result.clips, result.failed) == (9, 2)
+    assert (result.clean.clips, result.clean.failed) == (9, 2)
     assert {clip.id for clip in table.require(tmp_path / "cache").rows if clip.error} == {"bad.wav"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gramcli import settings
 from gramcli.audio import frontend
@@ -51,60 +51,78 @@ def load(
     """
     front, segment = chosen.frontend, chosen.segment
     length = frontend.samples(front, segment)
-    noisy = "noise" in chosen.train.augment or front.kind == "waveform"
-    size = 4 * length if noisy else input_bytes(front, segment)
-    keep = size * (len(training) + len(validation)) <= chosen.train.memory_gib * 2**30
+    # what changes samples, or is fed with them, needs them; all else is content with the log-mel
+    log_mel = front.kind == "logmel" and "noise" not in chosen.train.augment
+    needed = (input_bytes(front, segment) if log_mel else 4 * length) * (len(training) + len(validation)) / 2**30
+    keep = needed <= chosen.train.memory_gib
     if not keep:
         progress.note(
-            f"the clips take {size * (len(training) + len(validation)) / 2**30:.1f} GiB, more than train.memory_gib = "
-            f"{chosen.train.memory_gib:g}: every epoch decodes them again"
+            f"the clips take {needed:.1f} GiB, more than train.memory_gib = {chosen.train.memory_gib:g}: "
+            "every epoch decodes them again"
         )
-    measure = front.kind == "logmel" and chosen.train.scaling == "measured" and (front.mean, front.std) == (0.0, 1.0)
-    raw = frontend.build(unscaled(front))
-    meter = Meter()
-    failed: list[tuple[Clip, str]] = []
-    kept_mels: list[list[Tensor]] = []
-    kept_samples: list[list[Samples]] = []
-    usable: list[list[Clip]] = []
+    scaled = front.kind != "logmel" or chosen.train.scaling == "given" or (front.mean, front.std) != (0.0, 1.0)
     progress.start("reading clips", len(training) + len(validation))
-    for number, clips in enumerate((training, validation)):
-        good: list[Clip] = []
-        mels: list[Tensor] = []
-        waves: list[Samples] = []
-        for part, samples in _chunks(clips, chosen, decoders, failed, progress):
-            good += part
-            if front.kind == "logmel" and (measure or (keep and not noisy)):
-                found = log_mels(samples, raw, length, segment.pad)
-                if number == 0:
-                    meter.add(found)
-                if keep and not noisy:
-                    mels.append(found)
-            if keep and noisy:
-                waves += samples
-        if not good:
-            clip, why = failed[-1]
-            raise NoInputError(
-                f"{shown(chosen.data.manifest)}: none of the {len(clips)} clips of the {clip.split} split "
-                f"can be decoded (the last: {shown(clip.id)}: {why})"
-            )
-        usable.append(good)
-        kept_mels.append(mels)
-        kept_samples.append(waves)
-    if measure:
-        found_scale = meter.measured()
-        front = replace(front, mean=found_scale.mean, std=found_scale.std)
+    read = _Reading(frontend.build(unscaled(front)), chosen, keep, log_mel, [])
+    meter = None if scaled else Meter()
+    splits = [read(training, decoders, progress, meter), read(validation, decoders, progress, None)]
+    if meter is not None:
+        measured = meter.measured()
+        front = replace(front, mean=measured.mean, std=measured.std)
     index = {label: number for number, label in enumerate(classes)}
     examples: list[Examples] = []
-    for good, mels, waves in zip(usable, kept_mels, kept_samples, strict=True):
-        labels = torch.tensor([index[clip.label] for clip in good])
-        if keep and not noisy:
-            inputs = torch.cat(mels)
-            mels.clear()
+    for part in splits:
+        labels = torch.tensor([index[clip.label] for clip in part.clips])
+        if keep and log_mel:
+            inputs = torch.cat(part.inputs)
+            part.inputs.clear()
             examples.append(Inputs(inputs.sub_(front.mean).div_(front.std), labels))
         else:
-            fetch = _Memory(waves) if keep else _Files(good, chosen, decoders)
+            fetch = _Memory(part.samples) if keep else _Files(part.clips, chosen, decoders)
             examples.append(Waveforms(fetch, labels, frontend.build(front), length, segment.pad))
-    return Loaded(examples[0], examples[1], front, tuple(failed))
+    return Loaded(examples[0], examples[1], front, tuple(read.failed))
+
+
+@dataclass
+class _Part:
+    """What was read of one split, and what of it is kept."""
+
+    clips: list[Clip] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    """Log-mels, not yet scaled."""
+    samples: list[Samples] = field(default_factory=list)
+
+
+@dataclass
+class _Reading:
+    """The first pass over the clips."""
+
+    front: nn.Module
+    chosen: Settings
+    keep: bool
+    log_mel: bool
+    failed: list[tuple[Clip, str]]
+
+    def __call__(self, clips: Sequence[Clip], decoders: Decoders, progress: Progress, meter: Meter | None) -> _Part:
+        """Reads one split; `meter` measures its log-mels."""
+        read = _Part()
+        front, segment = self.chosen.frontend, self.chosen.segment
+        for good, samples in _chunks(clips, self.chosen, decoders, self.failed, progress):
+            read.clips += good
+            if self.keep and not self.log_mel:
+                read.samples += samples
+            if meter is not None or (self.keep and self.log_mel):
+                inputs = log_mels(samples, self.front, frontend.samples(front, segment), segment.pad)
+                if meter is not None:
+                    meter.add(inputs)
+                if self.keep and self.log_mel:
+                    read.inputs.append(inputs)
+        if not read.clips:
+            clip, why = self.failed[-1]
+            raise NoInputError(
+                f"{shown(self.chosen.data.manifest)}: none of the {len(clips)} clips of the {clip.split} split "
+                f"can be decoded (the last: {shown(clip.id)}: {why})"
+            )
+        return read
 
 
 def _chunks(

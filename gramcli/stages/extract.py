@@ -94,7 +94,7 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
             View.create(cache, ready.identity, recorded)
         previous = table.read(cache)
         clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
-        _check_unseen(clips, settings)
+        _check_unseen(clips, settings, progress)
         view = View.create(cache, ready.identity, recorded)
         for swept in (cache, view.folder, view.folder / "shards"):
             files.sweep(swept)
@@ -126,11 +126,17 @@ def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None
             )
 
 
-def _check_unseen(clips: Sequence[Clip], settings: Settings) -> None:
+def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress) -> None:
     """Refuses validation and test clips that the network was trained on, as far as its checkpoint says."""
     if settings.network.weights is not None:
         path = Path(settings.network.weights)
-        seen.check_unseen(clips, checkpoint.metadata(path), path)
+        metadata = checkpoint.metadata(path)
+        seen.check_unseen(clips, metadata, path)
+        if count := seen.chose_by(clips, metadata):
+            progress.note(
+                f"{count} test clips were validation clips when {shown(path.name)} was trained, and chose its epoch: "
+                "what is measured on them flatters"
+            )
 
 
 def _plan(clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View, settings: Settings) -> list[Clip]:

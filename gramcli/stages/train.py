@@ -237,7 +237,10 @@ def _train(
     if resumed:
         checkpoint.load_into(built.module, course.weights, diary.path)
         progress.note(f"goes on after epoch {resumed} of {settings.train.epochs}")
-    built.module.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    built.module.train()
+    for parameter in built.module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     classifier = Classifier(
         built.module, loaded.training.front, len(classes), settings.train, settings.data.seed, course, diary, progress
     )

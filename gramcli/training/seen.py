@@ -69,6 +69,12 @@ def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path)
             )
 
 
+def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any]) -> int:
+    """Returns how many test clips are among those whose accuracy chose the epoch of a checkpoint."""
+    keys = set(map(str, metadata.get("chosen_on", ())))
+    return sum(clip.split == "test" and clip.key in keys for clip in clips)
+
+
 def _overlaps(clip: Clip, keys: set[str], stretches: Mapping[str, Spans], digests: dict[str, str]) -> bool:
     if clip.key in keys or clip.key in stretches:
         return True

@@ -394,3 +394,32 @@ def test_extract_takes_new_audio_and_the_same_splits(trained, tmp_path, sounds):
         for _ in range(2):
             assert extract(configure(flags), folder=ROOT).failed == 0
     assert Diary(trained.path.with_name("w.safetensors.resume"), {}).read().epoch == 0
+
+
+def test_extract_tells_when_test_clips_chose_the_epoch(trained, tmp_path, sounds):
+    swap = {"validation": "test", "test": "validation"}
+    lines = [replace(line, split=swap.get(line.split, line.split)) for line in read_manifest(sounds)]
+    flags = {
+        "network": {"weights": str(trained.path)},
+        "data": {"manifest": str(write_manifest(tmp_path / "swapped.csv", lines)), "audio_root": str(sounds.parent)},
+        "cache": {"dir": str(tmp_path / "cache")},
+        "run": {"decoders": 1},
+    }
+    progress = Silent()
+    extract(configure(flags), folder=ROOT, progress=progress)
+    assert any(note.startswith("9 test clips were validation clips when w.safetensors") for note in progress.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", "mobilenetv2_100", "vgg16", "vgg16_bn"])
+def test_the_networks_of_the_paper_learn(settings, tmp_path, name):
+    """By the paper's recipe, on a task that is easy: the loss on the training clips falls to a half of chance's."""
+    chosen = replace(
+        settings,
+        frontend=replace(settings.frontend, n_mels=32, hop_ms=4.0),
+        network=replace(settings.network, name=name),
+        train=replace(settings.train, epochs=12, learning_rate=1e-3),
+    )
+    done = train(chosen, tmp_path / "w.safetensors")
+    losses = [loss for loss, _ in checkpoint.metadata(done.path)["training"]["history"]]
+    assert min(losses) < np.log(3) / 2

@@ -8,7 +8,7 @@ import pytest
 from gramcli.cache.clips import Clip
 from gramcli.errors import ArtefactError, UsageError
 from gramcli.stages.plan import window_key
-from gramcli.training.seen import as_metadata, check_unseen
+from gramcli.training.seen import as_metadata, check_unseen, chose_by
 
 WEIGHTS = Path("w.safetensors")
 
@@ -70,6 +70,12 @@ def test_a_checkpoint_that_says_nothing_refuses_nothing(clip):
 def test_metadata_that_cannot_be_understood_is_refused(clip, about):
     with pytest.raises(ArtefactError, match=r"w\.safetensors: its gramcli metadata is not clear"):
         check_unseen([clip("x", "test")], about, WEIGHTS)
+
+
+def test_test_clips_that_chose_the_epoch_are_counted(clip):
+    about = as_metadata([clip("a", "train")], [clip("b", "validation"), clip("c", "validation")])
+    assert chose_by([clip("b", "test"), clip("c", "validation"), clip("d", "test")], about) == 1
+    assert chose_by([clip("b", "test")], {}) == 0
 
 
 def test_a_file_that_is_gone_is_left_to_decoding(clip):

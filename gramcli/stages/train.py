@@ -99,7 +99,8 @@ def train(settings: Settings, out: Path, folder: Path | None = None, progress: P
         identity = _identity(settings, classes, training, validation)
         if out.exists():
             return _finished(out, identity, began, progress)
-        return _train(settings, out, folder, classes, training, validation, len(unread), identity, decoders, progress)
+        done = _train(settings, out, folder, classes, training, validation, len(unread), identity, decoders, progress)
+    return replace(done, seconds=time.monotonic() - began)
 
 
 def _check(settings: Settings, out: Path) -> None:
@@ -214,7 +215,6 @@ def _train(
     from gramcli.training.course import Diary
     from gramcli.training.fitting import fit
 
-    began = time.monotonic()
     if settings.run.threads is not None:
         torch.set_num_threads(settings.run.threads)
     device = scorer.device(settings.run.device)
@@ -249,8 +249,7 @@ def _train(
     used = [[clip for clip in clips if clip.key not in failed] for clips in (training, validation)]
     _save(out, settings, built, classes, loaded, course, used[0], used[1], identity)
     diary.remove()
-    seconds = time.monotonic() - began
-    return Trained(out, course.best_epoch, course.accuracy, course.epoch, seconds, resumed, unread + len(failed))
+    return Trained(out, course.best_epoch, course.accuracy, course.epoch, 0.0, resumed, unread + len(failed))
 
 
 def _save(

@@ -411,14 +411,19 @@ def test_extract_tells_when_test_clips_chose_the_epoch(trained, tmp_path, sounds
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet50", "densenet121", "mobilenetv2_100", "vgg16", "vgg16_bn"])
-def test_the_networks_of_the_paper_learn(settings, tmp_path, name):
-    """By the paper's recipe, on a task that is easy: the loss on the training clips falls to a half of chance's."""
+@pytest.mark.parametrize(
+    ("name", "epochs"), [("resnet50", 12), ("densenet121", 12), ("mobilenetv2_100", 60), ("vgg16", 8)]
+)
+def test_the_networks_of_the_paper_learn(settings, tmp_path, name, epochs):
+    """By the paper's recipe, on a task that is easy: the loss on the training clips falls below half of chance's.
+
+    The last layer of timm's MobileNet starts with large weights (a loss near 9 here), and RAdam needs its time.
+    """
     chosen = replace(
         settings,
         frontend=replace(settings.frontend, n_mels=32, hop_ms=4.0),
         network=replace(settings.network, name=name),
-        train=replace(settings.train, epochs=12, learning_rate=1e-3),
+        train=replace(settings.train, epochs=epochs, learning_rate=1e-3),
     )
     done = train(chosen, tmp_path / "w.safetensors")
     losses = [loss for loss, _ in checkpoint.metadata(done.path)["training"]["history"]]

@@ -118,19 +118,22 @@ class View:
         """
         folder = cache / "views" / name
         if (folder / "view.json").exists():
-            stored = cls.open(cache, name)
-            changed = differences(stored.identity, identity)
-            if changed:
-                what = "; ".join(changed)
-                raise ArtefactError(
-                    f"{shown(folder)}: was extracted otherwise ({what}); undo that or use another --cache"
-                )
+            cls.open(cache, name).require(identity)
         files.make_folder(folder / "shards")
         # settings that were just parsed and the same settings read back from JSON must be the same
         content = json.loads(_canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
         sealed = {**content, "sha256": hashlib.sha256(_canonical(content)).hexdigest()}
         files.write(folder / "view.json", json.dumps(sealed, indent=1).encode() + b"\n")
         return cls(folder, content["identity"], content["recorded"])
+
+    def require(self, identity: Identity) -> None:
+        """Raises an ArtefactError that names each field in which the view differs from this identity."""
+        changed = differences(self.identity, identity)
+        if changed:
+            what = "; ".join(changed)
+            raise ArtefactError(
+                f"{shown(self.folder)}: was extracted otherwise ({what}); undo that or use another --cache"
+            )
 
     def path(self, number: int) -> Path:
         """Returns where a shard is or will be."""
@@ -163,3 +166,9 @@ class View:
         except FileExistsError:
             return shard.read_bytes(path) == content
         return True
+
+
+def names(cache: Path) -> list[str]:
+    """Returns the views of a cache by name, the clean one first."""
+    found = sorted(path.parent.name for path in (cache / "views").glob("*/view.json"))
+    return sorted(found, key=lambda name: name != CLEAN)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gramcli.cli import render
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import Condition, Given, takes
 from gramcli.cli.render import Bar, Format
 
 _NAMES = {
@@ -25,10 +25,11 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate_cmd)
 
 
-@takes("cache.dir")
+@takes("network.weights", "run", "cache.dir")
 def evaluate_cmd(
     given: Given,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Split to judge on.")] = "test",
+    condition: Condition = None,
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
@@ -39,15 +40,22 @@ def evaluate_cmd(
     from gramcli.stages.evaluate import evaluate
 
     with Bar(quiet=given.quiet) as bar:
-        result = evaluate(given.cache, split, progress=bar)
+        result = evaluate(
+            given.cache,
+            split,
+            conditions=condition or (),
+            flags=given.flags,
+            config=given.config,
+            progress=bar,
+        )
     how = render.chosen(format, as_json)
     if how is Format.json:
         render.document(result.as_dict())
         return
     table = how is Format.table
     rows: list[dict[str, Any]] = []
-    for name, condition in result.conditions.items():
-        for decision, measures in condition.decisions.items():
+    for name, heard in result.conditions.items():
+        for decision, measures in heard.decisions.items():
             label = _NAMES.get(decision, decision) if table else decision
             shown = {_SHORT.get(key, key) if table else key: value for key, value in measures.items()}
             rows.append({"condition": name, "decision": label, **shown})
@@ -57,7 +65,7 @@ def evaluate_cmd(
     title = f"{result.split}: {clean.clips} clips of {clean.groups} groups, {clean.failed} failed"
     render.rows(columns if only else ["condition", *columns], rows, how, title=title)
     if table:
-        for name, condition in result.conditions.items():
-            if condition.rejected is not None:
-                render.out(f"{name}: {condition.rejected:.1%} of these known clips are called unknown")
+        for name, heard in result.conditions.items():
+            if heard.rejected is not None:
+                render.out(f"{name}: {heard.rejected:.1%} of these known clips are called unknown")
         render.out(result.verdict)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import Condition, Given, takes
 from gramcli.cli.render import Bar, complain
 from gramcli.errors import Exit
 
@@ -36,17 +36,22 @@ def extract_cmd(
     override_metadata: Annotated[
         bool, typer.Option("--override-metadata", help="Let settings contradict the checkpoint's metadata.")
     ] = False,
+    condition: Condition = None,
 ) -> None:
     """Send every clip through the network once and keep each layer's descriptor.
 
     Run it again after an interruption or when the manifest has grown: only what is missing is computed. Without
     arguments it repeats the earlier extract of this cache.
     """
+    from gramcli.audio.condition import parse
+    from gramcli.cache.clips import require
     from gramcli.cache.view import View
+    from gramcli.stages.altered import altered
     from gramcli.stages.configure import configure, home, says_what_to_extract
     from gramcli.stages.extract import extract
 
     given.put("data", "manifest", manifest)
+    conditions = [parse(text) for text in condition or ()]  # a slip costs no wait
     remembered, folder = None, home(given.config)
     if not says_what_to_extract(given.flags, given.config) and (given.cache / "views").is_dir():
         recorded = View.open(given.cache).recorded
@@ -55,6 +60,9 @@ def extract_cmd(
     with Bar(quiet=given.quiet) as bar:
         given.tell(bar, settings)
         done = extract(settings, folder=folder, progress=bar)
+        if conditions:  # training clips set the bounds as they are
+            heard = require(given.cache).used("validation", "test")
+            altered(given.cache, conditions, heard, flags=given.flags, config=given.config, progress=bar)
     if not given.quiet:
         complain(
             "done",

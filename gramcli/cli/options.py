@@ -37,6 +37,16 @@ _PANELS = {
     "cache": "Cache",
 }
 
+Condition = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="KIND:VALUE",
+        help="Also under noise:DB, gain:DB, lowpass:HZ, reverb:SECONDS, background:FOLDER:DB or codec:mp3-KBPS; "
+        "may be repeated.",
+    ),
+]
+
 
 @dataclass
 class Given:

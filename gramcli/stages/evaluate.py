@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from gramcli.audio.condition import parse
 from gramcli.cache import clips as table
 from gramcli.cache import decision as decisions
 from gramcli.cache import statistics
@@ -20,6 +21,7 @@ from gramcli.decide.likelihood import log_softmax
 from gramcli.errors import NoInputError, UsageError, shown
 from gramcli.judge import metrics
 from gramcli.judge.intervals import LEAST_GROUPS, Paired, paired
+from gramcli.stages.altered import altered
 from gramcli.stages.evidence import Evidence, gather
 from gramcli.stages.progress import Progress, Silent
 from gramcli.stages.rows import require_extracted
@@ -75,16 +77,27 @@ class Evaluation:
         return {"format": FORMAT, **asdict(self)}
 
 
-def evaluate(cache: Path, split: str = "test", *, progress: Progress | None = None) -> Evaluation:
-    """Judges the decisions on clips of the cache; no network runs.
+def evaluate(
+    cache: Path,
+    split: str = "test",
+    *,
+    conditions: Sequence[str] = (),
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    config: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judges the decisions on clips of the cache; the network runs only for conditions that it has not heard yet.
 
     Args:
         cache: Folder of the cache.
         split: train, validation or test.
+        conditions: Also judge the clips under these, e.g. ``noise:20`` (see `gramcli.audio.condition`).
+        flags: Settings of that run over those of the extract, by section and key.
+        config: A settings file.
         progress: Told of steps and notes.
 
     Raises:
-        UsageError: No such split.
+        UsageError: No such split or condition.
         NoInputError: The split has no labelled, usable clip.
         ArtefactError: A stage has not run, or its result no longer fits.
         DamagedError: A file of the cache is not as it was written.
@@ -100,7 +113,10 @@ def evaluate(cache: Path, split: str = "test", *, progress: Progress | None = No
     require_extracted(view, judged)
     unread = sum(bool(clip.label) and clip.split == split and clip.shard is None for clip in clips.rows)
     sharpness = _sharpness(known)
-    found = {CLEAN: _condition(cache, view, judged, unread, split, rule, sharpness, progress)}
+    views = {CLEAN: (view, judged)}
+    asked = [parse(text) for text in conditions]
+    views |= altered(cache, asked, judged, flags=flags, config=config, progress=progress)
+    found = {name: _condition(cache, *one, unread, split, rule, sharpness, progress) for name, one in views.items()}
     if split != "test":
         progress.note(f"the {split} split was used to make the statistics: these figures flatter")
     return Evaluation(split, rule.name, rule.classes, found, verdict(rule.name, found[CLEAN].comparison))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import time
@@ -10,20 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from gramcli import files
 from gramcli.audio import manifest as manifests
-from gramcli.audio.workers import Decoded, Decoders
+from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
-from gramcli.cache import failures, places, shard
+from gramcli.cache import failures, places
 from gramcli.cache.clips import Clip, Clips
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
 from gramcli.network import checkpoint
 from gramcli.settings import Settings
 from gramcli.stages import plan
-from gramcli.stages.prepare import Prepared, fit, prepare, requests, versions
+from gramcli.stages.fill import fill
+from gramcli.stages.prepare import Prepared, prepare, versions
 from gramcli.stages.progress import Progress, Silent
 from gramcli.training import seen
 
@@ -163,7 +161,7 @@ def _fill(
     settings: Settings,
     progress: Progress,
 ) -> int:
-    """Computes and commits the missing shards in order, adds failures to `reasons`, returns how many clips it read."""
+    """Computes the missing shards, adds failures to `reasons`, returns how many clips were read."""
     present = view.present()
     # two files with the same audio share a row; either of them will do
     todo = {
@@ -171,51 +169,12 @@ def _fill(
         for number, group in table.by_shard(rows).items()
         if number not in present
     }
-    total = sum(map(len, todo.values()))
-    progress.start("extracting", total)
-    pending = itertools.chain.from_iterable(todo.values())
-    decoded = decoders.decode(requests(pending, settings))
-    for number, group in todo.items():
-        batches = []
-        for first in range(0, len(group), settings.run.batch):
-            part = group[first : first + settings.run.batch]
-            batches.append(_score(part, list(itertools.islice(decoded, len(part))), ready, settings))
-            progress.advance(len(part), sum(status != shard.OK for status in batches[-1].status))
-        whole = _join(batches)
-        bad = {key: status for key, status in zip(whole.keys, whole.status, strict=True) if status != shard.OK}
-        if bad:
-            reasons |= bad
-            failures.write(cache, rows, reasons)
-        if not view.write(number, whole):
-            progress.note(f"{shown(view.path(number))}: another run committed other bytes first; these are kept")
-    return total
 
+    def note_failures(bad: dict[str, str]) -> None:
+        reasons.update(bad)
+        failures.write(cache, rows, reasons)
 
-def _score(clips: Sequence[Clip], decoded: Sequence[Decoded], ready: Prepared, settings: Settings) -> shard.Shard:
-    """Scores one batch; what could not be decoded becomes a failed row."""
-    good = [n for n, one in enumerate(decoded) if one.samples is not None]
-    status = [one.error or shard.OK for one in decoded]
-    outputs, layers = ready.built.outputs, dict(ready.identity["layers"])
-    logits = np.full((len(clips), outputs), np.nan, np.float32)
-    rows = {layer: np.full((len(clips), channels), np.nan, np.float32) for layer, channels in layers.items()}
-    if good:
-        windows = [samples for n in good if (samples := decoded[n].samples) is not None]
-        scores = ready.scorer.score(fit(windows, ready.samples, settings.segment.pad))
-        for place, n in enumerate(good):
-            if scores.errors[place]:
-                status[n] = scores.errors[place]
-                continue
-            logits[n] = scores.logits[place]
-            for layer, descriptors in scores.descriptors.items():
-                rows[layer][n] = descriptors[place]
-    return shard.Shard(tuple(clip.key for clip in clips), tuple(status), logits, rows)
-
-
-def _join(parts: Sequence[shard.Shard]) -> shard.Shard:
-    keys = tuple(itertools.chain.from_iterable(part.keys for part in parts))
-    status = tuple(itertools.chain.from_iterable(part.status for part in parts))
-    rows = {layer: np.concatenate([part.descriptors[layer] for part in parts]) for layer in parts[0].descriptors}
-    return shard.Shard(keys, status, np.concatenate([part.logits for part in parts]), rows)
+    return fill(view, todo, ready, decoders, settings, progress, failed=note_failures)
 
 
 def _write_run(cache: Path, stage: str, settings: Settings, done: Extracted) -> None:

@@ -13,7 +13,7 @@ from gramcli.cache import clips as table
 from gramcli.cache import decision as decisions
 from gramcli.cache import failures, shard, statistics
 from gramcli.cache.decision import Decision
-from gramcli.cache.view import View
+from gramcli.cache.view import CLEAN, View, names
 from gramcli.errors import ArtefactError, GramcliError, shown
 from gramcli.stages.progress import Progress, Silent
 
@@ -40,6 +40,7 @@ def info(cache: Path) -> dict[str, Any]:
         "failed": sum(bool(clip.error or clip.key in reasons) for clip in used),
         "not extracted": sum(clip.shard is not None and clip.shard not in present for clip in used),
         "no longer listed": len(clips.rows) - len(used),
+        "conditions": ", ".join(View.open(cache, name).recorded["condition"] for name in names(cache)[1:]) or "none",
         "shards": len(present),
         "bytes": sum(view.path(number).stat().st_size for number in present),
         "calibrated": _state(lambda: statistics.load(cache, view.fingerprint)),
@@ -81,14 +82,22 @@ def verify(cache: Path, *, progress: Progress | None = None) -> Verified:
     view = View.open(cache)
     clips = table.require(cache)
     places: dict[tuple[int | None, int | None], str] = {(clip.shard, clip.row): clip.key for clip in clips.rows}
-    numbers = sorted(view.present())
-    progress.start("verifying", len(numbers))
     damaged: list[str] = []
-    for number in numbers:
-        faults = list(_faults(partial(_check_shard, view, number, places)))
-        damaged += faults
-        progress.advance(1, failed=len(faults))
-    checked = len(numbers) + 2
+    checked = 1
+    for name in names(cache):
+        try:
+            one = View.open(cache, name)
+        except GramcliError as error:
+            damaged.append(str(error))
+            continue
+        numbers = sorted(one.present())
+        progress.start(f"verifying {name}", len(numbers))
+        for number in numbers:
+            # a condition's view has places of its own, which its shards alone know
+            faults = list(_faults(partial(_check_shard, one, number, places if name == CLEAN else {})))
+            damaged += faults
+            progress.advance(1, failed=len(faults))
+        checked += len(numbers) + 1
     for name, read in (
         (statistics.FILE, lambda: statistics.load(cache, view.fingerprint)),
         (decisions.FILE, lambda: _decision(cache, view)),

@@ -1,0 +1,241 @@
+"""Conditions: what a recording goes through before it is cut or padded, such as noise, a quieter gain or a codec.
+
+A condition is written ``kind:value``, e.g. ``noise:20``. It is applied to the mono waveform after resampling. The same
+clip under the same condition is the same samples on every run: what is random is drawn from a generator seeded with the
+SHA-256 of the clip's key and the condition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.errors import NoInputError, UsageError, shown
+
+Samples = npt.NDArray[np.float32]
+
+FORMS = "noise:DB, gain:DB, lowpass:HZ, reverb:SECONDS, background:FOLDER:DB, codec:mp3-KBPS"
+
+_REACH_S = 1.0
+"""Longest reverberation tail is this many times its decay time."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to every clip."""
+
+    kind: str
+    value: float
+    """dB of signal to noise, dB of gain, Hz, seconds of decay by 60 dB, or kbit/s."""
+    folder: str = ""
+    """Of background recordings."""
+    contents: tuple[str, ...] = ()
+    """SHA-256 of each background recording, in the order of their paths."""
+
+    @property
+    def text(self) -> str:
+        """As it is written, in one form for each meaning."""
+        if self.kind == "codec":
+            return f"codec:mp3-{self.value:.12g}"
+        return ":".join([self.kind, *([self.folder] if self.folder else []), f"{self.value:.12g}"])
+
+    @property
+    def name(self) -> str:
+        """Name of the view's folder, e.g. noise-20, gain--20."""
+        if self.kind == "codec":
+            return f"codec-mp3-{self.value:.12g}"
+        digest = hashlib.sha256("".join(self.contents).encode()).hexdigest()[:8] if self.folder else ""
+        return "-".join([self.kind, *([digest] if digest else []), f"{self.value:.12g}"])
+
+    @property
+    def identity(self) -> str | list[object]:
+        """What the samples depend on besides the clip, as a JSON value; where background recordings lie is no part."""
+        return [self.kind, self.value, list(self.contents)] if self.folder else self.text
+
+    def seed(self, key: str) -> np.random.Generator:
+        """Returns the generator of what is random for one clip."""
+        digest = hashlib.sha256(f"{key} {self.identity}".encode()).digest()
+        return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+
+def parse(text: str) -> Condition:
+    """Reads a condition.
+
+    Raises:
+        UsageError: It is none.
+        NoInputError: A folder of background recordings has none.
+    """
+    kind, _, rest = text.partition(":")
+    folder, _, number = rest.rpartition(":") if kind == "background" else ("", "", rest)
+    if kind == "codec":
+        found = re.fullmatch(r"mp3-(\d+)", rest)
+        number = found[1] if found else ""
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    limits = {
+        "noise": (-100, 100),
+        "gain": (-200, 100),
+        "lowpass": (1, 1e6),
+        "reverb": (1e-3, 20),
+        "background": (-100, 100),
+        "codec": (8, 320),
+    }
+    if kind not in limits or not limits[kind][0] <= value <= limits[kind][1] or (kind == "background" and not folder):
+        raise UsageError(f"condition {shown(text)}: give one of {FORMS}")
+    if kind == "background":
+        return Condition(kind, value, folder, tuple(_digests(folder)))
+    return Condition(kind, value)
+
+
+def apply(condition: Condition, samples: Samples, rate: int, key: str) -> Samples:
+    """Returns the waveform as it would sound under the condition.
+
+    noise and background are scaled so that the power of the clip's own samples is the stated number of dB above
+    theirs; a silent clip has no such ratio and stays as it is. gain multiplies, without clipping. lowpass is a
+    Butterworth filter of order 8, run forwards and backwards, so that nothing moves in time. reverb convolves with the
+    direct sound and white noise that decays by 60 dB in the stated time, of the energy of the direct sound; what rings
+    on after the end is cut. codec writes and reads MP3 at about the stated rate and takes its delay out.
+
+    Args:
+        condition: What to do.
+        samples: Mono.
+        rate: Hz.
+        key: Of the clip; seeds what is random.
+
+    Raises:
+        UsageError: The low-pass is not below half the sample rate, or MP3 has no such rates.
+
+    Shape:
+        - samples: (T,)
+        - returns: (T,) float32
+    """
+    if not len(samples):
+        return samples
+    wide = samples.astype(np.float64)
+    if condition.kind == "noise":
+        noise = condition.seed(key).standard_normal(len(wide))
+        changed = wide + _scaled(noise, wide, condition.value)
+    elif condition.kind == "gain":
+        changed = wide * 10 ** (condition.value / 20)
+    elif condition.kind == "lowpass":
+        changed = _lowpass(wide, condition.value, rate)
+    elif condition.kind == "reverb":
+        changed = _reverb(wide, condition, rate, key)
+    elif condition.kind == "background":
+        changed = wide + _scaled(_background(condition, len(wide), rate, key), wide, condition.value)
+    else:
+        changed = _codec(samples, condition.value, rate)
+    return np.asarray(changed, np.float32)
+
+
+def _scaled(added: npt.NDArray[np.float64], signal: npt.NDArray[np.float64], ratio_db: float) -> npt.NDArray[Any]:
+    power, own = np.mean(added**2), np.mean(signal**2)
+    if not (power > 0 and own > 0):
+        return np.zeros_like(added)
+    return np.asarray(added * np.sqrt(own / power / 10 ** (ratio_db / 10)))
+
+
+def _lowpass(samples: npt.NDArray[np.float64], cutoff: float, rate: int) -> npt.NDArray[Any]:
+    from scipy.signal import butter, sosfiltfilt
+
+    if cutoff >= rate / 2:
+        raise UsageError(f"condition lowpass:{cutoff:g}: has to be below half the sample rate, {rate / 2:g} Hz")
+    sections = butter(8, cutoff, fs=rate, output="sos")
+    pad = min(len(samples) - 1, 3 * (2 * len(sections) + 1))
+    return np.asarray(sosfiltfilt(sections, samples, padlen=pad))
+
+
+def _reverb(samples: npt.NDArray[np.float64], condition: Condition, rate: int, key: str) -> npt.NDArray[Any]:
+    from scipy.signal import fftconvolve
+
+    length = max(2, round(_REACH_S * condition.value * rate))
+    time = np.arange(length) / (condition.value * rate)
+    tail = condition.seed(key).standard_normal(length) * 10 ** (-3 * time)
+    response = tail / np.sqrt(np.sum(tail**2))
+    response[0] = 1.0
+    return np.asarray(fftconvolve(samples, response)[: len(samples)])
+
+
+def _recordings(folder: str) -> list[str]:
+    from gramcli.audio.find import audio_files
+
+    return sorted(audio_files([folder]))
+
+
+def _digests(folder: str) -> list[str]:
+    if not Path(folder).is_dir():
+        raise NoInputError(f"condition background:{shown(folder)}: there is no such folder")
+    return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in _recordings(folder)]
+
+
+@lru_cache(maxsize=8)
+def _decoded(path: str, rate: int) -> Samples:
+    from gramcli.audio.decode import Reader
+
+    with Reader(path, rate, "mix") as reader:
+        return reader.read(None)
+
+
+def _background(condition: Condition, length: int, rate: int, key: str) -> npt.NDArray[np.float64]:
+    """Returns a piece of one of the folder's recordings, chosen by the clip's key, repeated where it is too short."""
+    rng = condition.seed(key)
+    paths = _recordings(condition.folder)
+    piece = _decoded(os.fspath(paths[int(rng.integers(len(paths)))]), rate).astype(np.float64)
+    start = int(rng.integers(len(piece))) if len(piece) else 0
+    return np.resize(np.roll(piece, -start), length) if len(piece) else np.zeros(length)
+
+
+def _codec(samples: Samples, kbps: float, rate: int) -> npt.NDArray[Any]:
+    import soundfile
+
+    peak = max(1.0, float(np.abs(samples).max()))  # MP3 clips at full scale
+    level = _level(kbps, rate)
+    coded = io.BytesIO()
+    with soundfile.SoundFile(
+        coded, "w", rate, 1, format="MP3", subtype="MPEG_LAYER_III", compression_level=level, bitrate_mode="CONSTANT"
+    ) as file:
+        file.write(samples / peak)
+    coded.seek(0)
+    decoded = soundfile.read(coded, dtype="float32")[0] * peak
+    return _aligned(decoded.astype(np.float64), samples.astype(np.float64))
+
+
+_MP3 = {  # kbit/s, lowest and highest, by the sample rates of MPEG-2.5, MPEG-2 and MPEG-1
+    **dict.fromkeys((8000, 11025, 12000), (8, 64)),
+    **dict.fromkeys((16000, 22050, 24000), (8, 160)),
+    **dict.fromkeys((32000, 44100, 48000), (32, 320)),
+}
+
+
+def _level(kbps: float, rate: int) -> float:
+    """Returns libsndfile's compression level, 0 to 1, that gives this constant bit rate."""
+    if rate not in _MP3:
+        raise UsageError(f"condition codec:mp3-{kbps:g}: MP3 has no sample rate of {rate} Hz")
+    lowest, highest = _MP3[rate]
+    if not lowest <= kbps <= highest:
+        raise UsageError(f"condition codec:mp3-{kbps:g}: MP3 at {rate} Hz has {lowest} to {highest} kbit/s")
+    return min((highest - kbps) / (highest - lowest), 0.999)  # at 1 libsndfile fails
+
+
+def _aligned(decoded: npt.NDArray[Any], samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Takes out the delay that the codec added, found where the two agree best, and keeps the length."""
+    from scipy.signal import correlate
+
+    reach = min(4096, len(samples))
+    agreement = correlate(decoded[: 1 << 17], samples[: 1 << 17], mode="full", method="fft")
+    zero = min(len(samples), 1 << 17) - 1
+    window = agreement[zero : zero + reach]
+    delay = int(np.argmax(window)) if len(window) and np.any(samples) else 0
+    moved = decoded[delay : delay + len(samples)]
+    return np.pad(moved, (0, len(samples) - len(moved)))

@@ -1,0 +1,107 @@
+"""Clips through decoding, condition, network and into shards."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from gramcli.audio import condition as conditions
+from gramcli.audio.condition import Condition
+from gramcli.audio.workers import Decoded, Decoders
+from gramcli.cache import shard
+from gramcli.cache.clips import Clip
+from gramcli.cache.view import View
+from gramcli.errors import shown
+from gramcli.settings import Settings
+from gramcli.stages.prepare import Prepared, fit, requests
+from gramcli.stages.progress import Progress
+
+
+def fill(
+    view: View,
+    todo: Mapping[int, Sequence[Clip]],
+    ready: Prepared,
+    decoders: Decoders,
+    settings: Settings,
+    progress: Progress,
+    *,
+    condition: Condition | None = None,
+    failed: Callable[[dict[str, str]], None] = lambda reasons: None,
+) -> int:
+    """Computes and commits shards in order; batches never cross them.
+
+    Args:
+        view: Where they go.
+        todo: Clips of each shard, row by row.
+        ready: The network.
+        decoders: What reads the audio.
+        settings: Batch, window and front end.
+        progress: Told of every clip.
+        condition: What every clip goes through first.
+        failed: Told why clips of a shard are not usable, by key, before the shard is committed.
+
+    Returns:
+        Number of clips that were read.
+
+    Raises:
+        ResourceError: A shard cannot be written.
+    """
+    total = sum(map(len, todo.values()))
+    progress.start("extracting" if condition is None else f"extracting {condition.text}", total)
+    pending = itertools.chain.from_iterable(todo.values())
+    decoded = decoders.decode(requests(pending, settings))
+    for number, group in todo.items():
+        batches = []
+        for first in range(0, len(group), settings.run.batch):
+            part = group[first : first + settings.run.batch]
+            heard = list(itertools.islice(decoded, len(part)))
+            batches.append(_score(part, heard, ready, settings, condition))
+            progress.advance(len(part), sum(status != shard.OK for status in batches[-1].status))
+        whole = _join(batches)
+        bad = {key: status for key, status in zip(whole.keys, whole.status, strict=True) if status != shard.OK}
+        if bad:
+            failed(bad)
+        if not view.write(number, whole):
+            progress.note(f"{shown(view.path(number))}: another run committed other bytes first; these are kept")
+    return total
+
+
+def _score(
+    clips: Sequence[Clip],
+    decoded: Sequence[Decoded],
+    ready: Prepared,
+    settings: Settings,
+    condition: Condition | None,
+) -> shard.Shard:
+    """Scores one batch; what could not be decoded becomes a failed row."""
+    good = [n for n, one in enumerate(decoded) if one.samples is not None]
+    status = [one.error or shard.OK for one in decoded]
+    outputs, layers = ready.built.outputs, dict(ready.identity["layers"])
+    logits = np.full((len(clips), outputs), np.nan, np.float32)
+    rows = {layer: np.full((len(clips), channels), np.nan, np.float32) for layer, channels in layers.items()}
+    if good:
+        windows = [samples for n in good if (samples := decoded[n].samples) is not None]
+        if condition is not None:
+            rate = settings.frontend.sample_rate
+            windows = [
+                conditions.apply(condition, samples, rate, clips[n].key)
+                for n, samples in zip(good, windows, strict=True)
+            ]
+        scores = ready.scorer.score(fit(windows, ready.samples, settings.segment.pad))
+        for place, n in enumerate(good):
+            if scores.errors[place]:
+                status[n] = scores.errors[place]
+                continue
+            logits[n] = scores.logits[place]
+            for layer, descriptors in scores.descriptors.items():
+                rows[layer][n] = descriptors[place]
+    return shard.Shard(tuple(clip.key for clip in clips), tuple(status), logits, rows)
+
+
+def _join(parts: Sequence[shard.Shard]) -> shard.Shard:
+    keys = tuple(itertools.chain.from_iterable(part.keys for part in parts))
+    status = tuple(itertools.chain.from_iterable(part.status for part in parts))
+    rows = {layer: np.concatenate([part.descriptors[layer] for part in parts]) for layer in parts[0].descriptors}
+    return shard.Shard(keys, status, np.concatenate([part.logits for part in parts]), rows)

@@ -1,4 +1,4 @@
-"""How sure a difference between two decisions on the same clips is."""
+"""How sure a difference between two decisions on the same clips is, and how sure a rate."""
 
 from __future__ import annotations
 
@@ -60,6 +60,23 @@ def paired(differences: NDArray[Any], groups: NDArray[Any], *, resamples: int = 
     low, high = _bootstrap_t(sums, sizes, resamples, rng) if len(sums) >= LEAST_GROUPS else (None, None)
     mean = float(sums.sum() / sizes.sum())
     return Paired(mean, low, high, _sign_flips(sums, resamples, rng), len(sums), len(differences))
+
+
+def proportion(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the ends of the exact interval of a rate (Clopper & Pearson 1934), for trials that do not hang together.
+
+    Raises:
+        ValueError: No trial, more successes than trials, or a confidence that is not between 0 and 1.
+    """
+    if not 0 <= successes <= trials or not trials or not 0 < confidence < 1:
+        raise ValueError(f"{successes} of {trials} at confidence {confidence:g} has no interval")
+
+    from scipy.stats import beta  # takes most of a second to import
+
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    return low, high
 
 
 def _standard_error(sums: NDArray[Any], sizes: NDArray[Any], mean: NDArray[Any]) -> NDArray[Any]:

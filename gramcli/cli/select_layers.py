@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -50,12 +51,29 @@ def select_layers_cmd(
                 "validation_accuracy": None if n is None else decision.accuracy[n],
             }
         )
-    about = {"ranking": decision.ranking, "top_k": decision.top_k, "chosen": decision.chosen}
+    limit = decision.threshold
+    about = {
+        "ranking": decision.ranking,
+        "top_k": decision.top_k,
+        "chosen": decision.chosen,
+        "rule": decision.rule,
+        "held_out_accuracy": decision.held_out,
+        "threshold": None if limit is None else asdict(limit),
+    }
     render.rows(list(rows[0]), rows, render.chosen(format, as_json), about=about)
     if not given.quiet:
         best = decision.accuracy[decision.chosen - 1]
         render.complain(
             "done",
-            f"{decision.chosen} of {len(rows)} layers decide (ranking {decision.ranking}, top-k {decision.top_k}); "
-            f"validation accuracy of the first k layers, here {best:.3f}, selects and does not estimate",
+            f"{decision.chosen} of {len(rows)} layers make up the deviation (ranking {decision.ranking}, top-k "
+            f"{decision.top_k}); validation accuracy of the first k layers, here {best:.3f}, selects and does not "
+            "estimate",
         )
+        if decision.held_out is not None:
+            render.complain("rule", f"{decision.rule}, right on {decision.held_out:.3f} of validation clips held out")
+        if limit is not None:
+            render.complain(
+                "unknown",
+                f"beyond strangeness {limit.value:.3f}, which rejects {limit.false_reject:.0%} of known recordings "
+                f"(90 % range {limit.low:.1%} to {limit.high:.1%}, from {limit.groups} groups)",
+            )

@@ -47,7 +47,7 @@ def demo_cmd(
          ["extract", "sounds/manifest.csv", "--weights", WEIGHTS.name]),
         ("Each class gets its bounds from the training clips.", ["calibrate"]),
         ("Layers are ranked on the validation clips.", ["select-layers"]),
-        ("The network alone against the Gram decision, on test clips that neither has seen.", ["evaluate"]),
+        ("Each decision on test clips that none has seen, and which one to use.", ["evaluate"]),
         (f"One of these clips; its label is {one['label']}.", ["classify", clip]),
     ):  # fmt: skip
         _say(f"\n# {why}\n$ {shlex.join(['gramcli', *command])}")

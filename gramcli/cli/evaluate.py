@@ -69,3 +69,5 @@ def evaluate_cmd(
             if heard.rejected is not None:
                 render.out(f"{name}: {heard.rejected:.1%} of these known clips are called unknown")
         render.out(result.verdict)
+    elif not given.quiet:
+        render.complain("verdict", result.verdict)

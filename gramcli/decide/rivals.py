@@ -1,0 +1,329 @@
+"""Rival decisions on the same descriptors, with the same labels, tuning and cross-fitting as the fused rule."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gramcli.decide import likelihood
+from gramcli.decide.likelihood import log_softmax
+from gramcli.decide.shrinkage import class_means, shrunk, squared_distances
+from gramcli.decide.space import Coordinates
+from gramcli.errors import ResourceError
+
+Array = NDArray[Any]
+Scorer = Callable[[Array, Array | None], Array]
+"""Takes coordinates (M, R) and the network's log p (M, C), returns scores (M, C)."""
+
+NEAREST_MEAN = "nearest-mean"
+LDA = "lda"
+NEIGHBOURS = "neighbours"
+PROBE = "probe"
+PROBE_AND_NETWORK = "probe+network"
+TEMPERATURE = "temperature"
+VECTOR = "vector"
+NAMES = (NEAREST_MEAN, LDA, NEIGHBOURS, PROBE, PROBE_AND_NETWORK, TEMPERATURE, VECTOR)
+"""The last three need the network's own probabilities."""
+NEEDS_NETWORK = (PROBE_AND_NETWORK, TEMPERATURE, VECTOR)
+
+LEAST = 1e-6
+"""Share of every probability that is spread over all classes, so that one without clips is not impossible."""
+
+SHRINKAGES = (None, 0.01, 0.1, 0.5, 0.9)
+"""Ledoit and Wolf's estimate, and others around it."""
+K = (1, 3, 5, 9, 15, 25)
+STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0)
+"""C of the probe, for clips at a distance of about 1."""
+RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""What holds vector scaling near one temperature for all classes."""
+
+_FAINT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """A rival fitted on all training and validation clips."""
+
+    name: str
+    kind: str | None
+    """Of feature that was chosen; None where only the network's logits are used."""
+    setting: float | None
+    """k, C, s or ridge that was chosen; None where there is none, or it is the estimate's own."""
+    held_out: NDArray[np.float64]
+    """Log-probabilities of the validation clips from fits that had not seen their part, (V, C)."""
+    sharpness: float
+    pool: tuple[float, float] | None
+    """Weights of the probe's and of the network's log-probabilities."""
+    scorer: Scorer
+
+    def log_probabilities(
+        self, coordinates: Mapping[str, Coordinates], log_p: Array | None = None
+    ) -> NDArray[np.float64]:
+        """Returns the logarithm of the probability of every class.
+
+        Args:
+            coordinates: Of the clips, as `Spaces.of` gives them.
+            log_p: Log-probabilities of the network; may be None for rivals that are not in `NEEDS_NETWORK`.
+
+        Raises:
+            ValueError: The rival needs the network's log-probabilities.
+
+        Shape:
+            - log_p: (M, C)
+            - returns: (M, C)
+        """
+        if self.name in NEEDS_NETWORK and log_p is None:
+            raise ValueError(f"{self.name} needs the network's log-probabilities")
+        values = np.empty((0, 0)) if self.kind is None else coordinates[self.kind].values
+        scores = self.scorer(values, log_p)
+        if self.pool is not None:
+            scores = _pooled(scores, log_p, self.pool)
+        return _floored(scores * self.sharpness)
+
+
+def fit(
+    name: str,
+    coordinates: Mapping[str, Coordinates],
+    labels: NDArray[np.integer],
+    part_of: NDArray[np.intp],
+    classes: int,
+    log_p: Array | None = None,
+) -> Rival:
+    """Fits one rival: kind of feature, hyper-parameter and temperature by what it says of clips held out.
+
+    Every choice is fitted on all training clips and all parts of validation but one, and scores that one. The choice
+    whose scores make the true classes likeliest, each at its own best temperature, is fitted again on all clips. What
+    concerns the network's own outputs is fitted on validation clips alone: on training clips a network is too sure.
+
+    Args:
+        name: One of `NAMES`.
+        coordinates: By kind of feature, `Spaces.fitted`.
+        labels: True classes, 0 to C - 1.
+        part_of: Part of each validation clip, 0 and up, as `parts` deals them; -1 for training clips.
+        classes: C.
+        log_p: Log-probabilities of the network.
+
+    Raises:
+        ValueError: No such rival, labels or shapes that do not fit, fewer than two parts, or no log-probabilities.
+        ResourceError: scikit-learn is not installed, and the rival is a probe.
+
+    Shape:
+        - coordinates: (N, R) each
+        - labels, part_of: (N,)
+        - log_p: (N, C)
+    """
+    if name not in NAMES:
+        raise ValueError(f"no such rival: {name}; there are {', '.join(NAMES)}")
+    if labels.shape != part_of.shape or not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"one part and a label from 0 to {classes - 1} a clip expected")
+    if len(np.unique(part_of[part_of >= 0])) < 2:
+        raise ValueError("cross-fitting takes 2 parts of validation clips")
+    if name in NEEDS_NETWORK and (log_p is None or log_p.shape != (len(labels), classes)):
+        raise ValueError(f"{name} needs the network's log-probabilities of {len(labels)} clips and {classes} classes")
+    if name not in NEEDS_NETWORK:
+        log_p = None
+
+    held = part_of >= 0
+    truth = labels[held]
+    best: tuple[float, str | None, float | None, float, tuple[float, float] | None, Array] | None = None
+    for kind, setting in _choices(name, list(coordinates)):
+        points = np.empty((len(labels), 0)) if kind is None else coordinates[kind].values
+        features = 0 if kind is None else coordinates[kind].features
+        scores = np.empty((len(labels), classes))
+        for part in np.unique(part_of[held]):
+            seen, out = part_of != part, part_of == part
+            if name in (TEMPERATURE, VECTOR):
+                seen &= held
+            scorer = _fitted(name, points[seen], labels[seen], classes, features, setting, _some(log_p, seen))
+            scores[out] = scorer(points[out], _some(log_p, out))
+        pool, own = None, scores[held]
+        if name == PROBE_AND_NETWORK:
+            pool = _pool(own, _some(log_p, held), truth)
+            own = _pooled(own, _some(log_p, held), pool)
+        sharpness = _sharpness(own, truth)
+        told = _floored(own * sharpness)
+        loss = -float(told[np.arange(len(truth)), truth].mean())
+        if best is None or loss < best[0]:
+            best = loss, kind, setting, sharpness, pool, told
+    assert best is not None
+    _, kind, setting, sharpness, pool, told = best
+    everyone = held if name in (TEMPERATURE, VECTOR) else np.ones(len(labels), bool)
+    points = np.empty((len(labels), 0)) if kind is None else coordinates[kind].values
+    features = 0 if kind is None else coordinates[kind].features
+    scorer = _fitted(name, points[everyone], labels[everyone], classes, features, setting, _some(log_p, everyone))
+    return Rival(name, kind, setting, told, sharpness, pool, scorer)
+
+
+def _some(log_p: Array | None, clips: NDArray[np.bool_]) -> Array | None:
+    return None if log_p is None else log_p[clips]
+
+
+def _choices(name: str, kinds: Sequence[str]) -> Iterator[tuple[str | None, float | None]]:
+    """Yields kinds of feature and hyper-parameters, the simplest first, which wins where two are equal."""
+    if name == TEMPERATURE:
+        yield None, None
+        return
+    if name == VECTOR:
+        yield from ((None, ridge) for ridge in sorted(RIDGES, reverse=True))
+        return
+    settings: Mapping[str, Sequence[float | None]] = {
+        NEAREST_MEAN: (None,),
+        LDA: SHRINKAGES,
+        NEIGHBOURS: sorted(K, reverse=True),
+        PROBE: STRENGTHS,
+        PROBE_AND_NETWORK: STRENGTHS,
+    }
+    for kind in kinds:
+        yield from ((kind, setting) for setting in settings[name])
+
+
+def _fitted(
+    name: str,
+    points: Array,
+    labels: NDArray[np.integer],
+    classes: int,
+    features: int,
+    setting: float | None,
+    log_p: Array | None,
+) -> Scorer:
+    if name == TEMPERATURE:
+        return lambda _, log_p: np.asarray(log_p, np.float64)
+    if name == VECTOR:
+        assert log_p is not None
+        assert setting is not None
+        return _vector(np.asarray(log_p, np.float64), labels, setting)
+    if name == NEAREST_MEAN:
+        return _nearest_mean(points, labels, classes)
+    if name == LDA:
+        return _lda(points, labels, classes, features, setting)
+    assert setting is not None
+    if name == NEIGHBOURS:
+        return _neighbours(points, labels, classes, int(setting))
+    return _probe(points, labels, classes, setting)
+
+
+def _spread(scores: Array, present: NDArray[np.intp], classes: int) -> NDArray[np.float64]:
+    """Returns scores of all classes; -inf where a class had no clip."""
+    whole = np.full((len(scores), classes), -np.inf)
+    whole[:, present] = scores
+    return whole
+
+
+def _nearest_mean(points: Array, labels: NDArray[np.integer], classes: int) -> Scorer:
+    present, means, _ = class_means(points, labels)
+    return lambda new, _: _spread(-squared_distances(new, means), present, classes)
+
+
+def _lda(points: Array, labels: NDArray[np.integer], classes: int, features: int, shrinkage: float | None) -> Scorer:
+    r"""Returns the score -½ (x - m_c)ᵀ Σ⁻¹ (x - m_c) + log π_c, less what is the same for all classes."""
+    present, means, residuals = class_means(points, labels)
+    covariance = shrunk(residuals, features, shrinkage)
+    white = covariance.whiten(means)
+    prior = np.log(np.bincount(labels, minlength=classes)[present] / len(labels))
+    return lambda new, _: _spread(-squared_distances(covariance.whiten(new), white) / 2 + prior, present, classes)
+
+
+def _neighbours(points: Array, labels: NDArray[np.integer], classes: int, k: int) -> Scorer:
+    k = min(k, len(points))
+    present = np.unique(labels)
+    # the nearer of equally many neighbours decide
+    weights = 1 + 1e-3 * np.arange(k, 0, -1) / k
+
+    def score(new: Array, _: Array | None) -> Array:
+        nearest = np.argsort(squared_distances(new, points), axis=1, kind="stable")[:, :k]
+        votes = np.zeros((len(new), classes))
+        np.add.at(votes, (np.arange(len(new))[:, None], labels[nearest]), weights)
+        # one vote more, shared by all classes, so that a class without neighbours is not impossible
+        return _spread(np.log(votes[:, present] + 1 / len(present)), present, classes)
+
+    return score
+
+
+def _probe(points: Array, labels: NDArray[np.integer], classes: int, strength: float) -> Scorer:
+    try:
+        from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
+        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    except ImportError:
+        raise ResourceError("rivals need scikit-learn, which is missing: pip install 'gramcli[evaluate]'") from None
+    present = np.unique(labels)
+    if len(present) == 1:
+        return lambda new, _: _spread(np.zeros((len(new), 1)), present, classes)
+    model = LogisticRegression(C=strength, max_iter=300, tol=1e-4)
+    with warnings.catch_warnings():  # a probe that is still creeping is as good as one that has stopped
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(points, labels)
+    return lambda new, _: _spread(model.predict_log_proba(new), present, classes)
+
+
+def _vector(log_p: NDArray[np.float64], labels: NDArray[np.integer], ridge: float) -> Scorer:
+    """Returns log p scaled and shifted class by class, both held near one temperature (Guo et al. 2017)."""
+    from scipy.optimize import minimize  # takes a while to import
+
+    clips, classes = log_p.shape
+    common = _sharpness(log_p, labels)
+    truth = np.zeros_like(log_p)
+    truth[np.arange(clips), labels] = 1
+
+    def objective(both: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scale, shift = both[:classes], both[classes:]
+        told = log_softmax(log_p * common * scale + shift)
+        slope = (np.exp(told) - truth) / clips
+        away = np.concatenate([scale - 1, shift])
+        own = np.concatenate([(slope * log_p * common).sum(axis=0), slope.sum(axis=0)])
+        return float(-told[truth == 1].mean() + 0.5 * ridge * (away @ away)), own + ridge * away
+
+    found = minimize(objective, np.repeat([1.0, 0.0], classes), jac=True, method="L-BFGS-B").x
+    scale, shift = found[:classes] * common, found[classes:]
+    return lambda _, log_p: np.asarray(np.asarray(log_p, np.float64) * scale + shift)
+
+
+def _pool(scores: Array, log_p: Array | None, labels: NDArray[np.integer]) -> tuple[float, float]:
+    """Returns the weights under which both together make the true classes likeliest."""
+    assert log_p is not None
+    both = np.stack([_floored(scores), _floored(log_p)], axis=2)
+    own, network = likelihood.fit(both, labels, ridge=_FAINT, centre=0.5)
+    return float(own), float(network)
+
+
+def _pooled(scores: Array, log_p: Array | None, pool: tuple[float, float]) -> NDArray[np.float64]:
+    assert log_p is not None
+    total: NDArray[np.float64] = pool[0] * _floored(scores) + pool[1] * _floored(log_p)
+    return total
+
+
+def _sharpness(scores: Array, labels: NDArray[np.integer]) -> float:
+    """Returns the inverse temperature of best likelihood.
+
+    One clip more, to which every class is as likely, keeps it finite where all clips are right. Clips of a class that
+    was not fitted say nothing of it.
+    """
+    from scipy.optimize import minimize_scalar  # takes a while to import
+
+    there = np.isfinite(scores)
+    rows = np.flatnonzero(there[np.arange(len(labels)), labels])
+    scores, there, labels = scores[rows], there[rows], labels[rows]
+    if not len(rows):
+        return 1.0
+    # so that distances of any unit start alike
+    usual = float(np.std(scores[there] - np.broadcast_to(scores.max(axis=1, keepdims=True), scores.shape)[there]))
+    if usual == 0:
+        return 1.0
+
+    def loss(log_sharpness: float) -> float:
+        told = log_softmax(scores * (np.exp(log_sharpness) / usual))
+        return float(-told[np.arange(len(rows)), labels].mean() - told[there].mean() / len(rows))
+
+    found = minimize_scalar(loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x) / usual)
+
+
+def _floored(scores: Array) -> NDArray[np.float64]:
+    """Returns log-probabilities, none of them below that of a class without clips."""
+    share = np.exp(log_softmax(scores))
+    told: NDArray[np.float64] = np.log((1 - LEAST) * share + LEAST / scores.shape[1])
+    return told

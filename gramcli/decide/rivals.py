@@ -34,10 +34,10 @@ NEEDS_NETWORK = (PROBE_AND_NETWORK, TEMPERATURE, VECTOR)
 LEAST = 1e-6
 """Share of every probability that is spread over all classes, so that one without clips is not impossible."""
 
-SHRINKAGES = (None, 0.01, 0.1, 0.5, 0.9)
+SHRINKAGES = (None, 0.001, 0.01, 0.1, 0.5, 0.9)
 """Ledoit and Wolf's estimate, and others around it."""
 K = (1, 3, 5, 9, 15, 25)
-STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0)
+STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)
 """C of the probe, for clips at a distance of about 1."""
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """What holds vector scaling near one temperature for all classes."""

@@ -257,7 +257,14 @@ def _probe(points: Array, labels: NDArray[np.integer], classes: int, strength: f
     with warnings.catch_warnings():  # a probe that is still creeping is as good as one that has stopped
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(points, labels)
-    return lambda new, _: _spread(model.predict_log_proba(new), present, classes)
+
+    def score(new: Array, _: Array | None) -> Array:
+        margin = model.decision_function(new)
+        # of two classes there is one margin; logarithms of its own probabilities would be infinite where it is sure
+        two = np.stack([np.zeros_like(margin), margin], axis=1) if margin.ndim == 1 else margin
+        return _spread(log_softmax(two), present, classes)
+
+    return score
 
 
 def _vector(log_p: NDArray[np.float64], labels: NDArray[np.integer], ridge: float) -> Scorer:

@@ -46,7 +46,9 @@ def arrays(scores: Scores) -> dict[str, np.ndarray]:
 AFTER_A_LINEAR = {
     ("vgg", "classifier.1"),
     ("vgg", "logits"),
-    *(("convnext", name) for name in ("act", "last", "logits")),
+    # on some processors GELU rounds the last numbers of a batch otherwise, where they do not fill a register
+    *(("convnext", name) for name in ("stem_act", "act", "last", "logits")),
+    *(("panns", name) for name in (":relu_", "logits")),
     *(("transformer", name) for name in ("act", "encoder.layers.0:gelu", "encoder.layers.1:gelu", "pool", "logits")),
 }
 
@@ -68,7 +70,9 @@ def test_a_clip_never_depends_on_the_others(name: str, clips: np.ndarray, rng: n
 def test_batches_make_no_difference(name: str, batch: int, clips: np.ndarray) -> None:
     expected = arrays(scorer_of(name, 8).score(clips))
     for layer, found in arrays(scorer_of(name, batch).score(clips)).items():
-        assert np.array_equal(found, expected[layer]), layer
+        rounding = 1e-5 if (name, layer) in AFTER_A_LINEAR else 0.0
+        atol = rounding * np.abs(expected[layer]).max()
+        np.testing.assert_allclose(found, expected[layer], rtol=0, atol=atol, err_msg=layer)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

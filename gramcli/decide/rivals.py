@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gramcli.decide import likelihood
 from gramcli.decide.likelihood import log_softmax
+from gramcli.decide.scaling import floored, pool_weights, pooled, scaled_by_class, sharpness_of
 from gramcli.decide.shrinkage import class_means, shrunk, squared_distances
 from gramcli.decide.space import Coordinates
 from gramcli.errors import ResourceError
@@ -31,9 +31,6 @@ NAMES = (NEAREST_MEAN, LDA, NEIGHBOURS, PROBE, PROBE_AND_NETWORK, TEMPERATURE, V
 """The last three need the network's own probabilities."""
 NEEDS_NETWORK = (PROBE_AND_NETWORK, TEMPERATURE, VECTOR)
 
-LEAST = 1e-6
-"""Share of every probability that is spread over all classes, so that one without clips is not impossible."""
-
 SHRINKAGES = (None, 0.001, 0.01, 0.1, 0.5, 0.9)
 """Ledoit and Wolf's estimate, and others around it."""
 K = (1, 3, 5, 9, 15, 25)
@@ -41,8 +38,6 @@ STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)
 """C of the probe, for clips at a distance of about 1."""
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """What holds vector scaling near one temperature for all classes."""
-
-_FAINT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +77,9 @@ class Rival:
         values = np.empty((0, 0)) if self.kind is None else coordinates[self.kind].values
         scores = self.scorer(values, log_p)
         if self.pool is not None:
-            scores = _pooled(scores, log_p, self.pool)
-        return _floored(scores * self.sharpness)
+            assert log_p is not None
+            scores = pooled(scores, log_p, self.pool)
+        return floored(scores * self.sharpness)
 
 
 def fit(
@@ -143,10 +139,11 @@ def fit(
             scores[out] = scorer(points[out], _some(log_p, out))
         pool, own = None, scores[held]
         if name == PROBE_AND_NETWORK:
-            pool = _pool(own, _some(log_p, held), truth)
-            own = _pooled(own, _some(log_p, held), pool)
-        sharpness = _sharpness(own, truth)
-        told = _floored(own * sharpness)
+            assert log_p is not None
+            pool = pool_weights(own, log_p[held], truth)
+            own = pooled(own, log_p[held], pool)
+        sharpness = sharpness_of(own, truth)
+        told = floored(own * sharpness)
         loss = -float(told[np.arange(len(truth)), truth].mean())
         if best is None or loss < best[0]:
             best = loss, kind, setting, sharpness, pool, told
@@ -196,7 +193,8 @@ def _fitted(
     if name == VECTOR:
         assert log_p is not None
         assert setting is not None
-        return _vector(np.asarray(log_p, np.float64), labels, setting)
+        scale, shift = scaled_by_class(np.asarray(log_p, np.float64), labels, setting)
+        return lambda _, log_p: np.asarray(np.asarray(log_p, np.float64) * scale + shift)
     if name == NEAREST_MEAN:
         return _nearest_mean(points, labels, classes)
     if name == LDA:
@@ -265,72 +263,3 @@ def _probe(points: Array, labels: NDArray[np.integer], classes: int, strength: f
         return _spread(log_softmax(two), present, classes)
 
     return score
-
-
-def _vector(log_p: NDArray[np.float64], labels: NDArray[np.integer], ridge: float) -> Scorer:
-    """Returns log p scaled and shifted class by class, both held near one temperature (Guo et al. 2017)."""
-    from scipy.optimize import minimize  # takes a while to import
-
-    clips, classes = log_p.shape
-    common = _sharpness(log_p, labels)
-    truth = np.zeros_like(log_p)
-    truth[np.arange(clips), labels] = 1
-
-    def objective(both: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scale, shift = both[:classes], both[classes:]
-        told = log_softmax(log_p * common * scale + shift)
-        slope = (np.exp(told) - truth) / clips
-        away = np.concatenate([scale - 1, shift])
-        own = np.concatenate([(slope * log_p * common).sum(axis=0), slope.sum(axis=0)])
-        return float(-told[truth == 1].mean() + 0.5 * ridge * (away @ away)), own + ridge * away
-
-    found = minimize(objective, np.repeat([1.0, 0.0], classes), jac=True, method="L-BFGS-B").x
-    scale, shift = found[:classes] * common, found[classes:]
-    return lambda _, log_p: np.asarray(np.asarray(log_p, np.float64) * scale + shift)
-
-
-def _pool(scores: Array, log_p: Array | None, labels: NDArray[np.integer]) -> tuple[float, float]:
-    """Returns the weights under which both together make the true classes likeliest."""
-    assert log_p is not None
-    both = np.stack([_floored(scores), _floored(log_p)], axis=2)
-    own, network = likelihood.fit(both, labels, ridge=_FAINT, centre=0.5)
-    return float(own), float(network)
-
-
-def _pooled(scores: Array, log_p: Array | None, pool: tuple[float, float]) -> NDArray[np.float64]:
-    assert log_p is not None
-    total: NDArray[np.float64] = pool[0] * _floored(scores) + pool[1] * _floored(log_p)
-    return total
-
-
-def _sharpness(scores: Array, labels: NDArray[np.integer]) -> float:
-    """Returns the inverse temperature of best likelihood.
-
-    One clip more, to which every class is as likely, keeps it finite where all clips are right. Clips of a class that
-    was not fitted say nothing of it.
-    """
-    from scipy.optimize import minimize_scalar  # takes a while to import
-
-    there = np.isfinite(scores)
-    rows = np.flatnonzero(there[np.arange(len(labels)), labels])
-    scores, there, labels = scores[rows], there[rows], labels[rows]
-    if not len(rows):
-        return 1.0
-    # so that distances of any unit start alike
-    usual = float(np.std(scores[there] - np.broadcast_to(scores.max(axis=1, keepdims=True), scores.shape)[there]))
-    if usual == 0:
-        return 1.0
-
-    def loss(log_sharpness: float) -> float:
-        told = log_softmax(scores * (np.exp(log_sharpness) / usual))
-        return float(-told[np.arange(len(rows)), labels].mean() - told[there].mean() / len(rows))
-
-    found = minimize_scalar(loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x) / usual)
-
-
-def _floored(scores: Array) -> NDArray[np.float64]:
-    """Returns log-probabilities, none of them below that of a class without clips."""
-    share = np.exp(log_softmax(scores))
-    told: NDArray[np.float64] = np.log((1 - LEAST) * share + LEAST / scores.shape[1])
-    return told

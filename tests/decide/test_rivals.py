@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from gramcli.decide import rivals
+from gramcli.decide import rivals, scaling
 from gramcli.decide.crossfit import parts
 from gramcli.decide.likelihood import log_softmax
 from gramcli.decide.space import Spaces
@@ -66,8 +66,8 @@ def test_probabilities_are_right_and_better_than_the_network(data, name):
 def test_labels_held_out_change_nothing_that_is_said_of_their_clips(data, name, monkeypatch):
     choice = next(iter(rivals._choices(name, ["log"])))
     monkeypatch.setattr(rivals, "_choices", lambda *_: [choice])
-    monkeypatch.setattr(rivals, "_sharpness", lambda *_: 1.0)
-    monkeypatch.setattr(rivals, "_pool", lambda *_: (0.5, 0.5))
+    monkeypatch.setattr(rivals, "sharpness_of", lambda *_: 1.0)
+    monkeypatch.setattr(rivals, "pool_weights", lambda *_: (0.5, 0.5))
     part = data.part_of == 0
     changed = np.where(part, (data.truth + 1) % CLASSES, data.truth)
     one, two = (
@@ -125,7 +125,7 @@ def test_temperature_finds_the_one_that_was_hidden():
     logits = rng.normal(0, 2, (6000, 5))
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     for factor in (0.01, 1, 300):
-        assert rivals._sharpness(logits * factor, labels) == pytest.approx(1 / factor, rel=0.1)
+        assert scaling.sharpness_of(logits * factor, labels) == pytest.approx(1 / factor, rel=0.1)
 
 
 def test_vector_scaling_finds_a_shift_that_one_temperature_cannot():
@@ -156,9 +156,9 @@ def test_classes_without_clips_keep_a_floor(data, name):
     rival = rivals.fit(name, held, data.truth[some], part_of, CLASSES, data.log_p[some])
     told = rival.log_probabilities(data.more, data.more_log_p)
     assert np.isfinite(told).all()
-    assert told.min() >= np.log(rivals.LEAST / CLASSES) - 1e-9
+    assert told.min() >= np.log(scaling.LEAST / CLASSES) - 1e-9
     if name not in rivals.NEEDS_NETWORK:
-        assert np.exp(told[:, 2:]).max() <= rivals.LEAST
+        assert np.exp(told[:, 2:]).max() <= scaling.LEAST
 
 
 @pytest.mark.parametrize("name", rivals.NAMES)

@@ -71,10 +71,58 @@ def proportion(successes: int, trials: int, confidence: float = 0.95) -> tuple[f
     if not 0 <= successes <= trials or not trials or not 0 < confidence < 1:
         raise ValueError(f"{successes} of {trials} at confidence {confidence:g} has no interval")
 
+    return _exact(successes, trials, (1 - confidence) / 2)
+
+
+def grouped_proportion(successes: NDArray[Any], trials: NDArray[Any]) -> tuple[float, float]:
+    r"""Returns the ends of the 95 % interval of a rate whose trials hang together in groups.
+
+    Each end is that of `proportion` for as many trials as the groups are worth. Trials of one group are worth at least
+    one, and G groups of unequal sizes $m_g$ at least
+
+    $$n_0 = (\sum m_g)^2 / \sum m_g^2$$
+
+    (Kish 1965). The end on the rare side of the rate, e.g. the lower one of a small rate, uses what the spread between
+    groups shows they are worth, $p(1-p)/\hat V(p)$ in the degrees of freedom of G groups (Korn & Graubard 1998), where
+    that is more. The other end does not: of a rare event few groups have any, and their spread hides how much rarer
+    or more frequent it may be.
+
+    Args:
+        successes: In each group.
+        trials: In each group, at least 1.
+
+    Raises:
+        ValueError: No group, one without trials or with more successes than trials, or shapes that do not fit.
+
+    Shape:
+        - successes, trials: (G,)
+    """
+    if successes.shape != trials.shape or successes.ndim != 1 or not len(trials) or (trials < 1).any():
+        raise ValueError(f"successes of {successes.shape} do not fit groups of {trials.shape}")
+    sums, sizes = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
+    whole = sizes.sum()
+    rate = sums.sum() / whole
+    least = float(whole**2 / (sizes**2).sum())
+    if not ((sums >= 0) & (sums <= sizes)).all():
+        raise ValueError("a group has more successes than trials, or fewer than none")
+    worth = least
+    if 0 < rate < 1 and len(sizes) > 1:
+        error = float(_standard_error(sums, sizes, np.asarray(rate)))
+        shown = min(whole, rate * (1 - rate) / error**2) if error > 0 else whole
+
+        from scipy.stats import t  # takes most of a second to import
+
+        few, many = t.ppf(0.975, [len(sizes) - 1, whole - 1])
+        worth = max(least, shown * (many / few) ** 2)
+    low, high = (worth, least) if rate < 0.5 else (least, worth)
+    return _exact(rate * low, low, 0.025)[0], _exact(rate * high, high, 0.025)[1]
+
+
+def _exact(successes: float, trials: float, tail: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval; effective numbers of trials need not be whole."""
     from scipy.stats import beta  # takes most of a second to import
 
-    tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
+    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0
     high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
     return low, high
 

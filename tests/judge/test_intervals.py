@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.judge.intervals import LEAST_GROUPS, paired, proportion
+from gramcli.judge.intervals import LEAST_GROUPS, grouped_proportion, paired, proportion
 
 
 def grouped(rng, groups, up=0.15, down=0.05):
@@ -168,3 +168,73 @@ def test_rates_that_have_no_interval():
     for successes, trials, confidence in ((0, 0, 0.9), (3, 2, 0.9), (-1, 2, 0.9), (1, 2, 1.0)):
         with pytest.raises(ValueError, match="has no interval"):
             proportion(successes, trials, confidence)
+
+
+@pytest.mark.parametrize("groups", [1, 7, 40])
+def test_a_rate_of_groups_of_one_trial_is_that_of_trials(groups):
+    for successes in range(groups + 1):
+        each = (np.arange(groups) < successes).astype(int)
+        found = grouped_proportion(each, np.ones(groups, int))
+        assert found == pytest.approx(proportion(successes, groups))
+
+
+def test_a_rate_of_groups_that_agree_in_all_trials_is_that_of_groups():
+    for successes in range(9):
+        each = 30 * (np.arange(8) < successes).astype(int)
+        found = grouped_proportion(each, np.full(8, 30))
+        assert found == pytest.approx(proportion(successes, 8))
+
+
+def test_a_rate_of_groups_against_the_formula_step_by_step():
+    from scipy.stats import beta, t
+
+    sums, sizes = [1, 0, 4, 2, 0, 3, 1], [9, 12, 15, 10, 8, 20, 5]
+    whole, groups = sum(sizes), len(sizes)
+    rate = sum(sums) / whole
+    spread = sum((one - rate * size) ** 2 for one, size in zip(sums, sizes, strict=True))
+    variance = groups / (groups - 1) * spread / whole**2
+    worth = rate * (1 - rate) / variance * (t.ppf(0.975, whole - 1) / t.ppf(0.975, groups - 1)) ** 2
+    least = whole**2 / sum(size**2 for size in sizes)
+    assert whole > worth > least
+    low = beta.ppf(0.025, rate * worth, worth - rate * worth + 1)
+    high = beta.ppf(0.975, rate * least + 1, least - rate * least)
+    assert grouped_proportion(np.array(sums), np.array(sizes)) == pytest.approx((low, high))
+
+
+def test_a_rate_and_its_opposite_mirror():
+    sums, sizes = np.array([1, 0, 4, 2]), np.array([9, 12, 15, 10])
+    low, high = grouped_proportion(sums, sizes)
+    assert grouped_proportion(sizes - sums, sizes) == pytest.approx((1 - high, 1 - low))
+
+
+@pytest.mark.parametrize("groups", [3, 20, 60])
+@pytest.mark.parametrize("rate", [0.03, 0.2, 0.9])
+def test_coverage_of_a_rate_of_groups(groups, rate):
+    """Each end misses the truth no more often than it says, however alike the trials of a group are."""
+    rng = np.random.default_rng(groups)
+    for alike in (0.02, 0.3, 0.8):
+        ends = []
+        for _ in range(300):
+            sizes = rng.geometric(1 / 15, groups)
+            each = rng.beta(rate * (1 / alike - 1), (1 - rate) * (1 / alike - 1), groups)
+            ends.append(grouped_proportion(rng.binomial(sizes, each), sizes))
+        low, high = np.array(ends).T
+        for misses in (np.mean(low > rate), np.mean(high < rate)):
+            assert misses <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 300)
+
+
+def test_trials_of_a_group_are_not_counted_as_if_apart():
+    """60 of 600 windows, all in 2 of 20 files: what is known is known of 20 files."""
+    sums = np.where(np.arange(20) < 2, 30, 0)
+    low, high = grouped_proportion(sums, np.full(20, 30))
+    apart = proportion(60, 600)
+    assert low < 0.03 < apart[0]
+    assert high > 0.3 > apart[1]
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials"), [([], []), ([1], [0]), ([2], [1]), ([-1], [1]), ([1, 1], [1]), ([[1]], [[1]])]
+)
+def test_groups_that_have_no_rate(successes, trials):
+    with pytest.raises(ValueError, match=r"do not fit|more successes"):
+        grouped_proportion(np.array(successes, int), np.array(trials, int))

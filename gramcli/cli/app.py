@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gramcli import __version__
-from gramcli.cli import cache, calibrate, classify, demo, evaluate, export, extract, layers, select_layers, train
+from gramcli.cli import cache, calibrate, check, classify, demo, evaluate, export, extract, layers, select_layers, train
 from gramcli.cli.render import complain
 from gramcli.errors import Exit, GramcliError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for module in (train, extract, calibrate, select_layers, classify, evaluate, layers, export, demo):
+for module in (train, extract, calibrate, select_layers, classify, check, evaluate, layers, export, demo):
     module.register(app)
 app.add_typer(cache.app, name="cache")
 

@@ -11,8 +11,9 @@ import typer
 
 from gramcli.cli import render
 from gramcli.cli.options import Given, takes
+from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
-from gramcli.errors import Exit, NoInputError, UsageError, shown
+from gramcli.errors import UsageError, shown
 
 
 def register(app: typer.Typer) -> None:
@@ -80,13 +81,7 @@ def classify_cmd(
         render.rows(COLUMNS, done, how)
     if submission is not None:
         dcase.write(submission, submitted, classifier.classes)
-    if failed:
-        path, reason = next(iter(failed.items()))
-        text = f"{len(failed)} of {len(paths)} files failed; the first, {shown(path)}: {reason}"
-        if not read:
-            raise NoInputError(text)
-        render.complain("error", text)
-        raise typer.Exit(Exit.PARTIAL)
+    settle(failed, len(paths), usable=bool(read))
 
 
 def _prior(given: list[str] | None) -> dict[str, float] | None:

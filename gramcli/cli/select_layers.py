@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +12,9 @@ import typer
 from gramcli.cli import render
 from gramcli.cli.calibrate import Preset
 from gramcli.cli.options import Given, takes
+from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
+from gramcli.errors import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -18,23 +22,50 @@ def register(app: typer.Typer) -> None:
     app.command("select-layers")(select_layers_cmd)
 
 
-@takes("decision", "cache.dir")
+@takes("decision", "network.weights", "run", "cache.dir")
 def select_layers_cmd(
     given: Given,
     preset: Preset = None,
+    threshold_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--threshold-from",
+            metavar="FOLDER",
+            help="Set the threshold of unknown sounds on the ordinary recordings of a place, without labels "
+            "(default: on validation clips).",
+        ),
+    ] = None,
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Rank the layers by how well they tell the classes apart, and store which of them decide."""
     from gramcli.settings import PRESETS
     from gramcli.stages.configure import configure
-    from gramcli.stages.select_layers import select_layers
 
     settings = configure(given.flags, config=given.config, preset=preset, weights=False)
     epsilon = PRESETS[preset]["calibrate"]["epsilon"] if preset else None
     with Bar(quiet=given.quiet) as bar:
         given.tell(bar, settings)
-        decision, known = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
+        failed: Mapping[str, str] = {}
+        files = 0
+        if threshold_from is None:
+            from gramcli.stages.select_layers import select_layers
+
+            decision, known = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
+        else:
+            from gramcli.stages.site import select_layers_at  # imports what decodes audio
+
+            selected = select_layers_at(
+                given.cache,
+                threshold_from,
+                settings.decision,
+                epsilon=epsilon,
+                flags=given.flags,
+                config=given.config,
+                progress=bar,
+            )
+            decision, known = selected.decision, selected.statistics
+            failed, files = selected.failed, selected.files
     expected = dict(zip(known.layers, known.expected.tolist(), strict=True))
     ranked = {layer: n for n, layer in enumerate(decision.order)}
     rows: list[dict[str, Any]] = []
@@ -74,6 +105,8 @@ def select_layers_cmd(
         if limit is not None:
             render.complain(
                 "unknown",
-                f"beyond strangeness {limit.value:.3f}, which rejects {limit.false_reject:.0%} of known recordings "
-                f"(90 % range {limit.low:.1%} to {limit.high:.1%}, from {limit.groups} groups)",
+                f"beyond strangeness {limit.value:.3f}, which rejects {limit.false_reject:.0%} of "
+                f"{'known' if limit.folder is None else 'such'} recordings "
+                f"(90 % range {limit.low:.1%} to {limit.high:.1%}, from {shown(limit.origin)})",
             )
+    settle(failed, files, usable=True)

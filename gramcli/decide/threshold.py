@@ -19,10 +19,23 @@ class Threshold:
     false_reject: float
     """Share of groups of known sounds that exceed it, in the mean over calibrations."""
     groups: int
-    """Groups it was set on."""
+    """Groups it was set on: sources of validation clips, or files of `folder`."""
     low: float
     """With probability 0.9 the true rate is between this and `high`."""
     high: float
+    folder: str | None = None
+    """Folder whose recordings it was set on; None for the validation clips."""
+
+    @property
+    def origin(self) -> str:
+        """What it was set on, in words."""
+        return f"{self.groups} validation groups" if self.folder is None else f"{self.groups} files of {self.folder}"
+
+
+def least_groups(false_reject: float) -> int:
+    """Returns the fewest groups that can set a threshold at a rate between 0 and 1: n of n >= 1/α - 1, at least 1."""
+    # what rounding adds to a whole number must not raise it to the next
+    return max(1, math.ceil(1 / false_reject - 1 - 1e-9))
 
 
 def threshold(scores: NDArray[Any], groups: NDArray[Any], false_reject: float) -> Threshold:
@@ -51,7 +64,7 @@ def threshold(scores: NDArray[Any], groups: NDArray[Any], false_reject: float) -
     # what rounding adds to a whole number must not raise it to the next
     rank = math.ceil((n + 1) * (1 - false_reject) - 1e-9)
     if not 1 <= rank <= n:
-        least = math.ceil(1 / false_reject - 1 - 1e-9)
+        least = least_groups(false_reject)
         raise ValueError(f"a false-reject rate of {false_reject:g} takes {least} groups, and there are {n}")
 
     from scipy.stats import beta  # takes most of a second to import

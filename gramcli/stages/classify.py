@@ -130,8 +130,17 @@ class GramClassifier:
             DamagedError: A file is not as it was written.
             ResourceError: The device is missing.
         """
-        path = Path(path)
-        model = models.from_file(path) if path.is_file() else models.from_cache(path)
+        return cls.of(models.load(Path(path)), flags, config, prior)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        flags: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Path | None = None,
+        prior: Mapping[str, float] | None = None,
+    ) -> GramClassifier:
+        """Builds a model that was read already; see `load` for arguments and errors."""
         alone = model.weights is not None
         settings = configure(flags or {}, config=config, remembered=model.settings, standalone=alone)
         return cls(settings, model, prior)

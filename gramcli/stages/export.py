@@ -36,5 +36,9 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
     sections = {name: dict(table) for name, table in model.settings.items() if name not in ("data", "run", "cache")}
     sections["network"].pop("weights", None)
     sections["run"] = {"precision": settings.run.precision}
-    models.save(path, dataclasses.replace(model, settings=sections, weights=weights))
+    # nor does where on this machine the recordings of a threshold lie
+    limit, rule = model.rule.threshold, model.rule
+    if limit is not None and limit.folder is not None:
+        rule = dataclasses.replace(rule, threshold=dataclasses.replace(limit, folder=Path(limit.folder).name))
+    models.save(path, dataclasses.replace(model, rule=rule, settings=sections, weights=weights))
     return path.stat().st_size

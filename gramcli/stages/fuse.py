@@ -34,7 +34,14 @@ class Fused:
     held_out: float | None
 
 
-def fuse(known: Statistics, order: tuple[str, ...], wanted: settings.Decision, progress: Progress) -> Fused:
+def fuse(
+    known: Statistics,
+    order: tuple[str, ...],
+    wanted: settings.Decision,
+    progress: Progress,
+    *,
+    limited: bool = True,
+) -> Fused:
     """Fits the rule, its probabilities and the threshold of the unknown.
 
     Bounds are from training clips alone, so validation clips are strange to all of it until here. Everything that is
@@ -46,6 +53,7 @@ def fuse(known: Statistics, order: tuple[str, ...], wanted: settings.Decision, p
         order: Layers that can be used, best first. The fused rule weighs them all; Δ̄ is over the first k.
         wanted: Rule, ranking, k and false-reject rate.
         progress: Told what could not be fitted.
+        limited: Whether these clips set the threshold; none is set if not.
     """
     columns = np.flatnonzero(known.counts > 0)
     everyone = known.validation_labels
@@ -83,12 +91,14 @@ def fuse(known: Statistics, order: tuple[str, ...], wanted: settings.Decision, p
     else:
         found = fusion.choose(deviations, log_p, labels, part_of, expect)
         best, fitted, sharp = found.held_out.argmax(axis=1), found.fusion, None
+    limit = None
+    if not limited:
+        return Fused(fitted, sharp, limit, accuracy(best, labels))
     strange = crossfit(part_of, lambda seen, held: strangeness(deviations[held], expect(seen)))
     try:
         limit = threshold(strange, groups, wanted.false_reject)
     except ValueError as error:
         progress.note(f"no threshold for unknown sounds: {error} in validation")
-        limit = None
     return Fused(fitted, sharp, limit, accuracy(best, labels))
 
 

@@ -44,7 +44,7 @@ def info(cache: Path) -> dict[str, Any]:
         "shards": len(present),
         "bytes": sum(view.path(number).stat().st_size for number in present),
         "calibrated": _state(lambda: statistics.load(cache, view.fingerprint)),
-        "layers selected": _state(lambda: _decision(cache, view)),
+        **_selected(cache, view),
         "fingerprint": view.fingerprint,
         "made with": view.recorded["versions"],
     }
@@ -52,6 +52,16 @@ def info(cache: Path) -> dict[str, Any]:
 
 def _decision(cache: Path, view: View) -> Decision:
     return decisions.load(cache, statistics.load(cache, view.fingerprint))
+
+
+def _selected(cache: Path, view: View) -> dict[str, str]:
+    """Returns whether layers are selected, and from which strangeness on a sound is unknown."""
+    try:
+        limit = _decision(cache, view).threshold
+    except ArtefactError as error:
+        return {"layers selected": f"no ({error})", "threshold": "none"}
+    beyond = "none" if limit is None else f"{limit.value:.3f}, rejects {limit.false_reject:.1%}, from {limit.origin}"
+    return {"layers selected": "yes", "threshold": beyond}
 
 
 def _state(read: Callable[[], object]) -> str:

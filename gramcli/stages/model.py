@@ -34,6 +34,11 @@ class Model:
     """State of the network, or None where `settings` name a checkpoint."""
 
 
+def load(path: Path) -> Model:
+    """Reads a model from the folder of a cache or from an exported file; see `from_cache` and `from_file`."""
+    return from_file(path) if path.is_file() else from_cache(path)
+
+
 def from_cache(cache: Path) -> Model:
     """Reads the model of a calibrated cache.
 
@@ -42,10 +47,19 @@ def from_cache(cache: Path) -> Model:
         DamagedError: A file is not as it was written.
     """
     view = View.open(cache)
+    require_network(cache, view)
+    known = statistics.load(cache, view.fingerprint)
+    return of_view(view, Rule.of(known, decisions.load(cache, known)))
+
+
+def require_network(cache: Path, view: View) -> None:
+    """Raises an ArtefactError where the descriptors came from another framework."""
     if "settings" not in view.recorded:
         raise ArtefactError(f"{shown(cache)}: its descriptors were computed elsewhere; there is no network to run")
-    known = statistics.load(cache, view.fingerprint)
-    rule = Rule.of(known, decisions.load(cache, known))
+
+
+def of_view(view: View, rule: Rule) -> Model:
+    """Returns the network of a view with a rule, which may not be stored yet; see `require_network`."""
     return Model(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)
 
 

@@ -43,44 +43,53 @@ def select_layers(
         UsageError: More layers asked for than there are.
         DamagedError: A file of the cache is not as it was written.
     """
-    wanted, progress = wanted or settings.Decision(), progress or Silent()
     with files.lock(cache):
-        view = View.open(cache)
-        known = statistics.load(cache, view.fingerprint)
-        require_current(cache, known)
-        if epsilon not in (None, known.epsilon):
-            raise ArtefactError(
-                f"{shown(known.file.path)}: was made with epsilon {known.epsilon:g}, not {epsilon:g}; "
-                f"run gramcli calibrate with the same --preset"
-            )
-        scores = _scores(known, wanted.ranking, progress)
-        # best first; equal ones in the order of the forward pass
-        order = sorted(scores, key=lambda layer: -scores[layer])
-        if not order:
-            raise ArtefactError(
-                f"{shown(cache)}: no layer separates the classes; add validation clips and calibrate again"
-            )
-        accuracy = _curve(known, order)
-        if isinstance(wanted.top_k, int) and wanted.top_k > len(order):
-            raise UsageError(f"decision.top_k is {wanted.top_k}, but only {len(order)} layers can be used")
-        chosen = how_many(wanted.top_k, accuracy)
-        fused = fuse(known, tuple(order), wanted, progress)
-        decision = Decision(
-            ranking=wanted.ranking,
-            top_k=str(wanted.top_k),
-            order=tuple(order),
-            scores=tuple(scores[layer] for layer in order),
-            accuracy=tuple(accuracy.tolist()),
-            chosen=chosen,
-            statistics=known.file.digest,
-            rule="gram" if fused.fusion is None else wanted.rule,
-            fusion=fused.fusion,
-            sharpness=fused.sharpness,
-            threshold=fused.threshold,
-            held_out=fused.held_out,
-        )
+        known = statistics.load(cache, View.open(cache).fingerprint)
+        decision = decided(cache, known, wanted or settings.Decision(), epsilon, progress or Silent())
         decisions.save(cache, decision)
     return decision, known
+
+
+def decided(
+    cache: Path,
+    known: Statistics,
+    wanted: settings.Decision,
+    epsilon: float | None,
+    progress: Progress,
+    *,
+    limited: bool = True,
+) -> Decision:
+    """Makes the decision of `select_layers` and stores nothing; without a threshold where not `limited`."""
+    require_current(cache, known)
+    if epsilon not in (None, known.epsilon):
+        raise ArtefactError(
+            f"{shown(known.file.path)}: was made with epsilon {known.epsilon:g}, not {epsilon:g}; "
+            f"run gramcli calibrate with the same --preset"
+        )
+    scores = _scores(known, wanted.ranking, progress)
+    # best first; equal ones in the order of the forward pass
+    order = sorted(scores, key=lambda layer: -scores[layer])
+    if not order:
+        raise ArtefactError(f"{shown(cache)}: no layer separates the classes; add validation clips and calibrate again")
+    accuracy = _curve(known, order)
+    if isinstance(wanted.top_k, int) and wanted.top_k > len(order):
+        raise UsageError(f"decision.top_k is {wanted.top_k}, but only {len(order)} layers can be used")
+    chosen = how_many(wanted.top_k, accuracy)
+    fused = fuse(known, tuple(order), wanted, progress, limited=limited)
+    return Decision(
+        ranking=wanted.ranking,
+        top_k=str(wanted.top_k),
+        order=tuple(order),
+        scores=tuple(scores[layer] for layer in order),
+        accuracy=tuple(accuracy.tolist()),
+        chosen=chosen,
+        statistics=known.file.digest,
+        rule="gram" if fused.fusion is None else wanted.rule,
+        fusion=fused.fusion,
+        sharpness=fused.sharpness,
+        threshold=fused.threshold,
+        held_out=fused.held_out,
+    )
 
 
 def require_current(cache: Path, known: Statistics) -> None:

@@ -1,0 +1,62 @@
+"""``gramcli check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gramcli.cli import render
+from gramcli.cli.options import Given, takes
+from gramcli.cli.outcome import settle
+from gramcli.cli.render import Bar, Format
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("check")(check_cmd)
+
+
+@takes("network.weights", "run", "cache.dir")
+def check_cmd(
+    given: Given,
+    folder: Annotated[Path, typer.Argument(help="Folder of recordings; they need no labels.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="File made by gramcli export, in place of a cache.")
+    ] = None,
+    format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+) -> None:
+    """Tell whether the statistics carry over to other recordings: how many of their windows are unknown."""
+    from gramcli.stages.check import COLUMNS, check
+
+    with Bar(quiet=given.quiet) as bar:
+        found = check(model or given.cache, folder, flags=given.flags, config=given.config, progress=bar)
+    how = render.chosen(format, as_json)
+    places = [place.row() for place in found.places]
+    if how is Format.table:
+        render.rows(list(_SEEN.values()), ({_SEEN[key]: row[key] for key in _SEEN} for row in places), how)
+    else:
+        render.rows(COLUMNS, places, how, about=found.about())
+    sentences = [("warning", one) for one in found.warnings] or [("verdict", found.verdict)]
+    for kind, sentence in () if how is Format.json else sentences:
+        if how is Format.table:
+            render.out(f"{kind}: {sentence}")
+        elif not given.quiet:
+            render.complain(kind, sentence)
+    settle(found.failed, found.files, usable=found.places[0].clips > 0)
+
+
+_SEEN = {
+    "folder": "folder",
+    "clips": "clips",
+    "windows": "windows",
+    "share": "unknown",
+    "low": "from",
+    "high": "to",
+    "false_reject": "stated",
+    "failed": "failed",
+    "finding": "finding",
+}
+"""Columns of the table, which has to fit a terminal, and what they are called there."""

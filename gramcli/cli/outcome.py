@@ -1,0 +1,32 @@
+"""How a command ends that has gone through many files, some of which may have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import typer
+
+from gramcli.cli import render
+from gramcli.errors import Exit, NoInputError, shown
+
+
+def settle(failed: Mapping[str, str], files: int, *, usable: bool) -> None:
+    """Ends the command if files failed, with one line that names the first.
+
+    Args:
+        failed: Why, by path.
+        files: How many there were.
+        usable: Whether anything could be used.
+
+    Raises:
+        NoInputError: Nothing could.
+        typer.Exit: Some could, with the code for that.
+    """
+    if not failed:
+        return
+    path, reason = next(iter(failed.items()))
+    text = f"{len(failed)} of {files} files failed; the first, {shown(path)}: {reason}"
+    if not usable:
+        raise NoInputError(text)
+    render.complain("error", text)
+    raise typer.Exit(Exit.PARTIAL)

@@ -55,6 +55,41 @@ def write_set(folder: Path, clips: int = 3, seed: int = 0, classes: tuple[str, .
     return write_manifest(folder / "manifest.csv", lines)
 
 
+def write_sources(folder: Path, sources: int = 20, seed: int = 0) -> Path:
+    """Writes a set of one clip a source and many validation sources, which can set a threshold; returns the manifest.
+
+    Each class has `sources` sources for training and as many for validation, and three for test.
+    """
+    rng = np.random.default_rng(seed)
+    lines = []
+    for split, count in (("train", sources), ("validation", sources), ("test", 3)):
+        for label in CLASSES:
+            for source in range(count):
+                line = Line(f"{label}-{split}-{source}.wav", label, split, f"{label} {split} {source}")
+                write_wav(folder / line.file, sound(label, rng))
+                lines.append(line)
+    return write_manifest(folder / "manifest.csv", lines)
+
+
+def write_site(folder: Path, files: int, seed: int = 1, seconds: float = SECONDS) -> Path:
+    """Writes new recordings of the classes in turn, without labels; returns the folder."""
+    rng = np.random.default_rng(seed)
+    for n in range(files):
+        write_wav(folder / f"{n:03}.wav", sound(CLASSES[n % len(CLASSES)], rng, seconds))
+    return folder
+
+
+def write_strange(folder: Path, files: int, seed: int = 2, seconds: float = SECONDS) -> Path:
+    """Writes recordings that are like none of the classes: a loud chord that is chopped on and off; see `write_site`."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    for n in range(files):
+        chord = sum(np.sign(np.sin(2 * np.pi * pitch * time)) for pitch in rng.uniform(900, 3800, 4))
+        chopped = chord * (np.sin(2 * np.pi * rng.uniform(20, 40) * time) > 0)
+        write_wav(folder / f"{n:03}.wav", (0.2 * chopped).astype(np.float32))
+    return folder
+
+
 def write_wav(path: Path, samples: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, RATE, subtype="FLOAT", format="WAV")

@@ -103,10 +103,5 @@ def select_layers_cmd(
         if decision.held_out is not None:
             render.complain("rule", f"{decision.rule}, right on {decision.held_out:.3f} of validation clips held out")
         if limit is not None:
-            render.complain(
-                "unknown",
-                f"beyond strangeness {limit.value:.3f}, which rejects {limit.false_reject:.0%} of "
-                f"{'known' if limit.folder is None else 'such'} recordings "
-                f"(90 % range {limit.low:.1%} to {limit.high:.1%}, from {shown(limit.origin)})",
-            )
+            render.complain("unknown", f"beyond strangeness {limit.value:.3f}, which {shown(limit.promise)}")
     settle(failed, files, usable=True)

@@ -31,6 +31,15 @@ class Threshold:
         """What it was set on, in words."""
         return f"{self.groups} validation groups" if self.folder is None else f"{self.groups} files of {self.folder}"
 
+    @property
+    def promise(self) -> str:
+        """What it rejects and how sure that is, in words."""
+        whose = "known recordings" if self.folder is None else "recordings like those it was set on"
+        return (
+            f"rejects {100 * self.false_reject:.3g}% of {whose} "
+            f"(90 % range {self.low:.1%} to {self.high:.1%}, from {self.origin})"
+        )
+
 
 def least_groups(false_reject: float) -> int:
     """Returns the fewest groups that can set a threshold at a rate between 0 and 1: n of n >= 1/α - 1, at least 1."""

@@ -180,10 +180,7 @@ def _finding(files: int, low: float | None, limit: Threshold) -> str:
 def _sentences(places: Sequence[Place], limit: Threshold) -> tuple[tuple[str, ...], str]:
     """Returns warnings, or else a verdict."""
     whole, parts = places[0], places[1:]
-    stated = (
-        f"the threshold rejects {limit.false_reject:.1%} of known recordings (90 % range {limit.low:.1%} to "
-        f"{limit.high:.1%}, from {shown(limit.origin)})"
-    )
+    stated = f"the threshold {shown(limit.promise)}"
     heard = f"{shown(whole.folder)}: no window could be judged"
     if whole.share is not None:
         heard = (
@@ -208,7 +205,7 @@ def _sentences(places: Sequence[Place], limit: Threshold) -> tuple[tuple[str, ..
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         warnings.append(
             f"{len(odd)} of {len(parts)} sub-folders have more unknown windows than the stated "
-            f"{limit.false_reject:.1%}: {first}{more}"
+            f"{100 * limit.false_reject:.3g}%: {first}{more}"
         )
     if warnings:
         return tuple(warnings), ""

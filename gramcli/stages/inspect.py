@@ -60,7 +60,7 @@ def _selected(cache: Path, view: View) -> dict[str, str]:
         limit = _decision(cache, view).threshold
     except ArtefactError as error:
         return {"layers selected": f"no ({error})", "threshold": "none"}
-    beyond = "none" if limit is None else f"{limit.value:.3f}, rejects {limit.false_reject:.1%}, from {limit.origin}"
+    beyond = "none" if limit is None else f"{limit.value:.3f}, which {limit.promise}"
     return {"layers selected": "yes", "threshold": beyond}
 
 

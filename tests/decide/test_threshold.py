@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.decide.threshold import threshold
+from gramcli.decide.threshold import Threshold, least_groups, threshold
 
 
 def test_eighty_groups_at_five_percent():
@@ -24,6 +24,7 @@ def test_a_group_counts_with_its_largest_score():
 def test_fewest_groups(groups, percent):
     rate = percent / 100
     least = next(n for n in range(1, 200) if (n + 1) * percent >= 100)
+    assert least_groups(rate) == least
     if groups < least:
         with pytest.raises(ValueError, match=f"takes {least} groups, and there are {groups}"):
             threshold(np.arange(float(groups)), np.arange(groups), rate)
@@ -54,3 +55,11 @@ def test_rates_that_are_none(rate):
 def test_no_clips():
     with pytest.raises(ValueError, match="there are 0"):
         threshold(np.array([]), np.array([]), 0.05)
+
+
+def test_in_words():
+    validation = Threshold(0.4, 0.05, 61, 0.0136, 0.0997)
+    assert validation.promise == "rejects 5% of known recordings (90 % range 1.4% to 10.0%, from 61 validation groups)"
+    place = Threshold(0.4, 0.125, 40, 0.0136, 0.0997, "a/b")
+    assert place.origin == "40 files of a/b"
+    assert place.promise.startswith("rejects 12.5% of recordings like those it was set on (")

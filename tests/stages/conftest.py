@@ -10,7 +10,7 @@ import pytest
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.extract import extract
 from gramcli.stages.select_layers import select_layers
-from tests.sets import ROOT, quick, write_set
+from tests.sets import ROOT, quick, write_set, write_sources
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,22 @@ def selected(extracted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, calibrated and with layers selected; not to be changed."""
     cache = tmp_path_factory.mktemp("selected") / "cache"
     shutil.copytree(extracted, cache)
+    calibrate(cache)
+    select_layers(cache)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def limited_sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of 129 clips, each of a source of its own."""
+    return write_sources(tmp_path_factory.mktemp("limited sounds"))
+
+
+@pytest.fixture(scope="session")
+def limited(limited_sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A calibrated cache of these with a threshold for unknown sounds; not to be changed."""
+    cache = tmp_path_factory.mktemp("limited") / "cache"
+    extract(quick(limited_sounds, cache), folder=ROOT)
     calibrate(cache)
     select_layers(cache)
     return cache

@@ -80,7 +80,7 @@ def write_site(folder: Path, files: int, seed: int = 1, seconds: float = SECONDS
 
 
 def write_strange(folder: Path, files: int, seed: int = 2, seconds: float = SECONDS) -> Path:
-    """Writes recordings that are like none of the classes: a loud chord that is chopped on and off; see `write_site`."""
+    """Writes recordings that are like none of the classes: a chord, chopped on and off; see `write_site`."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     for n in range(files):

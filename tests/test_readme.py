@@ -46,6 +46,8 @@ def test_python_from_elsewhere(tmp_path, monkeypatch):
     assert statistics.load(Path("elsewhere")).layers == {"conv5": 16}
 
 
-@pytest.mark.parametrize("command", ["extract", "calibrate", "select-layers", "classify", "evaluate", "layers", "demo"])
+@pytest.mark.parametrize(
+    "command", ["extract", "calibrate", "select-layers", "classify", "check", "evaluate", "layers", "demo"]
+)
 def test_every_command_is_in_it(command):
     assert f"gramcli {command}" in README

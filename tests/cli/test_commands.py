@@ -16,7 +16,18 @@ from gramcli.cli import render
 from gramcli.stages.classify import COLUMNS
 from tests.sets import ROOT
 
-COMMANDS = ["extract", "calibrate", "select-layers", "classify", "evaluate", "layers", "export", "demo", "cache info"]
+COMMANDS = [
+    "extract",
+    "calibrate",
+    "select-layers",
+    "classify",
+    "check",
+    "evaluate",
+    "layers",
+    "export",
+    "demo",
+    "cache info",
+]
 
 
 def test_the_four_commands_need_no_argument_but_the_file(project, gramcli):

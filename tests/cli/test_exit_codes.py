@@ -57,6 +57,7 @@ def refused(outcome, code: Exit, *words: str) -> None:
         (["extract", "--validation-fold", "1"], ["fold"]),
         (["evaluate", "--split", "dev"], ["split is dev", "train, validation, test"]),
         (["classify"], ["Missing argument"]),
+        (["check"], ["Missing argument"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0] in ("extract", "classify") else "",
 )
@@ -186,6 +187,7 @@ def test_an_earlier_run_left_failures(project, gramcli):
         (Path(".gramcli/views/clean/view.json"), ["extract"]),
         (Path(".gramcli/statistics.safetensors"), ["select-layers"]),
         (Path(".gramcli/decision.safetensors"), ["classify", "sounds"]),
+        (Path(".gramcli/decision.safetensors"), ["check", "sounds"]),
     ],
     ids=str,
 )

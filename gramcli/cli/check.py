@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ def check_cmd(
     how = render.chosen(format, as_json)
     places = [place.row() for place in found.places]
     if how is Format.table:
-        render.rows(list(_SEEN.values()), ({_SEEN[key]: row[key] for key in _SEEN} for row in places), how)
+        stated = f"unknown windows, of which the threshold is set for {100 * found.threshold.false_reject:.3g}%"
+        render.rows(_SEEN, (_seen(row, folder) for row in places), how, title=stated)
     else:
         render.rows(COLUMNS, places, how, about=found.about())
     sentences = [("warning", one) for one in found.warnings] or [("verdict", found.verdict)]
@@ -48,15 +49,18 @@ def check_cmd(
     settle(found.failed, found.files, usable=found.places[0].clips > 0)
 
 
-_SEEN = {
-    "folder": "folder",
-    "clips": "clips",
-    "windows": "windows",
-    "share": "unknown",
-    "low": "from",
-    "high": "to",
-    "false_reject": "stated",
-    "failed": "failed",
-    "finding": "finding",
-}
-"""Columns of the table, which has to fit a terminal, and what they are called there."""
+_SEEN = ("folder", "clips", "windows", "unknown", "95 % interval", "failed", "finding")
+"""Columns of the table, which has to fit a terminal; the other formats have all."""
+
+
+def _seen(row: dict[str, Any], top: Path) -> dict[str, Any]:
+    below = Path(row["folder"]) != top
+    return {
+        "folder": Path(row["folder"]).relative_to(top) if below else row["folder"],
+        "clips": row["clips"],
+        "windows": row["windows"],
+        "unknown": None if row["share"] is None else f"{row['share']:.1%}",
+        "95 % interval": None if row["share"] is None else f"{row['low']:.1%} - {row['high']:.1%}",
+        "failed": row["failed"],
+        "finding": row["finding"],
+    }

@@ -46,10 +46,13 @@ def test_formats(limited, gramcli, format):
     done = gramcli("check", "place", "--format", format)
     assert done.code == Exit.OK
     if format == "table":
-        assert done.out.splitlines()[0].split() == [
-            "folder", "clips", "windows", "unknown", "from", "to", "stated", "failed", "finding",
+        title, head, whole, odd, same, *_ = done.out.splitlines()
+        assert title.strip() == "unknown windows, of which the threshold is set for 10%"
+        assert head.split() == ["folder", "clips", "windows", "unknown", "95", "%", "interval", "failed", "finding"]
+        assert [line.split()[:3] for line in (whole, odd, same)] == [
+            ["place", "24", "24"], ["odd", "12", "12"], ["same", "12", "12"],
         ]  # fmt: skip
-        assert "place/odd" in done.out
+        assert odd.split()[3:] == ["100.0%", "73.5%", "-", "100.0%", "0", "stranger"]
         assert "sub-folders have more unknown windows" in done.out.replace("\n", " ")
         assert "warning" not in done.err
         return

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 @takes("network.weights", "run", "cache.dir")
 def check_cmd(
     given: Given,
-    folder: Annotated[Path, typer.Argument(help="Folder of recordings; they need no labels.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of recordings; they need no labels.")],
     model: Annotated[
         Path | None, typer.Option("--model", help="File made by gramcli export, in place of a cache.")
     ] = None,

@@ -212,4 +212,7 @@ def _sentences(places: Sequence[Place], limit: Threshold) -> tuple[tuple[str, ..
     if whole.finding == FEW:
         least = least_groups(limit.false_reject)
         return (), f"{heard}; {stated}: too few files to say whether the statistics carry over (at least {least})."
-    return (), f"{heard}; {stated}: nothing speaks against the statistics carrying over to these sounds."
+    return (), (
+        f"{heard}; {stated}: nothing speaks against the statistics carrying over to these sounds; only labelled clips "
+        "tell how many labels are right."
+    )

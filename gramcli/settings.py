@@ -49,6 +49,9 @@ class Data:
     audio_root: str | None = option(None, "Folder that file names are relative to (the manifest's own).", "path")
     validation_fold: str | None = option(None, "Value of the fold column that becomes the validation split.")
     test_fold: str | None = option(None, "Value of the fold column that becomes the test split.")
+    hold_out: tuple[str, ...] = option(
+        (), "Labels that nothing learns; their test clips stay as unknown sounds.", "names"
+    )
     seed: int = option(0, "Seed of splits that are made, and of random weights.", "whole", least=0)
 
 

@@ -34,7 +34,7 @@ class Row:
     label: str
     """Empty if unlabelled."""
     split: str
-    """train, validation, test, or empty for a row that is not used."""
+    """train, validation, test, unknown for test clips of a label held out, or empty for a row that is not used."""
     group: str
     """Rows of one group share a split; by default, those of one file."""
     start: float | None
@@ -55,6 +55,8 @@ class Manifest:
 
 def read(data: Data) -> Manifest:
     """Reads the manifest that the settings name, finds its files and makes the splits that it does not give.
+
+    Splits are made and compared before labels are held out, so that these change nothing for the others.
 
     File names are relative to ``data.audio_root``, or else the manifest's folder; where no file is there, to the
     folder ``audio`` in it. A file that is missing while others are there keeps its row.
@@ -77,7 +79,9 @@ def read(data: Data) -> Manifest:
     )
     rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, made, strict=True)]
     splits.check_disjoint((row.origin, row.split, row.label, row.group, row.id) for row in rows)
-    return Manifest(tuple(rows), (*notes, *more, *made_notes, *_alike({row.label for row in rows})))
+    left, held_notes = splits.hold_out([row.split for row in rows], [row.label for row in rows], data.hold_out)
+    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, left, strict=True)]
+    return Manifest(tuple(rows), (*notes, *more, *made_notes, *held_notes, *_alike({row.label for row in rows})))
 
 
 def natural_sorted(labels: Iterable[str]) -> list[str]:

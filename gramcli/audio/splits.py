@@ -14,6 +14,8 @@ SYNONYMS = {
     "validation": ("validation", "val", "valid", "dev"),
     "test": ("test", "testing", "eval", "evaluate", "evaluation"),
 }
+UNKNOWN = "unknown"
+"""Split of the test clips whose label is held out: sounds that no network of this manifest has learnt."""
 SHARE = 0.2
 """Share of the clips that a split gets which has to be made."""
 
@@ -76,6 +78,51 @@ def complete(
     return made, notes
 
 
+def hold_out(splits: Sequence[str], labels: Sequence[str], held_out: Collection[str]) -> tuple[list[str], list[str]]:
+    """Takes labels out of what is learnt.
+
+    Their test clips become the split `UNKNOWN`. Those of training and validation are in no split: the network has heard
+    none of them either, but unknown clips are compared with known test clips, so they come from the same recordings and
+    places. The splits of all other labels stay as they are, with and without a label.
+
+    Args:
+        splits: train, validation, test or empty, one a row.
+        labels: Of the same rows.
+        held_out: Labels to leave out.
+
+    Returns:
+        Splits, and a note if a label is held out.
+
+    Raises:
+        UsageError: A label is not among those of the rows, or no other is left.
+    """
+    there = sorted(set(labels) - {""})
+    for label in held_out:
+        if label not in there:
+            raise UsageError(
+                f"data.hold_out: no clip is labelled '{shown(label)}'; there are {_some(there) or 'no labels'}"
+            )
+    if held_out and set(there) == set(held_out):
+        raise UsageError("data.hold_out leaves no label to learn; name fewer")
+    if not held_out:
+        return list(splits), []
+    made = list(splits)
+    for row, label in enumerate(labels):
+        if label in held_out:
+            made[row] = UNKNOWN if splits[row] == "test" else ""
+    kept = made.count(UNKNOWN)
+    left = sum(bool(before) and not after for before, after in zip(splits, made, strict=True))
+    return made, [
+        f"held out: {_some(sorted(set(held_out)))}: {kept or 'no'} test clips are kept as unknown sounds, "
+        f"{left} of training and validation are not used"
+    ]
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    return ", ".join(map(shown, labels[:5])) + more
+
+
 def _absent(splits: Sequence[str], labels: Sequence[str], made: Sequence[str]) -> str:
     """Names labels with too few groups to be in each of the splits that were made."""
     pairs = set(zip(splits, labels, strict=True))
@@ -84,8 +131,7 @@ def _absent(splits: Sequence[str], labels: Sequence[str], made: Sequence[str]) -
     for split in made:
         missing = [label for label in known if (split, label) not in pairs]
         if missing:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            parts.append(f"; too few groups for {split}: {', '.join(map(shown, missing[:5]))}{more}")
+            parts.append(f"; too few groups for {split}: {_some(missing)}")
     return "".join(parts)
 
 
@@ -135,6 +181,8 @@ def _take(groups: Sequence[str], sizes: Counter[str], target: float) -> set[str]
 def check_disjoint(items: Iterable[tuple[str, str, str, str, str]]) -> None:
     """Refuses clips that would let training see what it is judged by.
 
+    Held-out test clips count as test clips: one recording may hold sounds of both kinds.
+
     Args:
         items: Origin (as ``meta.csv:17``), split, label, group and key (what the clip is: its id, or its content) of
             each clip. An empty split, label, group or key is in conflict with nothing.
@@ -145,7 +193,8 @@ def check_disjoint(items: Iterable[tuple[str, str, str, str, str]]) -> None:
     group_split: dict[str, tuple[str, str]] = {}
     key_split: dict[str, tuple[str, str]] = {}
     key_label: dict[str, tuple[str, str]] = {}
-    for origin, split, label, group, key in items:
+    for origin, given, label, group, key in items:
+        split = "test" if given == UNKNOWN else given
         if key and label:
             before, other = key_label.setdefault(key, (origin, label))
             if other != label:

@@ -22,6 +22,9 @@ from gramcli.errors import ArtefactError, DamagedError, ResourceError, shown
 FORMAT = 1
 
 SPLITS = ("train", "validation", "test")
+"""Of clips whose label is one of the classes."""
+UNKNOWN = "unknown"
+"""Split of test clips that are known to be of no class, as their label was held out."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Clip:
     label: str
     """Empty if unlabelled."""
     split: str
-    """train, validation, test, or empty if the manifest no longer lists it."""
+    """train, validation, test, unknown, or empty if the manifest no longer lists it or holds its label out."""
     group: str
     """Clips of one group share a split."""
     shard: int | None

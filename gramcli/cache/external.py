@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gramcli import __version__, files
 from gramcli.cache import clips as table
 from gramcli.cache import failures, places, shard
-from gramcli.cache.clips import SPLITS, Clip
+from gramcli.cache.clips import SPLITS, UNKNOWN, Clip
 from gramcli.cache.view import View
 
 Array = npt.NDArray[Any]
@@ -40,7 +40,7 @@ def write(
             not finite is a failed clip.
         logits: The network's outputs, (N, len(classes)).
         labels: Class of each clip.
-        splits: train, validation or test for each clip.
+        splits: train, validation, test, or unknown (a test clip that is of no class) for each clip.
         groups: What each clip was cut from; a group of its own for each if None.
         classes: Labels of the outputs, in order; needed with `logits`.
         network: What made the descriptors; part of the cache's identity.
@@ -60,8 +60,14 @@ def write(
     groups = list(keys) if groups is None else groups
     if not rows or {len(labels), len(splits), len(groups)} != {len(keys)} or len(set(keys)) != len(keys):
         raise ValueError(f"{len(keys)} different keys need one label, split and group each, and at least one layer")
-    if outputs.shape[1] != len(classes) or set(splits) - set(SPLITS) or (classes and set(labels) - set(classes)):
-        raise ValueError(f"labels must be among {tuple(classes)}, splits among {SPLITS}, with one logit a class")
+    known = {label for label, split in zip(labels, splits, strict=True) if split != UNKNOWN}
+    strange = {label for label, split in zip(labels, splits, strict=True) if split == UNKNOWN}
+    if outputs.shape[1] != len(classes) or set(splits) - {*SPLITS, UNKNOWN} or (classes and known - set(classes)):
+        raise ValueError(
+            f"labels must be among {tuple(classes)}, splits among {(*SPLITS, UNKNOWN)}, with one logit a class"
+        )
+    if both := sorted(strange & (known | set(classes))):
+        raise ValueError(f"labels of unknown clips must be of no class, but {both[0]!r} is one")
     hashed = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() for key in keys]
     folder = Path(cache)
     with files.lock(folder):

@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     "data.audio_root",
     "data.validation_fold",
     "data.test_fold",
+    "data.hold_out",
     "data.seed",
     "segment",
     "frontend",
@@ -44,7 +45,7 @@ def extract_cmd(
     arguments it repeats the earlier extract of this cache.
     """
     from gramcli.audio.condition import parse
-    from gramcli.cache.clips import require
+    from gramcli.cache.clips import UNKNOWN, require
     from gramcli.cache.view import View
     from gramcli.stages.altered import altered
     from gramcli.stages.configure import configure, home, says_what_to_extract
@@ -61,7 +62,7 @@ def extract_cmd(
         given.tell(bar, settings)
         done = extract(settings, folder=folder, progress=bar)
         if conditions:  # training clips set the bounds as they are
-            heard = require(given.cache).used("validation", "test")
+            heard = require(given.cache).used("validation", "test", UNKNOWN)
             altered(given.cache, conditions, heard, flags=given.flags, config=given.config, progress=bar)
     if not given.quiet:
         complain(

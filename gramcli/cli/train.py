@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     "data.audio_root",
     "data.validation_fold",
     "data.test_fold",
+    "data.hold_out",
     "data.seed",
     "segment",
     "frontend",

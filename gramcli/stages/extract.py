@@ -21,7 +21,7 @@ from gramcli.network import checkpoint
 from gramcli.settings import Settings
 from gramcli.stages import plan
 from gramcli.stages.fill import fill
-from gramcli.stages.prepare import Prepared, prepare, versions
+from gramcli.stages.prepare import Prepared, check_held_out, prepare, versions
 from gramcli.stages.progress import Progress, Silent
 from gramcli.training import seen
 
@@ -74,9 +74,11 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     listed = [row for row in manifest.rows if row.split]
     if not listed:
         raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
-    labels = manifests.natural_sorted({row.label for row in listed if row.label})
+    check_held_out(settings)
+    known = [row for row in listed if row.split != table.UNKNOWN]
+    labels = manifests.natural_sorted({row.label for row in known if row.label})
     if settings.network.head == "map":
-        _check_labels(listed, settings.network.classes)
+        _check_labels(known, settings.network.classes)
         if not settings.network.classes:
             progress.note(
                 f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
@@ -120,7 +122,8 @@ def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None
         if classes and row.label and row.label not in known:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
-                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or --classes, or use --head none"
+                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or --classes, "
+                "--hold-out it, or use --head none"
             )
 
 

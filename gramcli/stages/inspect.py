@@ -29,14 +29,15 @@ def info(cache: Path) -> dict[str, Any]:
     used = [clip for clip in clips.rows if clip.split]
     present = view.present()
     reasons = failures.read(cache, view, clips.rows)
+    splits = (*table.SPLITS, table.UNKNOWN)
     return {
         "cache": str(cache),
         "network": view.identity["architecture"],
         "weights": view.identity["weights"],
         "layers": len(view.layers),
         "channels": sum(view.layers.values()),
-        "clips": {split: count for split in table.SPLITS if (count := Counter(c.split for c in used)[split])},
-        "classes": len({clip.label for clip in used if clip.label}),
+        "clips": {split: count for split in splits if (count := Counter(c.split for c in used)[split])},
+        "classes": len({clip.label for clip in used if clip.label and clip.split != table.UNKNOWN}),
         "failed": sum(bool(clip.error or clip.key in reasons) for clip in used),
         "not extracted": sum(clip.shard is not None and clip.shard not in present for clip in used),
         "no longer listed": len(clips.rows) - len(used),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gramcli import __version__
 from gramcli.audio.workers import Request
-from gramcli.errors import ArtefactError, UsageError
+from gramcli.errors import ArtefactError, UsageError, shown
 from gramcli.settings import Network, Settings
 
 if TYPE_CHECKING:
@@ -94,6 +94,16 @@ def prepare(
     )
     where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
     return Prepared(built, ready, found, samples, where)
+
+
+def check_held_out(settings: Settings) -> None:
+    """Raises a UsageError if a label held out is an output of the network, to which such sounds are not unknown."""
+    for label in settings.data.hold_out:
+        if label in settings.network.classes:
+            raise UsageError(
+                f"data.hold_out: '{shown(label)}' is one of the network's classes, so such sounds are not unknown to "
+                "it; take it out of network.classes, or use a network that was trained with it held out"
+            )
 
 
 def build_network(

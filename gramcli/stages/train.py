@@ -28,7 +28,7 @@ from gramcli.cache.clips import Clip
 from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError, shown
 from gramcli.settings import Settings
 from gramcli.stages import plan
-from gramcli.stages.prepare import versions
+from gramcli.stages.prepare import check_held_out, versions
 from gramcli.stages.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _check(settings: Settings, out: Path) -> None:
         raise UsageError(
             f"{shown(out)}: checkpoints are written as .safetensors; name it {shown(out.stem)}.safetensors"
         )
+    check_held_out(settings)
     augment.check(settings.train.augment, settings.frontend.kind)
 
 
@@ -282,6 +283,7 @@ def _save(
             "history": course.history,
             "recipe": dataclasses.asdict(settings.train),
             "seed": settings.data.seed,
+            "hold_out": sorted(set(settings.data.hold_out)),
             "precision": settings.run.precision,
             "versions": versions() | _lightning_version(),
             "identity": _fingerprint(identity),

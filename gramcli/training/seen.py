@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gramcli.cache.clips import Clip
+from gramcli.cache.clips import UNKNOWN, Clip
 from gramcli.errors import ArtefactError, UsageError, shown
 
 Spans = Sequence[tuple[float, float]]
@@ -39,7 +39,7 @@ def as_metadata(training: Iterable[Clip], validation: Iterable[Clip]) -> dict[st
 
 
 def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path) -> None:
-    """Refuses clips of validation and test that a network was trained on, in whatever windows.
+    """Refuses clips of validation, test and the unknown that a network was trained on, in whatever windows.
 
     Args:
         clips: Of all splits; those of the training split may have been seen.
@@ -62,7 +62,7 @@ def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path)
         return
     digests: dict[str, str] = {}
     for clip in clips:
-        if clip.split in ("validation", "test") and clip.key and _overlaps(clip, keys, stretches, digests):
+        if clip.split in ("validation", "test", UNKNOWN) and clip.key and _overlaps(clip, keys, stretches, digests):
             raise UsageError(
                 f"{shown(clip.id)}: is in the {clip.split} split, but {shown(path.name)} was trained on it; "
                 "use the splits or folds of that training, or a network trained without it"
@@ -72,7 +72,7 @@ def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path)
 def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any]) -> int:
     """Returns how many test clips are among those whose accuracy chose the epoch of a checkpoint."""
     keys = set(map(str, metadata.get("chosen_on", ())))
-    return sum(clip.split == "test" and clip.key in keys for clip in clips)
+    return sum(clip.split in ("test", UNKNOWN) and clip.key in keys for clip in clips)
 
 
 def _overlaps(clip: Clip, keys: set[str], stretches: Mapping[str, Spans], digests: dict[str, str]) -> bool:

@@ -179,6 +179,21 @@ def test_class_order() -> None:
     assert natural_sorted(["b10", "a", "b2", "B", "2", "10", "b02"]) == ["2", "10", "B", "a", "b02", "b2", "b10"]
 
 
+def test_labels_held_out_change_no_split_of_the_others(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{label}/{i}.wav" for label in ("dog", "cat", "bird") for i in range(10)))
+    whole, without = manifest(tmp_path), manifest(tmp_path, hold_out=("dog",))
+    before, after = ({row.id: row.split for row in found.rows} for found in (whole, without))
+    assert {name: split for name, split in after.items() if not name.startswith("dog")} == {
+        name: split for name, split in before.items() if not name.startswith("dog")
+    }
+    turned = {"train": "", "validation": "", "test": "unknown"}
+    assert all(after[name] == turned[before[name]] for name in before if name.startswith("dog"))
+    assert without.notes == (
+        *whole.notes,
+        "held out: dog: 2 test clips are kept as unknown sounds, 8 of training and validation are not used",
+    )
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no manifest named; give --manifest"):
         read(Data())

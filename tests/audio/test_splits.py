@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.audio.splits import check_disjoint, complete, split_named
+from gramcli.audio.splits import check_disjoint, complete, hold_out, split_named
 from gramcli.errors import UsageError
 
 # few names, so that groups meet and hold several labels
@@ -108,6 +108,33 @@ def test_unlabelled_rows_are_in_no_split() -> None:
 def test_given_splits_are_left_alone() -> None:
     splits = ["train", "validation", "test", "train"]
     assert complete(splits, list("abca"), list("1234"), 0) == (splits, [])
+
+
+def test_labels_held_out_keep_their_test_clips_apart() -> None:
+    splits = ["train", "validation", "test", "test", "", "train"]
+    labels = ["dog", "dog", "dog", "cat", "dog", "cat"]
+    assert hold_out(splits, labels, ["dog", "dog"]) == (
+        ["", "", "unknown", "test", "", "train"],
+        ["held out: dog: 1 test clips are kept as unknown sounds, 2 of training and validation are not used"],
+    )
+    assert hold_out(splits, labels, ()) == (splits, [])
+    _, (note,) = hold_out(["train", "train"], ["dog", "cat"], ["dog"])
+    assert note.startswith("held out: dog: no test clips are kept")
+
+
+def test_a_label_that_cannot_be_held_out() -> None:
+    with pytest.raises(UsageError, match=r"^data\.hold_out: no clip is labelled 'bird'; there are cat, dog$"):
+        hold_out(["train"] * 3, ["dog", "cat", ""], ["cat", "bird"])
+    with pytest.raises(UsageError, match="leaves no label to learn"):
+        hold_out(["train"] * 3, ["dog", "cat", ""], ["cat", "dog"])
+
+
+def test_a_recording_may_hold_a_known_and_an_unknown_test_clip() -> None:
+    test = ("m.csv:2", "test", "dog", "g", "k1")
+    check_disjoint([test, ("m.csv:3", "unknown", "cat", "g", "k2")])
+    for split in ("train", "validation"):
+        with pytest.raises(UsageError, match=f"group 'g' is in two splits, test and {split}"):
+            check_disjoint([("m.csv:3", "unknown", "cat", "g", "k2"), ("m.csv:4", split, "dog", "g", "k1")])
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ def test_other_layers_or_classes_are_refused(rng, tmp_path):
         {"labels": ["a"]},
         {"splits": ["dev"] * 200},
         {"classes": ["a", "c"]},
+        {"splits": ["unknown"] + ["train"] * 199},
         {"descriptors": {}},
         {"descriptors": {"conv1": np.ones((199, 2))}},
         {"descriptors": {"conv1": np.ones(200)}},
@@ -107,3 +108,13 @@ def test_arguments_that_do_not_fit(rng, tmp_path, change):
     with pytest.raises(ValueError, match=r"must be|need one|has shape"):
         gramcli.cache.write(**given)
     assert not (tmp_path / "views").exists()
+
+
+def test_clips_of_no_class_are_kept_apart(rng, tmp_path):
+    keys, layers, labels, splits = made(rng)
+    strange = [n for n, label in enumerate(labels) if label == CLASSES[0]]
+    for n in strange:
+        splits[n] = "unknown"
+    gramcli.cache.write(keys, layers, labels=labels, splits=splits, cache=tmp_path)
+    assert calibrate(tmp_path).classes == tuple(CLASSES[1:])
+    assert {clip.id for clip in clips.require(tmp_path).used("unknown")} == {keys[n] for n in strange}

@@ -13,6 +13,7 @@ import pytest
 
 from gramcli import __version__
 from gramcli.cli import render
+from gramcli.errors import Exit
 from gramcli.stages.classify import COLUMNS
 from tests.sets import ROOT
 
@@ -59,6 +60,25 @@ def test_extract_without_arguments_repeats_the_earlier_one(project, gramcli):
     again = gramcli("extract")
     assert again.code == 0
     assert "0 computed, 24 were there" in again.err
+
+
+def test_labels_are_held_out(project, gramcli):
+    settings = project / "gramcli.toml"
+    settings.write_text(settings.read_text().replace('["click", "hiss", "hum"]', '["hum"]'))
+    done = gramcli("extract", "--hold-out", "click", "--hold-out", "hiss", "--condition", "gain:-3")
+    assert done.code == 0, done.err
+    assert "held out: click, hiss: 4 test clips are kept as unknown sounds, 12 of" in done.err
+    assert "12 clips in " in done.err
+    assert '"unknown": 4' in gramcli("cache", "info", "--json").out
+    again = gramcli("extract", "--hold-out", "click,hiss")
+    assert "0 computed, 12 were there" in again.err
+    (project / "w").mkdir()
+    trained = gramcli("train", "--hold-out", "click,hiss", "--epochs", "1", "--out", "w/w.safetensors")
+    assert trained.code == 0, trained.err
+    assert "4 training and 2 validation clips, 1 classes" in trained.err
+    wrong = gramcli("extract", "--hold-out", "clack")
+    assert wrong.code == Exit.USAGE
+    assert "data.hold_out: no clip is labelled 'clack'; there are click, hiss, hum" in wrong.error
 
 
 def test_later_commands_need_no_settings_file(calibrated, gramcli, tmp_path, monkeypatch):

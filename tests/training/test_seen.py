@@ -34,7 +34,7 @@ def test_metadata_names_windows_and_stretches(clip):
     assert about["chosen_on"] == [hashlib.sha256(b"b").hexdigest()]
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("split", ["validation", "test", "unknown"])
 @pytest.mark.parametrize(
     ("trained", "judged"),
     [
@@ -75,6 +75,7 @@ def test_metadata_that_cannot_be_understood_is_refused(clip, about):
 def test_test_clips_that_chose_the_epoch_are_counted(clip):
     about = as_metadata([clip("a", "train")], [clip("b", "validation"), clip("c", "validation")])
     assert chose_by([clip("b", "test"), clip("c", "validation"), clip("d", "test")], about) == 1
+    assert chose_by([clip("b", "unknown")], about) == 1
     assert chose_by([clip("b", "test")], {}) == 0
 
 

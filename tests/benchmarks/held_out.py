@@ -2,20 +2,49 @@
 
 For each class in turn, trains a network without it, calibrates, and asks every score to tell the test clips of that
 class from those of the others. No score is fitted on anything but training and validation clips of the known classes. A
-network or a result that is there already is not computed again, and several of these may run side by side on one OUT.
+network or a result that is there already is not computed again, so several of these may run side by side on one OUT.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from gramcli import files
+from gramcli.audio import decode, frontend, manifest
+from gramcli.audio.workers import Decoders
+from gramcli.cache import clips as table
+from gramcli.cache import statistics
+from gramcli.cache.clips import Clip
+from gramcli.cache.statistics import Statistics
+from gramcli.cache.view import View
+from gramcli.errors import LockedError
+from gramcli.gram.descriptor import normalise
+from gramcli.gram.deviation import deviations
+from gramcli.judge.detection import aupr, auroc, fpr_at_tpr
+from gramcli.judge.intervals import paired
+from gramcli.network import capture
 from gramcli.settings import Settings
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.configure import configure
 from gramcli.stages.extract import extract
+from gramcli.stages.prepare import build_network, probe, requests
+from gramcli.stages.rows import read_rows
 from gramcli.stages.train import train
-from tests.benchmarks import study
+from tests.benchmarks import gram_ood, study
+from tests.benchmarks.unknown_scores import OWN, Array, Heard, others, ways
+
+BATCH = 16
+SILENT = 2.0**-16
+"""Below half a step of 16 bits a sample is 0."""
+
+
+# --- networks that have not learnt a label
 
 
 def settings(data: Path, out: Path, name: str, fold: int, seed: int, held: str) -> tuple[Settings, Path]:
@@ -50,3 +79,148 @@ def network(chosen: Settings, weights: Path) -> Path:
     extract(configure(flags, config=None))
     calibrate(cache)
     return cache
+
+
+# --- what is known of each clip
+
+
+def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
+    """Returns what is known of every split's clips, and E_l of the layers that can be used, (L,)."""
+    view, clips = View.open(cache), table.require(cache)
+    known = statistics.load(cache, view.fingerprint)
+    chosen = configure({}, config=None, remembered=view.recorded["settings"])
+    built = build_network(chosen, view.outputs, Path(view.recorded["folder"]))
+    module = built.module.to(memory_format=torch.channels_last)
+    front = frontend.build(chosen.frontend)
+    length = frontend.samples(chosen.frontend, chosen.segment)
+    layers = capture.choose(probe(built, front, length, chosen.network).layers, chosen.network.layers)
+    found = {}
+    with Decoders(1) as decoders:
+        for split in (*table.SPLITS, table.UNKNOWN):
+            some = clips.used(split)
+            rows = _rows(view, some, known)
+            samples = [one.samples for one in decoders.decode(requests(some, chosen))]
+            if any(one is None for one in samples):
+                raise ValueError(f"{cache}: a clip of {split} cannot be decoded")
+            fitted = np.stack([decode.fit(one, length, chosen.segment.pad) for one in samples])
+            inputs = front(torch.from_numpy(fitted))
+            batches = inputs.contiguous(memory_format=torch.channels_last).split(BATCH)
+            found[split] = Heard(
+                **rows,
+                roots=gram_ood.record(module, layers, batches),
+                spectra=inputs.mean(dim=(1, 3)).numpy(),
+                plain={
+                    "duration": np.array([len(one) / chosen.frontend.sample_rate for one in samples]),
+                    "level": 10 * np.log10(np.square(fitted, dtype=np.float64).mean(axis=1) + 1e-12),
+                    "share of zero samples": (np.abs(fitted) < SILENT).mean(axis=1),
+                },
+            )
+    return found, known.expected[known.expected > 0]
+
+
+def _rows(view: View, clips: Sequence[Clip], known: Statistics) -> dict[str, Array | dict[str, Array]]:
+    """Reads ĝ and logits from the cache, in the order of `clips`."""
+    index = {label: n for n, label in enumerate(known.classes)}
+    row_of = {}
+    for group, rows, where in read_rows(view, clips):
+        for clip, row in zip(group, where, strict=True):
+            row_of[clip.key] = rows.logits[row], {layer: values[row] for layer, values in rows.descriptors.items()}
+    found = [row_of[clip.key] for clip in clips]
+    descriptors = {layer: np.stack([one[1][layer] for one in found]) for layer in known.layers}
+    usable = [layer for layer, expected in zip(known.layers, known.expected, strict=True) if expected > 0]
+    far = [deviations(normalise(descriptors[layer]), *known.bounds(layer), known.epsilon) for layer in usable]
+    return {
+        "labels": np.array([index.get(clip.label, -1) for clip in clips]),
+        "logits": np.stack([one[0] for one in found]),
+        "descriptors": descriptors,
+        "deviations": np.stack(far, axis=1),
+    }
+
+
+# --- the table
+
+Scores = Mapping[str, tuple[Array, Array]]
+"""Of known and unknown test clips, by name."""
+
+
+def scores(heard: Mapping[str, Heard], expected: Array) -> Scores:
+    """Returns what every score gives the test clips; see `listen` for the arguments."""
+    fitted = others(heard["train"], heard["validation"], expected)
+    fitted |= {f"{OWN}: {name}": one for name, one in ways(heard["validation"], expected).items()}
+    return {name: (score(heard["test"]), score(heard[table.UNKNOWN])) for name, score in fitted.items()}
+
+
+def report(results: Mapping[str, Scores]) -> str:
+    """Returns the mean of each measure over the classes held out, by score.
+
+    Intervals are over classes, of which no two have clips in common; known clips and most of the training are.
+
+    Args:
+        results: By label held out.
+    """
+    measures = auroc, aupr, fpr_at_tpr
+    labels = list(results)
+    names = list(results[labels[0]])
+    values = np.array([[[one(*results[label][name]) for one in measures] for name in names] for label in labels])
+    sizes = np.array([[len(some) for some in one[OWN]] for one in results.values()])
+    chance = (sizes[:, 1] / sizes.sum(axis=1)).mean()
+    lines = [
+        f"| {len(labels)} classes | AUROC | beyond {OWN} | lowest | AUPR ({chance:.3f}: chance) | FPR at 95 % TPR |",
+        "|---" * 6 + "|",
+    ]
+    for n, name in enumerate(names):
+        ahead = paired(values[:, n, 0] - values[:, names.index(OWN), 0], np.arange(len(labels)))
+        interval = "" if ahead.low is None else f" ({ahead.low:+.3f} to {ahead.high:+.3f})"
+        gain = "" if name == OWN else f"{ahead.mean:+.3f}{interval}"
+        worst = int(values[:, n, 0].argmin())
+        area, precision, passed = values[:, n].mean(axis=0)
+        lowest = f"{values[worst, n, 0]:.2f} ({labels[worst]})"
+        lines.append(f"| {name} | {area:.3f} | {gain} | {lowest} | {precision:.3f} | {passed:.3f} |")
+    return "\n".join(lines)
+
+
+def judge(chosen: Settings, weights: Path) -> Scores | None:
+    """Returns the scores of one network, computed if they are not there; None while another run computes them."""
+    done = weights.with_suffix(".npz")
+    try:
+        with files.lock(weights.parent / "running" / weights.stem):
+            if not done.exists():
+                found = scores(*listen(network(chosen, weights)))
+                part = done.with_suffix(".part.npz")
+                np.savez(part, **{f"{name}/{n}": one for name, pair in found.items() for n, one in enumerate(pair)})
+                part.rename(done)
+    except LockedError:
+        return None
+    with np.load(done) as stored:
+        names = [key.removesuffix("/0") for key in stored if key.endswith("/0")]
+        return {name: (stored[f"{name}/0"], stored[f"{name}/1"]) for name in names}
+
+
+def main() -> None:
+    """Runs what is missing and prints a line a class, and the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.held_out", description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="ESC-10: audio/ and meta.csv")
+    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--labels", help="classes to leave out, one after the other (all)")
+    parser.add_argument("--fold", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    which = options.data, options.out, options.network, options.fold, options.seed
+    everything = replace(settings(*which, "nothing")[0].data, hold_out=())
+    there = manifest.natural_sorted({row.label for row in manifest.read(everything).rows})
+    results = {}
+    for held in options.labels.split(",") if options.labels else there:
+        found = judge(*settings(*which, held))
+        if found is None:
+            print(f"{held}: another run is at it", flush=True)
+            continue
+        results[held] = found
+        areas = ", ".join(f"{name} {auroc(*some):.2f}" for name, some in found.items() if ":" not in name)
+        print(f"{held}: {areas}", flush=True)
+    if results:
+        print(f"\n{report(results)}")
+
+
+if __name__ == "__main__":
+    main()

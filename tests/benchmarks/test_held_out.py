@@ -140,7 +140,7 @@ def expected(heard):
 
 def test_every_score_is_higher_for_what_is_strange(heard, expected):
     found = held_out.scores(heard, expected)
-    assert len(found) == 10 + 9
+    assert len(found) == 10 + 10
     for name, (known, unknown) in found.items():
         assert (known.shape, unknown.shape) == ((40,), (20,)), name
         assert np.isfinite(known).all(), name
@@ -206,6 +206,10 @@ def test_the_ways_are_what_they_are_called(heard, expected):
             "layers standardised": nearest(
                 [[(value - centre[layer]) / spread[layer] for value in row] for layer, row in enumerate(rows)]
             ),
+            "beyond what is usual of each class": min(
+                np.mean([row[c] for row in rows]) - np.mean([own[i] for i in range(30) if validation.labels[i] == c])
+                for c in range(3)
+            ),
             "early half of the layers": nearest(rows[:2]),
             "late half of the layers": nearest(rows[2:]),
             "late quarter of the layers": nearest(rows[3:]),
@@ -214,6 +218,18 @@ def test_the_ways_are_what_they_are_called(heard, expected):
             "with max logit": u + (-max(judged.logits[n]) - np.mean(largest)) / np.std(largest),
         }
         assert {name: scores[n] for name, scores in found.items()} == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_class_without_validation_clips_is_like_the_others(heard, expected):
+    some = heard["validation"].labels < 2
+    validation = replace(
+        heard["validation"],
+        labels=heard["validation"].labels[some],
+        logits=heard["validation"].logits[some],
+        deviations=heard["validation"].deviations[some],
+    )
+    (score,) = [one for name, one in ways(validation, expected).items() if name.startswith("beyond")]
+    assert np.isfinite(score(heard["unknown"])).all()
 
 
 def test_the_report_is_the_mean_over_classes():

@@ -97,6 +97,9 @@ def ways(validation: Heard, expected: Array) -> dict[str, Score]:
     """
     own = evidence(validation.deviations, expected)[np.arange(len(validation.labels)), :, validation.labels]
     usual, spread = own.mean(axis=0)[:, None], own.std(axis=0)[:, None]
+    by_class = np.full(validation.deviations.shape[2], own.mean())  # also of a class without validation clips
+    for label in np.unique(validation.labels):
+        by_class[label] = own[validation.labels == label].mean()
     half, quarter = len(expected) // 2, max(len(expected) // 4, 1)
 
     def logged(clips: Heard) -> Array:
@@ -119,6 +122,7 @@ def ways(validation: Heard, expected: Array) -> dict[str, Score]:
         ),
         "each layer's own nearest class": lambda clips: logged(clips).min(axis=2).mean(axis=1),
         "layers standardised": lambda clips: ((logged(clips) - usual) / spread).mean(axis=1).min(axis=1),
+        "beyond what is usual of each class": lambda clips: (logged(clips).mean(axis=1) - by_class).min(axis=1),
         "early half of the layers": layers(slice(None, half)),
         "late half of the layers": layers(slice(half, None)),
         "late quarter of the layers": layers(slice(-quarter, None)),

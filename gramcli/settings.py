@@ -137,6 +137,9 @@ class Calibrate:
     """How class bounds become deviations."""
 
     epsilon: float = option(0.05, "Smallest denominator of a deviation.", "number", least=1e-30)
+    class_size: str = option(
+        "level", "Bring evidence to one class size where classes differ in it.", "word", words=("level", "ignore")
+    )
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,8 @@ class Settings:
 
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    # The paper's rule as it stands: Eq. 9 without a floor worth the name, Eq. 12 on training clips.
-    "paper": {"calibrate": {"epsilon": 1e-6}, "decision": {"ranking": "paper", "rule": "gram"}},
+    # The paper's rule as it stands: Eq. 9 without a floor worth the name, Eq. 12 on training clips, sizes not minded.
+    "paper": {"calibrate": {"epsilon": 1e-6, "class_size": "ignore"}, "decision": {"ranking": "paper", "rule": "gram"}},
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from gramcli.cache import sealed
 from gramcli.cache.statistics import Statistics, damaged
+from gramcli.decide.class_size import Levelling
 from gramcli.decide.fusion import Fusion
 from gramcli.decide.threshold import Threshold
 from gramcli.errors import ArtefactError, shown
@@ -47,6 +48,9 @@ class Decision:
     """From which strangeness on a clip is unknown; None where validation has too few groups for the rate."""
     held_out: float | None = None
     """Accuracy of the rule on validation clips that it was not fitted on."""
+    levelling: Levelling | None = None
+    """What brings classes to one size, layers as in `order`, classes as far as they have training clips; the fused rule
+    has the same. None where they are of about equal size."""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -72,7 +76,7 @@ def save(cache: Path, decision: Decision) -> None:
         "held_out": decision.held_out,
         "threshold": None if decision.threshold is None else asdict(decision.threshold),
     }
-    tensors, described = packed(decision.fusion)
+    tensors, described = packed(decision.fusion, decision.levelling)
     sealed.write(cache / FILE, "decision", numbers | tensors, about | described)
 
 
@@ -99,6 +103,7 @@ def load(cache: Path, statistics: Statistics) -> Decision:
             about["sharpness"],
             None if about["threshold"] is None else Threshold(**about["threshold"]),
             about["held_out"],
+            levelling(file),
         )
     except (KeyError, TypeError, ValueError):
         raise damaged(file) from None
@@ -107,12 +112,13 @@ def load(cache: Path, statistics: Statistics) -> Decision:
     return decision
 
 
-def packed(fusion: Fusion | None) -> tuple[dict[str, sealed.Array], dict[str, object]]:
-    """Returns a fused rule as tensors and JSON values of a sealed file."""
+def packed(fusion: Fusion | None, levelling: Levelling | None) -> tuple[dict[str, sealed.Array], dict[str, object]]:
+    """Returns a fused rule, and what brings classes to one size, as tensors and JSON values of a sealed file."""
+    tensors = {} if levelling is None else {"levelling/scale": levelling.scale, "levelling/shift": levelling.shift}
     if fusion is None:
-        return {}, {"fusion": None}
+        return tensors, {"fusion": None}
     about = {"trust": fusion.trust, "temperature": fusion.temperature, "ridge": fusion.ridge}
-    return {"fusion/weights": fusion.weights, "fusion/expected": fusion.expected}, {"fusion": about}
+    return tensors | {"fusion/weights": fusion.weights, "fusion/expected": fusion.expected}, {"fusion": about}
 
 
 def unpacked(file: sealed.Sealed) -> Fusion | None:
@@ -120,4 +126,12 @@ def unpacked(file: sealed.Sealed) -> Fusion | None:
     about = file.about["fusion"]
     if about is None:
         return None
-    return Fusion(about["trust"], file["fusion/weights"], file["fusion/expected"], about["temperature"], about["ridge"])
+    weights, expected = file["fusion/weights"], file["fusion/expected"]
+    return Fusion(about["trust"], weights, expected, about["temperature"], about["ridge"], levelling(file))
+
+
+def levelling(file: sealed.Sealed) -> Levelling | None:
+    """Returns what brings classes to one size, of a sealed file, or None."""
+    if "levelling/scale" not in file.names:
+        return None
+    return Levelling(file["levelling/scale"], file["levelling/shift"])

@@ -24,7 +24,7 @@ FILE = "statistics.safetensors"
 
 @dataclass(frozen=True)
 class Statistics:
-    """Bounds, counts, E_l and validation deviations; arrays of one layer are read when asked for."""
+    """Bounds, counts, E_l and deviations of validation clips; arrays of one layer are read when asked for."""
 
     file: sealed.Sealed
     layers: Mapping[str, int]
@@ -60,6 +60,15 @@ class Statistics:
         return self.file[f"validation/deviation/{layer}"]
 
     @property
+    def subsample_sizes(self) -> Array | None:
+        """Clips of each subsample of each class, (C, D) int64; None where classes are of about equal size."""
+        return self.file["subsample/size"] if "subsample/size" in self.file.names else None
+
+    def subsample_deviations(self, layer: str) -> Array:
+        """Returns δ of the validation clips against subsamples of their own class, (N, D) float32."""
+        return self.file[f"subsample/deviation/{layer}"]
+
+    @property
     def validation_labels(self) -> Array:
         """Class of each validation clip, (N,) int32."""
         return self.file["validation/label"]
@@ -71,9 +80,9 @@ class Statistics:
 
 
 def shapes(
-    layers: Mapping[str, int], classes: int, validation: int, outputs: int
+    layers: Mapping[str, int], classes: int, validation: int, outputs: int, subsamples: int = 0
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns dtype and shape of every tensor of a statistics file."""
+    """Returns dtype and shape of every tensor of a statistics file; without subsamples it says nothing of them."""
     table: dict[str, tuple[str, tuple[int, ...]]] = {
         "counts": ("int64", (classes,)),
         "groups": ("int64", (classes,)),
@@ -87,6 +96,10 @@ def shapes(
     for layer, channels in layers.items():
         table[f"lower/{layer}"] = table[f"upper/{layer}"] = ("float32", (classes, channels))
         table[f"validation/deviation/{layer}"] = ("float32", (validation, classes))
+        if subsamples:
+            table[f"subsample/deviation/{layer}"] = ("float32", (validation, subsamples))
+    if subsamples:
+        table["subsample/size"] = ("int64", (classes, subsamples))
     return table
 
 
@@ -101,6 +114,7 @@ def create(
     clips: str,
     validation: int,
     outputs: int,
+    subsamples: int = 0,
 ) -> Iterator[dict[str, Array]]:
     """Yields the arrays of `shapes` to be filled; the file takes its place when the block ends well."""
     about = {
@@ -110,7 +124,7 @@ def create(
         "fingerprint": fingerprint,
         "clips": clips,
     }
-    table = shapes(layers, len(classes), validation, outputs)
+    table = shapes(layers, len(classes), validation, outputs, subsamples)
     with sealed.create(cache / FILE, "statistics", table, about) as arrays:
         yield arrays
 

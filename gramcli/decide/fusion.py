@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.decide import likelihood
+from gramcli.decide.class_size import Levelling
 from gramcli.decide.crossfit import crossfit
 from gramcli.decide.likelihood import log_softmax
 
@@ -27,7 +28,9 @@ _FAINT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    r"""A fitted rule: s_c = (a log p_c - Σ_l w_l log(η + δ_{l,c} / E_l)) / T; its softmax is the probability of c.
+    r"""A fitted rule: s_c = (a log p_c - Σ_l w_l z_{l,c}) / T; its softmax is the probability of c.
+
+    z_{l,c} = log(η + δ_{l,c} / E_l), brought to one class size where classes differ in it (`Levelling`).
 
     The logarithm is what keeps a strange clip from being decided by one layer: far outside all bounds only ratios
     between classes count.
@@ -38,10 +41,12 @@ class Fusion:
     weights: NDArray[np.float64]
     """w_l ≥ 0, (L,)."""
     expected: NDArray[np.float64]
-    """E_l, (L,), or by class where classes differ in size, (L, C)."""
+    """E_l, (L,)."""
     temperature: float = 1.0
     ridge: float = 0.0
     """Strength that was chosen."""
+    levelling: Levelling | None = None
+    """None where classes are of equal size."""
 
     def scores(self, deviations: Array, log_p: Array | None) -> NDArray[np.float64]:
         """Returns s_c; higher is more like the class.
@@ -55,24 +60,27 @@ class Fusion:
             - log_p: (N, C)
             - returns: (N, C)
         """
-        total = -np.einsum("nlc,l->nc", evidence(deviations, self.expected), self.weights)
+        total = -np.einsum("nlc,l->nc", evidence(deviations, self.expected, self.levelling), self.weights)
         if log_p is not None:
             total += self.trust * np.asarray(log_p, np.float64)
         scores: NDArray[np.float64] = total / self.temperature
         return scores
 
 
-def evidence(deviations: Array, expected: Array) -> NDArray[np.float64]:
-    """Returns log(η + δ_l / E_l), (N, L, C) float64.
+def evidence(deviations: Array, expected: Array, levelling: Levelling | None = None) -> NDArray[np.float64]:
+    """Returns log(η + δ_l / E_l), brought to one class size where a levelling is given.
 
     Raises:
         ValueError: Some E_l is not positive: such a layer says nothing.
+
+    Shape:
+        - deviations, returns: (N, L, C)
+        - expected: (L,)
     """
     if not (np.isfinite(expected).all() and (expected > 0).all()):
         raise ValueError("an expected deviation is not positive: leave such layers out")
-    scale = expected[:, None] if expected.ndim == 1 else expected
-    logged: NDArray[np.float64] = np.log(FLOOR + np.asarray(deviations, np.float64) / scale)
-    return logged
+    logged: NDArray[np.float64] = np.log(FLOOR + np.asarray(deviations, np.float64) / expected[:, None])
+    return logged if levelling is None else levelling.apply(logged)
 
 
 def fit(
@@ -81,6 +89,7 @@ def fit(
     labels: NDArray[np.integer],
     expected: NDArray[np.float64],
     ridge: float,
+    levelling: Levelling | None = None,
 ) -> Fusion:
     """Fits a and w_l: first one weight for all layers, then each layer's own, held near it by the ridge.
 
@@ -90,14 +99,15 @@ def fit(
         labels: True classes.
         expected: E_l, positive.
         ridge: How strongly the weights are held together.
+        levelling: What brings classes to one size, or None.
 
     Shape:
         - deviations: (N, L, C)
         - log_p: (N, C)
         - labels: (N,)
-        - expected: (L,) or (L, C)
+        - expected: (L,)
     """
-    spoken = -evidence(deviations, expected).transpose(0, 2, 1)
+    spoken = -evidence(deviations, expected, levelling).transpose(0, 2, 1)
     layers = spoken.shape[2]
     network = [] if log_p is None else [np.asarray(log_p, np.float64)[..., None]]
     common = likelihood.fit(
@@ -111,7 +121,7 @@ def fit(
         centre=np.array([*trust, *[each] * layers]),
     )
     a = float(weights[0]) if network else 0.0
-    return Fusion(a, weights[len(trust) :], np.asarray(expected, np.float64), ridge=ridge)
+    return Fusion(a, weights[len(trust) :], np.asarray(expected, np.float64), ridge=ridge, levelling=levelling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,19 +139,21 @@ def choose(
     labels: NDArray[np.integer],
     part_of: NDArray[np.intp],
     expect: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
+    level: Callable[[NDArray[np.bool_], NDArray[np.float64]], Levelling | None] = lambda clips, expected: None,
 ) -> Fitted:
     """Fits the rule whose ridge and temperature do best on clips held out.
 
-    Each part of the clips is scored by a rule fitted on the others, their E_l included; the ridge of best likelihood is
-    taken (the strongest of equals), the temperature is set on the scores that it gave, and the rule is fitted again on
-    all clips.
+    Each part of the clips is scored by a rule fitted on the others, their E_l and levelling included; the ridge of best
+    likelihood is taken (the strongest of equals), the temperature is set on the scores that it gave, and the rule is
+    fitted again on all clips.
 
     Args:
         deviations: δ of clips that did not set the bounds.
         log_p: Log-probabilities of the network on them, or None.
         labels: True classes.
         part_of: Part of each clip, as `parts` deals them.
-        expect: Returns E_l from some of the clips, (L,) or (L, C), positive.
+        expect: Returns E_l from some of the clips, (L,), positive.
+        level: Returns what brings classes to one size, from some of the clips and their E_l.
 
     Shape:
         - deviations: (N, L, C)
@@ -150,7 +162,9 @@ def choose(
     """
 
     def fitted(clips: NDArray[np.bool_], ridge: float) -> Fusion:
-        return fit(deviations[clips], None if log_p is None else log_p[clips], labels[clips], expect(clips), ridge)
+        expected = expect(clips)
+        own = None if log_p is None else log_p[clips]
+        return fit(deviations[clips], own, labels[clips], expected, ridge, level(clips, expected))
 
     def score(rule: Fusion, clips: NDArray[np.bool_]) -> NDArray[np.float64]:
         return rule.scores(deviations[clips], None if log_p is None else log_p[clips])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ DRAWS = 20
 
 
 def sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Returns the class sizes to look at: some of those that occur, ascending, the smallest and the largest included.
+    """Returns the class sizes to look at: some of those that occur, ascending, from the smallest on.
+
+    Of sizes that count as equal it is the smallest, so that all these classes can speak for it.
 
     Args:
         counts: Training clips by class, (C,); classes without clips do not count.
@@ -25,14 +28,13 @@ def sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     Returns:
         (J,); empty where all classes are of about equal size, so that nothing needs to be done.
     """
-    found = np.unique(counts[counts > 0]).astype(np.int64)
-    if len(found) < 2 or found[-1] < APART * found[0]:
-        return found[:0]
-    apart = [found[-1]]
-    for size in found[-2:0:-1]:
-        if apart[-1] >= APART * size and size >= APART * found[0]:
+    apart: list[int] = []
+    for size in np.unique(counts[counts > 0]).tolist():
+        if not apart or size >= APART * apart[-1]:
             apart.append(size)
-    kept = np.array([found[0], *apart[::-1]])
+    if len(apart) < 2:
+        return np.zeros(0, np.int64)
+    kept = np.array(apart, np.int64)
     wanted = np.log(np.geomspace(kept[0], kept[-1], SIZES))
     nearest = np.abs(np.log(kept) - wanted[:, None]).argmin(axis=1)
     return kept if len(kept) <= SIZES else kept[np.unique(nearest)]
@@ -42,7 +44,7 @@ def plan(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     """Returns the size of every subsample of every class.
 
     A class of n clips has ⌊n/s⌋ subsamples of size s without a clip in common, or fewer where several classes are large
-    enough. Classes of the smallest size have none, as nothing smaller occurs.
+    enough. Classes of the smallest size have none, as there is nothing smaller to stand for.
 
     Args:
         counts: Training clips by class, (C,).
@@ -63,32 +65,60 @@ def plan(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     return table
 
 
-def deal(keys: Sequence[str], groups: Sequence[str], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+def together(counts: NDArray[np.integer], groups: NDArray[np.integer]) -> dict[int, int]:
+    """Returns how many clips of one recording the classes of each size have, as a whole number.
+
+    Clips of one recording are alike, so bounds from 20 windows of 2 recordings are narrower than those from 20
+    recordings. Subsamples that stand for a small class are to have as many recordings as it has.
+
+    Args:
+        counts: Training clips by class.
+        groups: Recordings they are from, by class.
+
+    Shape:
+        - counts, groups: (C,)
+    """
+    there = counts > 0
+    ratio = counts[there] / groups[there]
+    found = {}
+    for size in sizes(counts).tolist():
+        alike = (counts[there] >= size) & (counts[there] < APART * size)
+        found[size] = max(1, round(float(ratio[alike].mean())))
+    return found
+
+
+def deal(
+    keys: Sequence[str], groups: Sequence[str], wanted: NDArray[np.int64], together: Mapping[int, int]
+) -> NDArray[np.bool_]:
     """Returns which clips of a class are in which of its subsamples.
 
-    Whole groups follow one another, as clips of one recording are alike and a small class has few recordings too. The
-    order is that of SHA-256 digests, so it depends neither on the order of the clips nor on a generator.
+    Clips of one group follow one another, as many as `together` says, the rest of them elsewhere. The order is that of
+    SHA-256 digests, so it depends neither on the order of the clips nor on a generator.
 
     Args:
         keys: What names each clip for good.
         groups: Source of each clip.
-        wanted: Sizes of the subsamples, as a row of `plan`, (D,).
+        wanted: Sizes of the subsamples, as a row of `plan`.
+        together: Clips of one group by size.
 
     Shape:
         - keys, groups: (N,)
+        - wanted: (D,)
         - returns: (N, D)
     """
     chosen = np.zeros((len(keys), len(wanted)), bool)
     for size in np.unique(wanted[wanted > 0]).tolist():
-
-        def place(n: int, size: int = size) -> tuple[bytes, bytes]:
-            return _digest(size, groups[n]), _digest(size, keys[n])
-
-        order = np.array(sorted(range(len(keys)), key=place), np.intp)
+        shuffled = sorted(range(len(keys)), key=lambda n: _digest(size, keys[n]))
+        seen: Counter[str] = Counter()
+        block = {}
+        for n in shuffled:
+            block[n] = _digest(size, groups[n], seen[groups[n]] // together[size])
+            seen[groups[n]] += 1
+        order = np.array(sorted(shuffled, key=block.__getitem__), np.intp)
         for draw, column in enumerate(np.flatnonzero(wanted == size)):
             chosen[order[draw * size : (draw + 1) * size], column] = True
     return chosen
 
 
-def _digest(size: int, name: str) -> bytes:
-    return hashlib.sha256(f"{size} {name}".encode("utf-8", "surrogatepass")).digest()
+def _digest(*what: object) -> bytes:
+    return hashlib.sha256(repr(what).encode("utf-8", "surrogatepass")).digest()

@@ -2,7 +2,8 @@
 
 Shards are read one at a time, first for the bounds (Eq. 7-8), then for the deviations from them (Eq. 9-11), so memory
 depends on the size of a shard and of the network, not on the number of clips. Extremes merge and means are exactly
-rounded, so the result is the same, bit for bit, however the clips are spread over shards.
+rounded, so the result is the same, bit for bit, however the clips are spread over shards. Where classes differ in size,
+the training clips are read once more between the two, for bounds of parts of the larger classes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gramcli.gram.exact import ExactMean
 from gramcli.settings import Calibrate
 from gramcli.stages.progress import Progress, Silent
 from gramcli.stages.rows import class_names, label_indices, read_rows, require_extracted
+from gramcli.stages.subsamples import Subsamples
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +39,7 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
 
     Args:
         cache: Folder of the cache.
-        settings: ε of Eq. 9.
+        settings: ε of Eq. 9, and whether to learn what class size does.
         progress: Told of steps and of everything that was treated specially.
 
     Raises:
@@ -58,6 +60,10 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
             if not found[split]:
                 raise NoInputError(f"{shown(cache)}: no usable {split} clips, so no {missing_for}; see failures.csv")
         counts = next(iter(bounds.values())).counts
+        groups = np.array([len({c.group for c in found["train"] if c.label == label}) for label in classes])
+        smaller = None
+        if settings.class_size == "level":
+            smaller = Subsamples.gather(view, found["train"], index, counts, groups, progress)
         with statistics.create(
             cache,
             view.layers,
@@ -67,15 +73,18 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
             clips=clips.digest("train", "validation"),
             validation=len(found["validation"]),
             outputs=len(view.outputs),
+            subsamples=0 if smaller is None else smaller.sizes.shape[1],
         ) as arrays:
             arrays["counts"][...] = counts
-            arrays["groups"][...] = [len({c.group for c in found["train"] if c.label == label}) for label in classes]
+            arrays["groups"][...] = groups
+            if smaller is not None:
+                arrays["subsample/size"][...] = smaller.sizes
             for layer, bound in bounds.items():
                 filled = bound.filled()
                 arrays[f"lower/{layer}"][...], arrays[f"upper/{layer}"][...] = filled.lower, filled.upper
             _validation_rows(arrays, found["validation"], index)
-            flat = _deviations(view, found, index, arrays, settings.epsilon, progress)
-            notes = list(_notes(view, found, classes, arrays, settings.epsilon, flat))
+            flat = _deviations(view, found, index, arrays, settings.epsilon, smaller, progress)
+            notes = list(_notes(view, found, classes, arrays, settings, flat))
     for note in notes:
         progress.note(note)
     return statistics.load(cache)
@@ -111,9 +120,10 @@ def _deviations(
     index: Mapping[str, int],
     arrays: dict[str, Array],
     epsilon: float,
+    smaller: Subsamples | None,
     progress: Progress,
 ) -> dict[str, int]:
-    """Second pass: δ of validation clips by layer and class, E_l, and the mean δ of the training negatives.
+    """Last pass: δ of validation clips by layer and class, E_l, and the mean δ of the training negatives.
 
     Returns:
         Clips whose descriptor is constant, by layer, where there are any.
@@ -141,6 +151,9 @@ def _deviations(
             own[:, n] = others[np.arange(len(group)), n, labels]
             if spots:
                 arrays[f"validation/deviation/{layer}"][spots] = others[held_out, n]
+            if spots and smaller is not None:
+                parted = smaller.deviations(layer, scaled[held_out], labels[held_out], epsilon)
+                arrays[f"subsample/deviation/{layer}"][spots] = parted
         expected.add(own, np.broadcast_to((held_out & present[labels])[:, None], own.shape))
         negative = ~held_out[:, None] & present & (labels[:, None] != np.arange(len(index)))
         negatives.add(others, np.broadcast_to(negative[:, None, :], others.shape))
@@ -154,11 +167,11 @@ def _notes(
     found: Mapping[str, Sequence[Clip]],
     classes: Sequence[str],
     arrays: Mapping[str, Array],
-    epsilon: float,
+    settings: Calibrate,
     flat: Mapping[str, int],
 ) -> Iterator[str]:
     """Says what was treated specially, so that no number is better than it looks."""
-    counts, expected = arrays["counts"], arrays["expected"]
+    counts, expected, epsilon = arrays["counts"], arrays["expected"], settings.epsilon
     validated = np.bincount(arrays["validation/label"], minlength=len(classes))
     for what, bad in (
         ("without training clips, so never chosen", counts == 0),
@@ -168,10 +181,11 @@ def _notes(
         if bad.any():
             yield f"classes {what}: {_some([label for label, yes in zip(classes, bad, strict=True) if yes])}"
     seen = counts[counts > 0]
-    if seen.max() > 2 * seen.min():
+    if seen.max() > 2 * seen.min() or "subsample/size" in arrays:
+        levelled = "the evidence is brought to one size" if "subsample/size" in arrays else "nothing mends that"
         yield (
-            f"classes have {seen.min()} to {seen.max()} training clips: wider bounds favour the large ones "
-            f"(chance to fall outside a channel's range: {2 / (seen.max() + 1):.1%} to {2 / (seen.min() + 1):.1%})"
+            f"classes have {seen.min()} to {seen.max()} training clips: wider bounds favour the large ones (chance to "
+            f"fall outside a channel's range: {2 / (seen.max() + 1):.1%} to {2 / (seen.min() + 1):.1%}); {levelled}"
         )
     raised = sum(touched(arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], counts, epsilon) for layer in view.layers)
     if raised:

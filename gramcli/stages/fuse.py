@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from gramcli import settings
 from gramcli.cache.statistics import Statistics
-from gramcli.decide import fusion, likelihood
+from gramcli.decide import class_size, fusion, likelihood
+from gramcli.decide.class_size import Levelling
 from gramcli.decide.crossfit import crossfit, parts
 from gramcli.decide.fusion import Fusion
 from gramcli.decide.likelihood import log_softmax
@@ -32,6 +33,7 @@ class Fused:
     sharpness: float | None
     threshold: Threshold | None
     held_out: float | None
+    levelling: Levelling | None = None
 
 
 def fuse(
@@ -78,6 +80,20 @@ def fuse(
         # a layer whose bounds none of these clips leaves has to be measured with the others
         return np.where(found > 0, found, whole)
 
+    sizes, counts = known.subsample_sizes, known.counts[columns]
+    parted = None
+    if sizes is not None:
+        sizes = sizes[columns]
+        parted = np.stack([known.subsample_deviations(layer)[fit_for] for layer in order], axis=1)
+
+    def level(clips: npt.NDArray[np.bool_], expected: npt.NDArray[np.float64]) -> Levelling | None:
+        if sizes is None or parted is None:
+            return None
+        return class_size.learn(fusion.evidence(parted[clips], expected), labels[clips], sizes, counts)
+
+    levelled = level(np.ones(len(labels), bool), whole)
+    if levelled is not None and (levelled.scale == 1).all() and (levelled.shift == 0).all():
+        progress.note("no validation clips of the larger classes: what class size does to the evidence is not mended")
     if wanted.rule == "gram":
 
         def scores(seen: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_]) -> Array:
@@ -89,17 +105,22 @@ def fuse(
         (sharpness,) = likelihood.fit(-far[..., None], labels, ridge=1e-3)
         best, fitted, sharp = far.argmin(axis=1), None, float(sharpness)
     else:
-        found = fusion.choose(deviations, log_p, labels, part_of, expect)
-        best, fitted, sharp = found.held_out.argmax(axis=1), found.fusion, None
+        found = fusion.choose(deviations, log_p, labels, part_of, expect, level)
+        # one levelling for the rule and for what is strange: their E_l differ by rounding at most
+        best, fitted, sharp = found.held_out.argmax(axis=1), replace(found.fusion, levelling=levelled), None
     limit = None
-    if not limited:
-        return Fused(fitted, sharp, limit, accuracy(best, labels))
-    strange = crossfit(part_of, lambda seen, held: strangeness(deviations[held], expect(seen)))
-    try:
-        limit = threshold(strange, groups, wanted.false_reject)
-    except ValueError as error:
-        progress.note(f"no threshold for unknown sounds: {error} in validation")
-    return Fused(fitted, sharp, limit, accuracy(best, labels))
+    if limited:
+
+        def strange_of(seen: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_]) -> Array:
+            expected = expect(seen)
+            return strangeness(deviations[held], expected, level(seen, expected))
+
+        strange = crossfit(part_of, strange_of)
+        try:
+            limit = threshold(strange, groups, wanted.false_reject)
+        except ValueError as error:
+            progress.note(f"no threshold for unknown sounds: {error} in validation")
+    return Fused(fitted, sharp, limit, accuracy(best, labels), levelled)
 
 
 def _layers(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gramcli.cache.decision import Decision
 from gramcli.cache.statistics import Statistics
+from gramcli.decide.class_size import Levelling
 from gramcli.decide.fusion import Fusion
 from gramcli.decide.likelihood import log_softmax
 from gramcli.decide.threshold import Threshold
@@ -60,6 +61,8 @@ class Rule:
     fusion: Fusion | None
     sharpness: float | None
     threshold: Threshold | None
+    levelling: Levelling | None = None
+    """Of all layers and the classes that have training clips; None where these are of about equal size."""
 
     @classmethod
     def of(cls, statistics: Statistics, decision: Decision) -> Rule:
@@ -77,6 +80,7 @@ class Rule:
             decision.fusion,
             decision.sharpness,
             decision.threshold,
+            decision.levelling,
         )
 
     @property
@@ -117,7 +121,7 @@ class Rule:
         """
         found = self.deviations(descriptors)
         far, there = self._scores(found), self.present
-        strange = strangeness(found[:, :, there], self.expected)
+        strange = strangeness(found[:, :, there], self.expected, self.levelling)
         log_p = self._log_p(found, far, logits, prior)
         if self.name == "fused" and log_p is not None:
             # a class of prior 0 has no probability; it may still be the only one there is

@@ -89,6 +89,7 @@ def decided(
         sharpness=fused.sharpness,
         threshold=fused.threshold,
         held_out=fused.held_out,
+        levelling=fused.levelling,
     )
 
 

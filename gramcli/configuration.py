@@ -65,6 +65,10 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
         if about["above"] is not None and number <= about["above"]:
             raise refuse(f"above {about['above']}{or_words}")
         return number
+    if kind == "switch":
+        if not isinstance(value, bool) and value not in ("true", "false"):
+            raise refuse("true or false")
+        return value in (True, "true")
     if kind == "names":
         names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):

@@ -28,8 +28,8 @@ def option(
     Args:
         default: Value when no layer says otherwise; ``None`` means "not given".
         help: One line for ``--help``.
-        kind: ``text``, ``path``, ``whole`` (int), ``number`` (float), ``names`` (list of text), ``table`` (key = value)
-            or ``word`` (one of `words`).
+        kind: ``text``, ``path``, ``whole`` (int), ``number`` (float), ``switch`` (bool), ``names`` (list of text),
+            ``table`` (key = value) or ``word`` (one of `words`).
         words: Words that are valid values; for numbers, in place of a number.
         least: Smallest valid number.
         above: Number that a valid one exceeds.
@@ -101,6 +101,7 @@ class Network:
     channel_dims: Mapping[str, Any] = option(
         {}, "Channel dimension by glob of layer, where the rule is wrong.", "table"
     )
+    with_means: bool = option(False, "Also keep the mean of every channel, for evaluate --rivals.", "switch")
     args: Mapping[str, Any] = option({"in_chans": 1}, "Arguments of the network's constructor.", "table", flag="arg")
 
 

@@ -17,6 +17,7 @@ SOME: dict[str, tuple[Any, str]] = {
     "text": ("thing", "thing"),
     "whole": (7, "7"),
     "number": (0.5, "0.5"),
+    "switch": (True, "true"),
     "names": (["a", "b"], "a, b"),
     "table": ({"in_chans": 3, "x": "y"}, "in_chans=3"),
 }
@@ -37,7 +38,7 @@ def test_every_setting_means_the_same_from_a_file_a_variable_and_a_flag(tmp_path
         typed, text = {"in_chans": 3}, "in_chans=3"
         toml = "{in_chans = 3}"
     else:
-        toml = repr(typed)
+        toml = "true" if kind == "switch" else repr(typed)
     (tmp_path / "gramcli.toml").write_text(f"[{section}]\n{key.name} = {toml}\n")
     sources = [
         c.from_file(tmp_path / "gramcli.toml"),
@@ -53,7 +54,9 @@ def test_every_setting_means_the_same_from_a_file_a_variable_and_a_flag(tmp_path
 @pytest.mark.parametrize(("section", "key"), EVERY, ids=lambda value: getattr(value, "name", value))
 def test_a_wrong_value_is_refused_with_its_origin(section, key):
     kind = key.metadata["kind"]
-    wrong: list[Any] = {"names": [3, [""], [1]], "table": ["x", 3, ["=1"]]}.get(kind, [True, [], {}, ""])
+    wrong: list[Any] = {"names": [3, [""], [1]], "table": ["x", 3, ["=1"]], "switch": [1, "yes", [], ""]}.get(
+        kind, [True, [], {}, ""]
+    )
     if kind in ("whole", "number"):
         wrong += ["x", "nan", "inf", -1e9 if key.metadata["least"] is not None else "1e"]
     for value in wrong:

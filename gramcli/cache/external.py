@@ -79,7 +79,7 @@ def write(
             for name, key, label, split, group in zip(keys, hashed, labels, splits, groups, strict=True)
         ]
         kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in set(hashed)]
-        allotted = places.allot(given, there, done, places.rows_a_shard(sum(view.layers.values())))
+        allotted = places.allot(given, there, done, places.rows_a_shard(view.numbers_a_clip))
         table.write(folder, [*kept, *allotted], seconds=0.0)
         index = {key: n for n, key in enumerate(hashed)}
         new = table.by_shard(clip for clip in allotted if clip.key not in there)

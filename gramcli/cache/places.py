@@ -24,9 +24,9 @@ class Place:
     row: int
 
 
-def rows_a_shard(channels: int) -> int:
-    """Returns how many clips make a shard of about 64 MiB, within 16 to 256."""
-    return min(max(_SHARD_BYTES // (4 * channels + 64), _ROWS[0]), _ROWS[1])
+def rows_a_shard(numbers: int) -> int:
+    """Returns how many clips of so many numbers make a shard of about 64 MiB, within 16 to 256."""
+    return min(max(_SHARD_BYTES // (4 * numbers + 64), _ROWS[0]), _ROWS[1])
 
 
 def taken(previous: Clips | None, done: set[int]) -> dict[str, Place]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,12 @@ class Shard:
     """(n, outputs); NaN in failed rows."""
     descriptors: Mapping[str, Floats]
     """(n, K_l) by layer, raw ĝ; NaN in failed rows."""
+    means: Mapping[str, Floats] = field(default_factory=dict)
+    """(n, K_l) by layer, channel means, in views that keep them; NaN in failed rows."""
 
     def __post_init__(self) -> None:
         rows = len(self.keys)
-        shapes = [len(self.status), len(self.logits), *map(len, self.descriptors.values())]
+        shapes = [len(self.status), len(self.logits), *map(len, (*self.descriptors.values(), *self.means.values()))]
         if any(rows != other for other in shapes):
             raise ValueError(f"a shard of {rows} keys has {shapes} rows of status, logits and descriptors")
 
@@ -73,9 +75,11 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
         # text of fixed length: any other lies in HDF5's global heap, the one part of it without checksums
         file.attrs["fingerprint"] = np.bytes_(fingerprint)
         file.attrs["units"] = np.bytes_("descriptors: row sums of the Gram matrix of a layer's feature maps")
-        descriptors = file.create_group("descriptors")
-        for layer, values in shard.descriptors.items():
-            descriptors.create_dataset(_escape(layer), data=np.ascontiguousarray(values, np.float32))
+        for name, measured in (("descriptors", shard.descriptors), ("means", shard.means)):
+            if measured or name == "descriptors":
+                stored = file.create_group(name)
+                for layer, values in measured.items():
+                    stored.create_dataset(_escape(layer), data=np.ascontiguousarray(values, np.float32))
         file.create_dataset("logits", data=np.ascontiguousarray(shard.logits, np.float32))
         file.create_dataset("key", data=np.array([key.encode("ascii") for key in shard.keys], dtype="S64"))
         status = [text.encode("utf-8", "backslashreplace")[:_STATUS_BYTES] for text in shard.status]
@@ -87,7 +91,9 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
     return bytes(content)
 
 
-def decode(content: bytes, path: Path, fingerprint: str, layers: Mapping[str, int]) -> Shard:
+def decode(
+    content: bytes, path: Path, fingerprint: str, layers: Mapping[str, int], *, with_means: bool = False
+) -> Shard:
     """Reads a shard from its bytes, after its digest.
 
     Args:
@@ -95,6 +101,7 @@ def decode(content: bytes, path: Path, fingerprint: str, layers: Mapping[str, in
         path: Its name, for messages.
         fingerprint: What the view expects.
         layers: Channels of the layers to read, in this order.
+        with_means: Whether to read their channel means too.
 
     Raises:
         DamagedError: Content and digest differ, or a dataset is missing or misshapen.
@@ -104,14 +111,16 @@ def decode(content: bytes, path: Path, fingerprint: str, layers: Mapping[str, in
     check(content, path)
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            return _decode(file, path, fingerprint, layers, len(content))
+            return _decode(file, path, fingerprint, layers, len(content), with_means)
     except (GramcliError, MemoryError):
         raise
     except Exception:  # whoever forges a file can forge its digest; h5py answers such files with any exception
         raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {ADVICE}") from None
 
 
-def _decode(file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], limit: int) -> Shard:
+def _decode(
+    file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], limit: int, with_means: bool
+) -> Shard:
     version = _attribute(file, "gramcli_format", "iu")
     if version > FORMAT:
         raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
@@ -134,9 +143,11 @@ def _decode(file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, 
     keys = [key.decode("ascii") for key in rows(file, "key", "S64", None)]
     status = [text.decode("utf-8", "ignore") for text in rows(file, "status", f"S{_STATUS_BYTES}", len(keys))]
     logits = rows(file, "logits", "<f4", len(keys), None)
-    stored = _own(file, "descriptors", path)
-    descriptors = {layer: rows(stored, _escape(layer), "<f4", len(keys), size) for layer, size in layers.items()}
-    return Shard(tuple(keys), tuple(status), logits, descriptors)
+    measured: dict[str, dict[str, Floats]] = {"descriptors": {}, "means": {}}
+    for name in ("descriptors", "means") if with_means else ("descriptors",):
+        stored = _own(file, name, path)
+        measured[name] = {layer: rows(stored, _escape(layer), "<f4", len(keys), size) for layer, size in layers.items()}
+    return Shard(tuple(keys), tuple(status), logits, **measured)
 
 
 ADVICE = "move it away and run gramcli extract again, which recomputes only its clips"

@@ -83,6 +83,16 @@ class View:
         """Labels of the network's outputs; none with ``head = "none"``."""
         return tuple(self.identity["outputs"]) if self.identity["head"] == "map" else ()
 
+    @property
+    def with_means(self) -> bool:
+        """Whether shards hold channel means beside descriptors."""
+        return bool(self.identity.get("with_means", False))
+
+    @property
+    def numbers_a_clip(self) -> int:
+        """How many numbers a row of a shard holds, logits aside."""
+        return sum(self.layers.values()) * (2 if self.with_means else 1)
+
     @classmethod
     def open(cls, cache: Path, name: str = CLEAN) -> View:
         """Opens what an earlier extract made.
@@ -144,11 +154,11 @@ class View:
         names = (re.fullmatch(r"(\d{5,})\.h5", path.name) for path in (self.folder / "shards").glob("*.h5"))
         return {int(name[1]) for name in names if name}
 
-    def read(self, number: int, layers: Iterable[str] | None = None) -> shard.Shard:
+    def read(self, number: int, layers: Iterable[str] | None = None, *, with_means: bool = False) -> shard.Shard:
         """Reads one shard, all layers if None; see `shard.decode` for what is raised."""
         path, channels = self.path(number), self.layers
         wanted = channels if layers is None else {layer: channels[layer] for layer in layers}
-        return shard.decode(shard.read_bytes(path), path, self.fingerprint, wanted)
+        return shard.decode(shard.read_bytes(path), path, self.fingerprint, wanted, with_means=with_means)
 
     def write(self, number: int, rows: shard.Shard) -> bool:
         """Commits one shard, durably. The first to commit a number wins.

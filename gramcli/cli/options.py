@@ -117,6 +117,11 @@ def _chosen(wanted: tuple[str, ...]) -> list[tuple[str, dataclasses.Field[Any]]]
 def _parameter(name: str, section: str, key: dataclasses.Field[Any]) -> inspect.Parameter:
     about: Mapping[str, Any] = key.metadata
     flag = "--" + (about["flag"] or key.name).replace("_", "-")
+    if about["kind"] == "switch":
+        switch = typer.Option(flag, help=about["help"], rich_help_panel=_PANELS[section], show_default=False)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[bool | None, switch]
+        )
     many = about["kind"] in ("names", "table")
     words = "|".join(about["words"])
     metavar = _METAVARS.get(about["kind"], "")

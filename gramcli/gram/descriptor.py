@@ -32,13 +32,32 @@ def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
         - maps: (N, K, *positions), or with the channels at `channel_dim`
         - returns: (N, K)
     """
-    if maps.ndim < 2 or channel_dim % maps.ndim == 0:
-        raise ValueError(f"clips and channels are two dimensions, not {tuple(maps.shape)} with channels {channel_dim}")
-    rows = maps.float().movedim(channel_dim, -1)
-    rows = rows.flatten(1, -2) if rows.ndim > 2 else rows.unsqueeze(1)  # (N, S, K)
+    rows = _rows(maps, channel_dim)
     over_channels = rows.sum(-1, keepdim=True)  # (N, S, 1), Fᵀ 1
     # F times the sums, not the sums times Fᵀ: on some processors the latter rounds by where a clip lies in memory
     return rows.transpose(1, 2).bmm(over_channels).squeeze(2)
+
+
+def row_sums_and_means(maps: Tensor, channel_dim: int = 1) -> Tensor:
+    """Returns ĝ as `row_sums` does, then the mean of every channel over its positions.
+
+    The means are what a classifier on pooled maps sees: beside them, ĝ shows what correlations add.
+
+    Shape:
+        - maps: (N, K, *positions), or with the channels at `channel_dim`
+        - returns: (N, 2 K), float32
+    """
+    import torch
+
+    return torch.cat([row_sums(maps, channel_dim), _rows(maps, channel_dim).mean(1)], dim=1)
+
+
+def _rows(maps: Tensor, channel_dim: int) -> Tensor:
+    """Returns the maps as (N, S, K) float32, where they lie if they are channels_last."""
+    if maps.ndim < 2 or channel_dim % maps.ndim == 0:
+        raise ValueError(f"clips and channels are two dimensions, not {tuple(maps.shape)} with channels {channel_dim}")
+    rows = maps.float().movedim(channel_dim, -1)
+    return rows.flatten(1, -2) if rows.ndim > 2 else rows.unsqueeze(1)
 
 
 def normalise(descriptors: NDArray[Any]) -> NDArray[np.float32]:

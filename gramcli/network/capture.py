@@ -8,7 +8,7 @@ the feature maps, and nothing of their size is kept.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -134,10 +134,14 @@ class Recorder:
     Args:
         module: The network, in eval mode.
         layers: Layers that a `survey` of it found.
+        measure: What is taken of feature maps and their channel dimension, (N, ...) by clip.
     """
 
-    def __init__(self, module: nn.Module, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self, module: nn.Module, layers: Sequence[Layer], measure: Callable[[Tensor, int], Tensor] = row_sums
+    ) -> None:
         self.module = module
+        self.measure = measure
         self.layers = {layer.name: layer for layer in layers}
         self._functions = any(layer.function is not None for layer in layers)
 
@@ -145,7 +149,7 @@ class Recorder:
         """Runs the network once, without gradients.
 
         Returns:
-            What the network returns, and ĝ (N, K_l) float32 by layer, in the order of the layers given.
+            What the network returns, and its measure (ĝ, (N, K_l) float32) by layer, in the order of the layers given.
 
         Raises:
             ArtefactError: The network does other things than in its survey.
@@ -163,7 +167,7 @@ class Recorder:
             if reason:
                 raise _changed(layer, reason)
             with torch.autocast(maps.device.type, enabled=False):  # sums are float32, whatever the network computes in
-                found[layer.name] = row_sums(maps, layer.channel_dim)
+                found[layer.name] = self.measure(maps, layer.channel_dim)
 
         watch = Watch(self.module, seen)
         with torch.inference_mode(), watch(functions=self._functions):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gramcli.errors import ArtefactError, ResourceError, UsageError, shown
+from gramcli.gram.descriptor import row_sums, row_sums_and_means
 from gramcli.network.capture import Layer, Recorder
 
 
@@ -25,6 +26,8 @@ class Scores:
     """ĝ (N, K_l) by layer."""
     errors: tuple[str, ...]
     """"" where a clip is fine; its rows are NaN otherwise."""
+    means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Channel means (N, K_l) by layer, if they were asked for."""
 
 
 def device(name: str) -> torch.device:
@@ -61,6 +64,7 @@ class Scorer:
         batch: Clips at once; halved, down to two, where memory runs out.
         precision: ``fp32``, or ``bf16`` for the network alone.
         outputs: Number of classes, where the network returns several tensors.
+        with_means: Whether to measure channel means too.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Scorer:
         batch: int = 16,
         precision: str = "fp32",
         outputs: int | None = None,
+        with_means: bool = False,
     ) -> None:
         self.module = module.to(device).eval()
         for parameter in self.module.parameters():
@@ -82,7 +87,8 @@ class Scorer:
         self.batch = max(2, batch)
         self.precision = precision
         self.outputs = outputs
-        self._record = Recorder(self.module, layers)
+        self.with_means = with_means
+        self._record = Recorder(self.module, layers, row_sums_and_means if with_means else row_sums)
 
     def score(self, waveforms: NDArray[np.float32]) -> Scores:
         """Returns logits and descriptors of waveforms (N, T), N ≥ 1.
@@ -95,16 +101,20 @@ class Scorer:
             raise ValueError(f"waveforms must be (clips, samples), not {waveforms.shape}")
         parts = list(self._parts(waveforms))
         logits, *maps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        descriptors = dict(zip(self._record.layers, maps, strict=True))
+        measured = dict(zip(self._record.layers, maps, strict=True))
         errors = [""] * len(waveforms)
-        places = {f"activation not finite in {shown(name)}": one for name, one in descriptors.items()}
+        places = {f"activation not finite in {shown(name)}": one for name, one in measured.items()}
         for error, array in (*places.items(), ("output not finite", logits)):
             for clip in np.flatnonzero(~np.isfinite(array).all(axis=1)):
                 errors[clip] = errors[clip] or error
         failed = np.array(errors) != ""
-        for array in (logits, *descriptors.values()):
+        for array in (logits, *measured.values()):
             array[failed] = np.nan
-        return Scores(logits, descriptors, tuple(errors))
+        if not self.with_means:
+            return Scores(logits, measured, tuple(errors))
+        halves = {name: np.split(array, 2, axis=1) for name, array in measured.items()}
+        descriptors, means = ({name: parts[n] for name, parts in halves.items()} for n in (0, 1))
+        return Scores(logits, descriptors, tuple(errors), means)
 
     def _parts(self, waveforms: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
         start = 0

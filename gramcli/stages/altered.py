@@ -97,7 +97,7 @@ def _places(view: View) -> dict[str, Place]:
 
 def _missing(view: View, clips: Sequence[Clip], where: Mapping[str, Place], rows: int | None) -> dict[int, list[Clip]]:
     """Returns the clips that have no row yet, by the new shards that they go into."""
-    rows = rows or places.rows_a_shard(sum(view.layers.values()))
+    rows = rows or places.rows_a_shard(view.numbers_a_clip)
     new = list({clip.key: clip for clip in clips if clip.key not in where}.values())
     first = max(view.present(), default=-1) + 1
     return {first + n: new[n * rows : (n + 1) * rows] for n in range(-(-len(new) // rows))}

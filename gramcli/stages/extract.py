@@ -148,7 +148,7 @@ def _plan(clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View
         for number in sorted(done):  # the table was deleted: the shards know what they hold
             keys = view.read(number, layers=()).keys
             taken.update({key: places.Place(number, row) for row, key in enumerate(keys)})
-    rows_a_shard = settings.cache.clips_per_shard or places.rows_a_shard(sum(view.layers.values()))
+    rows_a_shard = settings.cache.clips_per_shard or places.rows_a_shard(view.numbers_a_clip)
     rows = places.allot(clips, taken, done, rows_a_shard) + places.forgotten(clips, previous, taken)
     table.write(cache, rows, settings.segment.seconds)
     return rows

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from gramcli.audio import condition as conditions
 from gramcli.audio.condition import Condition
@@ -80,7 +81,11 @@ def _score(
     status = [one.error or shard.OK for one in decoded]
     outputs, layers = ready.built.outputs, dict(ready.identity["layers"])
     logits = np.full((len(clips), outputs), np.nan, np.float32)
-    rows = {layer: np.full((len(clips), channels), np.nan, np.float32) for layer, channels in layers.items()}
+
+    def empty(wanted: bool = True) -> dict[str, npt.NDArray[np.float32]]:
+        return {layer: np.full((len(clips), layers[layer]), np.nan, np.float32) for layer in layers if wanted}
+
+    rows, means = empty(), empty(ready.scorer.with_means)
     if good:
         windows = [samples for n in good if (samples := decoded[n].samples) is not None]
         if condition is not None:
@@ -95,13 +100,17 @@ def _score(
                 status[n] = scores.errors[place]
                 continue
             logits[n] = scores.logits[place]
-            for layer, descriptors in scores.descriptors.items():
-                rows[layer][n] = descriptors[place]
-    return shard.Shard(tuple(clip.key for clip in clips), tuple(status), logits, rows)
+            for stored, found in ((rows, scores.descriptors), (means, scores.means)):
+                for layer, values in found.items():
+                    stored[layer][n] = values[place]
+    return shard.Shard(tuple(clip.key for clip in clips), tuple(status), logits, rows, means)
 
 
 def _join(parts: Sequence[shard.Shard]) -> shard.Shard:
     keys = tuple(itertools.chain.from_iterable(part.keys for part in parts))
     status = tuple(itertools.chain.from_iterable(part.status for part in parts))
-    rows = {layer: np.concatenate([part.descriptors[layer] for part in parts]) for layer in parts[0].descriptors}
-    return shard.Shard(keys, status, np.concatenate([part.logits for part in parts]), rows)
+    rows, means = (
+        {layer: np.concatenate([getattr(part, name)[layer] for part in parts]) for layer in getattr(parts[0], name)}
+        for name in ("descriptors", "means")
+    )
+    return shard.Shard(keys, status, np.concatenate([part.logits for part in parts]), rows, means)

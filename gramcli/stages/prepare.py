@@ -90,7 +90,14 @@ def prepare(
             raise ArtefactError(f"the network does not fit the statistics ({'; '.join(changed)})")
     recorded = chosen if only is None else [layer for layer in chosen if layer.name in set(only)]
     ready = scorer.Scorer(
-        built.module, front, recorded, device, settings.run.batch, settings.run.precision, built.outputs
+        built.module,
+        front,
+        recorded,
+        device,
+        settings.run.batch,
+        settings.run.precision,
+        built.outputs,
+        settings.network.with_means and only is None,
     )
     where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
     return Prepared(built, ready, found, samples, where)
@@ -164,6 +171,7 @@ def identify(
         "resampler": RESAMPLER,
         "condition": "clean",
         "precision": settings.run.precision,
+        **({"with_means": True} if settings.network.with_means else {}),
     }
 
 

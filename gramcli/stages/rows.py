@@ -30,7 +30,12 @@ def require_extracted(view: View, clips: Sequence[Clip]) -> None:
 
 
 def read_rows(
-    view: View, clips: Sequence[Clip], layers: Sequence[str] | None = None, done: Callable[[int], None] = lambda n: None
+    view: View,
+    clips: Sequence[Clip],
+    layers: Sequence[str] | None = None,
+    done: Callable[[int], None] = lambda n: None,
+    *,
+    with_means: bool = False,
 ) -> Iterator[tuple[list[Clip], Shard, npt.NDArray[np.intp]]]:
     """Yields, shard by shard, its usable clips of those asked for, the shard, and their rows in it.
 
@@ -38,7 +43,7 @@ def read_rows(
         DamagedError: A row is not that of its clip.
     """
     for number, group in table.by_shard(clips).items():
-        rows = view.read(number, layers)
+        rows = view.read(number, layers, with_means=with_means)
         for clip in group:
             if clip.row is None or clip.row >= len(rows.keys) or rows.keys[clip.row] != clip.key:
                 raise DamagedError(

@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -68,6 +69,24 @@ def test_special_floats_and_no_rows_come_back():
     odd = np.array([[np.inf, -np.inf, -0.0, 1e-45, 3.4e38]], np.float32)
     assert_same(there_and_back(rows := Shard(KEYS[:1], ("ok",), odd, {"a": odd})), rows)
     assert_same(there_and_back(rows := Shard((), (), odd[:0], {"a": odd[:0]})), rows)
+
+
+def test_channel_means_come_back_where_they_are_asked_for_and_change_nothing_where_there_are_none():
+    rows = small()
+    both = replace(rows, means={layer: values * 2 for layer, values in rows.descriptors.items()})
+    content = shard.encode(both, "f")
+    back = shard.decode(content, PATH, "f", {"relu": 1}, with_means=True)
+    assert list(back.means) == ["relu"]
+    np.testing.assert_array_equal(back.means["relu"], both.means["relu"])
+    assert shard.decode(content, PATH, "f", channels(rows)).means == {}
+    assert shard.encode(replace(both, means={}), "f") == shard.encode(rows, "f")
+    with pytest.raises(ValueError, match="a shard of 3 keys has"):
+        replace(rows, means={"relu": np.zeros((2, 1), np.float32)})
+
+
+def test_means_that_are_not_there_are_damage():
+    with pytest.raises(DamagedError, match="does not have the layout of a shard"):
+        shard.decode(shard.encode(small(), "f"), PATH, "f", {"relu": 1}, with_means=True)
 
 
 def test_only_the_layers_asked_for_are_read_in_that_order():

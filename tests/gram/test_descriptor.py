@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gramcli.gram.descriptor import constant, normalise, row_sums
+from gramcli.gram.descriptor import constant, normalise, row_sums, row_sums_and_means
 from tests import reference
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -57,6 +57,17 @@ def test_equals_row_sums_of_the_gram_matrix(shape, layout):
     wanted = np.array([reference.row_sums(clip.numpy()) for clip in maps])
     assert sums.dtype == torch.float32
     np.testing.assert_allclose(sums, wanted, rtol=0, atol=1e-5 * wanted.max())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "dim"), [((3, 64, 5, 9), 1), ((3, 5, 9, 64), 3), ((2, 7), 1)])
+def test_means_stand_behind_row_sums_that_they_do_not_change(shape, dim, layout):
+    maps = maps_of(shape, layout) if len(shape) == 4 else maps_of(shape)
+    both = row_sums_and_means(maps, dim)
+    channels = shape[dim]
+    assert torch.equal(both[:, :channels], row_sums(maps, dim))
+    wanted = np.moveaxis(maps.double().numpy(), dim, 1).reshape(shape[0], channels, -1).mean(axis=2)
+    np.testing.assert_allclose(both[:, channels:], wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,20 @@ def test_a_clip_never_depends_on_the_others(name: str, clips: np.ndarray, rng: n
             np.testing.assert_allclose(found, expected[layer][rows], rtol=0, atol=atol, err_msg=layer)
 
 
+def test_means_come_beside_descriptors_that_they_do_not_change(clips: np.ndarray) -> None:
+    clips[4] = np.nan
+    alone, both = (scorer_of("resnet", with_means=wanted).score(clips) for wanted in (False, True))
+    assert alone.means == {}
+    assert list(both.means) == list(both.descriptors) == list(alone.descriptors)
+    assert both.errors == alone.errors
+    assert both.errors[4]
+    for layer, descriptors in alone.descriptors.items():
+        np.testing.assert_array_equal(both.descriptors[layer], descriptors)
+        assert both.means[layer].shape == descriptors.shape
+        assert np.isnan(both.means[layer][4]).all()
+        assert (np.delete(both.means[layer], 4, axis=0) >= 0).all()  # of ReLUs
+
+
 @pytest.mark.parametrize("name", ["resnet", "panns"])
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
 def test_batches_make_no_difference(name: str, batch: int, clips: np.ndarray) -> None:

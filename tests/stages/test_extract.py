@@ -65,6 +65,21 @@ def test_running_again_forwards_nothing(grown):
     assert {path: path.read_bytes() for path in Path(grown.cache.dir).rglob("*.h5")} == before
 
 
+def test_means_are_kept_when_asked_for_and_a_cache_without_them_stays_without(grown, tmp_path):
+    wanted = replace(grown, network=replace(grown.network, with_means=True))
+    with pytest.raises(ArtefactError, match="was extracted otherwise \\(with_means: absent → true\\)"):
+        extract(wanted, folder=ROOT)
+    wanted = replace(wanted, cache=replace(wanted.cache, dir=str(tmp_path / "with")))
+    extract(wanted, folder=ROOT)
+    view, without = View.open(tmp_path / "with"), View.open(Path(grown.cache.dir))
+    assert (view.with_means, without.with_means) == (True, False)
+    rows = view.read(0, with_means=True)
+    assert {layer: values.shape[1] for layer, values in rows.means.items()} == view.layers
+    for layer, values in without.read(0).descriptors.items():
+        np.testing.assert_array_equal(rows.descriptors[layer], values)
+    assert statistics_of(tmp_path / "with") != b""
+
+
 def relabel(lines: list[Line], folder: Path) -> list[Line]:
     return [replace(line, label="click") if line.file.startswith("hum-0") else line for line in lines]
 

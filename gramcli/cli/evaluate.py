@@ -15,6 +15,13 @@ _NAMES = {
     "temperature": "network, temperature",
     "gram": "smallest deviation (gram)",
     "fused": "network and layers (fused)",
+    "nearest-mean": "rival: nearest class mean",
+    "lda": "rival: shared-covariance LDA",
+    "neighbours": "rival: nearest neighbours",
+    "probe": "rival: linear probe",
+    "probe+network": "rival: probe with network",
+    "vector": "rival: network, vector scaling",
+    "means-probe": "rival: probe on channel means",
 }
 _MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "negative_log_likelihood", "brier")
 _SHORT = {"balanced_accuracy": "balanced", "macro_f1": "F1", "negative_log_likelihood": "NLL", "brier": "Brier"}
@@ -30,6 +37,13 @@ def evaluate_cmd(
     given: Given,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Split to judge on.")] = "test",
     condition: Condition = None,
+    rivals: Annotated[
+        bool,
+        typer.Option(
+            "--rivals",
+            help="Also judge other classifiers on the same descriptors, fitted on the same clips (scikit-learn).",
+        ),
+    ] = False,
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
@@ -44,6 +58,7 @@ def evaluate_cmd(
             given.cache,
             split,
             conditions=condition or (),
+            rivals=rivals,
             flags=given.flags,
             config=given.config,
             progress=bar,

@@ -25,11 +25,10 @@ LDA = "lda"
 NEIGHBOURS = "neighbours"
 PROBE = "probe"
 PROBE_AND_NETWORK = "probe+network"
-TEMPERATURE = "temperature"
 VECTOR = "vector"
-NAMES = (NEAREST_MEAN, LDA, NEIGHBOURS, PROBE, PROBE_AND_NETWORK, TEMPERATURE, VECTOR)
-"""The last three need the network's own probabilities."""
-NEEDS_NETWORK = (PROBE_AND_NETWORK, TEMPERATURE, VECTOR)
+NAMES = (NEAREST_MEAN, LDA, NEIGHBOURS, PROBE, PROBE_AND_NETWORK, VECTOR)
+"""The last two need the network's own probabilities."""
+NEEDS_NETWORK = (PROBE_AND_NETWORK, VECTOR)
 
 SHRINKAGES = (None, 0.001, 0.01, 0.1, 0.5, 0.9)
 """Ledoit and Wolf's estimate, and others around it."""
@@ -133,7 +132,7 @@ def fit(
         scores = np.empty((len(labels), classes))
         for part in np.unique(part_of[held]):
             seen, out = part_of != part, part_of == part
-            if name in (TEMPERATURE, VECTOR):
+            if name == VECTOR:
                 seen &= held
             scorer = _fitted(name, points[seen], labels[seen], classes, features, setting, _some(log_p, seen))
             scores[out] = scorer(points[out], _some(log_p, out))
@@ -149,7 +148,7 @@ def fit(
             best = loss, kind, setting, sharpness, pool, told
     assert best is not None
     _, kind, setting, sharpness, pool, told = best
-    everyone = held if name in (TEMPERATURE, VECTOR) else np.ones(len(labels), bool)
+    everyone = held if name == VECTOR else np.ones(len(labels), bool)
     points = np.empty((len(labels), 0)) if kind is None else coordinates[kind].values
     features = 0 if kind is None else coordinates[kind].features
     scorer = _fitted(name, points[everyone], labels[everyone], classes, features, setting, _some(log_p, everyone))
@@ -162,9 +161,6 @@ def _some(log_p: Array | None, clips: NDArray[np.bool_]) -> Array | None:
 
 def _choices(name: str, kinds: Sequence[str]) -> Iterator[tuple[str | None, float | None]]:
     """Yields kinds of feature and hyper-parameters, the simplest first, which wins where two are equal."""
-    if name == TEMPERATURE:
-        yield None, None
-        return
     if name == VECTOR:
         yield from ((None, ridge) for ridge in sorted(RIDGES, reverse=True))
         return
@@ -188,8 +184,6 @@ def _fitted(
     setting: float | None,
     log_p: Array | None,
 ) -> Scorer:
-    if name == TEMPERATURE:
-        return lambda _, log_p: np.asarray(log_p, np.float64)
     if name == VECTOR:
         assert log_p is not None
         assert setting is not None

@@ -13,8 +13,9 @@ from gramcli.gram.descriptor import normalise
 
 Array = NDArray[Any]
 
+PLAIN = "plain"
 KINDS = ("log", "scaled")
-"""Logarithm of ĝ, and g̃; a third, "plain", takes numbers as they are, for channel means."""
+"""Logarithm of ĝ, and g̃; `PLAIN` takes numbers as they are, for channel means."""
 
 FLOOR = 1e-4
 """Row sums below this part of their layer's mean count for little in the logarithm."""
@@ -84,7 +85,7 @@ def _vectors(raw: Array, kind: str, floor: float) -> NDArray[np.float64]:
         return np.asarray(np.sign(wide) * np.log1p(np.abs(wide) / floor))
     if kind == "scaled":
         return normalise(raw).astype(np.float64)
-    if kind == "plain":
+    if kind == PLAIN:
         return wide
     raise ValueError(f"no such kind of feature: {kind}")
 

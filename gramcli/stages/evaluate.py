@@ -11,25 +11,18 @@ import numpy.typing as npt
 
 from gramcli.audio.condition import parse
 from gramcli.cache import clips as table
-from gramcli.cache import decision as decisions
 from gramcli.cache import statistics
-from gramcli.cache.clips import Clip
-from gramcli.cache.statistics import Statistics
 from gramcli.cache.view import CLEAN, View
-from gramcli.decide import likelihood
-from gramcli.decide.likelihood import log_softmax
 from gramcli.errors import NoInputError, UsageError, shown
 from gramcli.judge import metrics
 from gramcli.judge.intervals import LEAST_GROUPS, Paired, paired
 from gramcli.stages.altered import altered
-from gramcli.stages.evidence import Evidence, gather
+from gramcli.stages.contest import NETWORK, Contenders, Contest
 from gramcli.stages.progress import Progress, Silent
 from gramcli.stages.rows import require_extracted
-from gramcli.stages.rule import Rule
 from gramcli.stages.select_layers import require_current
 
 FORMAT = 2
-NETWORK = "map"
 
 Array = npt.NDArray[Any]
 
@@ -82,6 +75,7 @@ def evaluate(
     split: str = "test",
     *,
     conditions: Sequence[str] = (),
+    rivals: bool = False,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     config: Path | None = None,
     progress: Progress | None = None,
@@ -92,6 +86,7 @@ def evaluate(
         cache: Folder of the cache.
         split: train, validation or test.
         conditions: Also judge the clips under these, e.g. ``noise:20`` (see `gramcli.audio.condition`).
+        rivals: Also judge other classifiers on the same descriptors, fitted on the same clips.
         flags: Settings of that run over those of the extract, by section and key.
         config: A settings file.
         progress: Told of steps and notes.
@@ -101,90 +96,75 @@ def evaluate(
         NoInputError: The split has no labelled, usable clip.
         ArtefactError: A stage has not run, or its result no longer fits.
         DamagedError: A file of the cache is not as it was written.
+        ResourceError: Rivals are wanted, and scikit-learn is not installed.
     """
     progress = progress or Silent()
     if split not in table.SPLITS:
         raise UsageError(f"split is {shown(split)}; there are {', '.join(table.SPLITS)}")
+    contenders, found = contests(
+        cache, split, conditions=conditions, rivals=rivals, flags=flags, config=config, progress=progress
+    )
+    if split != "test":
+        progress.note(f"the {split} split was used to make the statistics: these figures flatter")
+    return judged(split, contenders.rule.name, contenders.rule.classes, found)
+
+
+def contests(
+    cache: Path,
+    split: str,
+    *,
+    conditions: Sequence[str],
+    rivals: bool,
+    flags: Mapping[str, Mapping[str, Any]] | None,
+    config: Path | None,
+    progress: Progress,
+) -> tuple[Contenders, dict[str, Contest]]:
+    """Returns the decisions of a cache, and what they say of a split under each condition; see `evaluate`."""
     view, clips = View.open(cache), table.require(cache)
     known = statistics.load(cache, view.fingerprint)
     require_current(cache, known)
-    rule = Rule.of(known, decisions.load(cache, known))
-    judged = [clip for clip in clips.used(split) if clip.label]
-    require_extracted(view, judged)
+    chosen = [clip for clip in clips.used(split) if clip.label]
+    require_extracted(view, chosen)
     unread = sum(bool(clip.label) and clip.split == split and clip.shard is None for clip in clips.rows)
-    sharpness = _sharpness(known)
-    views = {CLEAN: (view, judged)}
     asked = [parse(text) for text in conditions]
-    views |= altered(cache, asked, judged, flags=flags, config=config, progress=progress)
-    found = {name: _condition(cache, *one, unread, split, rule, sharpness, progress) for name, one in views.items()}
-    if split != "test":
-        progress.note(f"the {split} split was used to make the statistics: these figures flatter")
-    return Evaluation(split, rule.name, rule.classes, found, verdict(rule.name, found[CLEAN].comparison))
+    contenders = Contenders.of(cache, view, known, progress, with_rivals=rivals)
+    views = {CLEAN: (view, chosen)}
+    views |= altered(cache, asked, chosen, flags=flags, config=config, progress=progress)
+    found = {}
+    for name, (one, placed) in views.items():
+        progress.start("evaluating", len(placed))
+        found[name] = contenders.judge(one, placed, progress, unread)
+        if not found[name].clips:
+            raise NoInputError(f"{shown(cache)}: the {split} split has no usable labelled clip; nothing to evaluate")
+    return contenders, found
 
 
-def _condition(
-    cache: Path,
-    view: View,
-    judged: Sequence[Clip],
-    unread: int,
-    split: str,
-    rule: Rule,
-    sharpness: float | None,
-    progress: Progress,
-) -> Condition:
-    progress.start("evaluating", len(judged))
-    evidence = gather(view, judged, rule, progress)
-    if not evidence.clips:
-        raise NoInputError(f"{shown(cache)}: the {split} split has no usable labelled clip; nothing to evaluate")
-    labels = evidence.labels
-    said = _decisions(evidence, rule, sharpness)
-    own = said[rule.name][0]
+def judged(split: str, default: str, classes: Sequence[str], found: Mapping[str, Contest]) -> Evaluation:
+    """Returns the measures of what was said under each condition."""
+    conditions = {name: _condition(contest, default, len(classes)) for name, contest in found.items()}
+    return Evaluation(split, default, tuple(classes), conditions, verdict(default, conditions[CLEAN].comparison))
+
+
+def _condition(contest: Contest, default: str, classes: int) -> Condition:
+    labels, own = contest.labels, contest.decisions[default].label
     comparison = None
-    if NETWORK in said:
-        ahead = (own == labels).astype(float) - (said[NETWORK][0] == labels)
-        comparison = paired(ahead, evidence.groups)
-    unknown = None if rule.threshold is None else evidence.joined("unknown")
+    if NETWORK in contest.decisions:
+        ahead = (own == labels).astype(float) - (contest.decisions[NETWORK].label == labels)
+        comparison = paired(ahead, contest.groups)
     rejected: dict[str, list[bool]] = {}
-    for clip, beyond in zip(evidence.clips, () if unknown is None else unknown.tolist(), strict=unknown is not None):
-        rejected.setdefault(clip.group, []).append(beyond)
+    if contest.unknown is not None:
+        for clip, beyond in zip(contest.clips, contest.unknown.tolist(), strict=True):
+            rejected.setdefault(clip.group, []).append(beyond)
     return Condition(
         clips=len(labels),
-        failed=len(judged) - len(labels) + unread,
-        groups=int(evidence.groups.max()) + 1,
-        decisions={name: _measures(*one, labels) for name, one in said.items()},
-        confusion=metrics.confusion(own, labels, len(rule.classes)).tolist(),
-        rejected=None if unknown is None else float(unknown.mean()),
+        failed=contest.failed,
+        groups=len({clip.group for clip in contest.clips}),
+        decisions={name: _measures(said.label, said.log_p, labels) for name, said in contest.decisions.items()},
+        confusion=metrics.confusion(own, labels, classes).tolist(),
+        rejected=None if contest.unknown is None else float(contest.unknown.mean()),
         rejected_by_group={group: sum(of) / len(of) for group, of in sorted(rejected.items())},
         comparison=comparison,
     )
-
-
-def _decisions(evidence: Evidence, rule: Rule, sharpness: float | None) -> dict[str, tuple[Array, Array | None]]:
-    """Returns predicted classes (N,) and log-probabilities (N, C) by decision, the network first."""
-    said: dict[str, tuple[Array, Array | None]] = {}
-    logits = evidence.logits
-    if logits is not None:
-        said[NETWORK] = logits.argmax(axis=1), log_softmax(logits)
-        if sharpness is not None:
-            said["temperature"] = logits.argmax(axis=1), log_softmax(logits * sharpness)
-    far = evidence.joined("deviations")
-    own = None if evidence.judged[0].log_p is None else evidence.joined("log_p")
-    label = evidence.joined("label")
-    if rule.name == "gram":
-        said["gram"] = label, own
-    else:
-        said["gram"] = rule.apply(far, logits).label, None
-        said[rule.name] = label, own
-    return said
-
-
-def _sharpness(known: Statistics) -> float | None:
-    """Returns the inverse temperature of the network's logits that makes validation labels likeliest."""
-    labels, logits = known.validation_labels, known.validation_logits
-    if logits.shape[1] != len(known.classes):
-        return None
-    (sharpness,) = likelihood.fit(log_softmax(logits)[..., None], labels, ridge=1e-3, centre=1.0)
-    return float(sharpness)
 
 
 def _measures(predicted: Array, log_p: Array | None, labels: Array) -> dict[str, float | None]:

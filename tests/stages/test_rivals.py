@@ -1,0 +1,164 @@
+"""Rivals through a cache: the same clips, the same labels, and nothing of the test split."""
+
+import shutil
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gramcli.cache
+from gramcli.cache import clips as table
+from gramcli.cache import statistics
+from gramcli.cache.view import View
+from gramcli.decide import rivals as fits
+from gramcli.decide.crossfit import parts
+from gramcli.errors import ResourceError
+from gramcli.stages import rivals as stage
+from gramcli.stages.calibrate import calibrate
+from gramcli.stages.contest import Contenders, Contest
+from gramcli.stages.evaluate import evaluate
+from gramcli.stages.extract import extract
+from gramcli.stages.progress import Silent
+from gramcli.stages.select_layers import select_layers
+from tests.sets import ROOT, headless, quick
+from tests.stages.test_fuse import CLASSES, SPLITS, Notes, made
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """A cache whose layers and network know the classes, with a decision; not to be changed."""
+    cache = tmp_path_factory.mktemp("known")
+    made(cache, network_knows=False)
+    select_layers(cache)
+    return cache
+
+
+def contest(cache, split="test"):
+    view = View.open(cache)
+    found = statistics.load(cache, view.fingerprint)
+    contenders = Contenders.of(cache, view, found, Silent(), with_rivals=True)
+    return contenders, contenders.judge(view, table.require(cache).used(split), Silent())
+
+
+def test_every_rival_stands_beside_the_decisions_with_all_measures(known):
+    result = evaluate(known, rivals=True)
+    names = list(result.clean.decisions)
+    assert names == ["map", "temperature", "gram", "fused", *fits.NAMES]
+    for name in fits.NAMES:
+        assert all(np.isfinite(value) for value in result.clean.decisions[name].values())
+    # the layers know the classes here, the network does not
+    assert result.clean.decisions["lda"]["accuracy"] > 0.9
+    assert result.clean.decisions["vector"]["accuracy"] < 0.6
+    alone = evaluate(known)
+    assert list(alone.clean.decisions) == ["map", "temperature", "gram", "fused"]
+    assert {**result.clean.decisions, **alone.clean.decisions} == result.clean.decisions
+    assert alone.verdict == result.verdict
+
+
+def test_test_labels_change_nothing_that_is_said(known, tmp_path):
+    shutil.copytree(known, tmp_path / "moved")
+    clips = table.require(known)
+    rows = list(clips.rows)
+    rng = np.random.default_rng(3)
+    tests = [n for n, clip in enumerate(rows) if clip.split == "test"]
+    for n, other in zip(tests, rng.permutation(tests), strict=True):
+        rows[n] = replace(rows[n], label=clips.rows[other].label)
+    table.write(tmp_path / "moved", rows, clips.seconds)
+    (_, one), (_, two) = contest(known), contest(tmp_path / "moved")
+    assert not np.array_equal(one.labels, two.labels)
+    for name, said in one.decisions.items():
+        np.testing.assert_array_equal(said.label, two.decisions[name].label)
+    for name in ("lda", "probe", "nearest-mean"):
+        assert (one.decisions[name].label == one.labels).mean() > 0.85
+        assert (two.decisions[name].label == two.labels).mean() < 0.55  # a third, and what chance adds to 90 clips
+
+
+def test_validation_clips_are_dealt_as_for_the_fused_rule(known):
+    contenders, _ = contest(known)
+    held = statistics.load(known, View.open(known).fingerprint)
+    clips = table.require(known).used("train", "validation")
+    labels = np.array([CLASSES.index(clip.label) for clip in clips])
+    part_of = np.array([-1 if clip.split == "train" else 0 for clip in clips])
+    part_of[part_of == 0] = parts(held.file["validation/group"], held.validation_labels)
+    again = fits.fit("lda", contenders.rivals.spaces.fitted, labels, part_of, 3)
+    np.testing.assert_array_equal(again.held_out, contenders.rivals.fitted["lda"].held_out)
+
+
+def test_shards_make_no_difference(known, tmp_path):
+    clips = table.require(known).rows
+    view = View.open(known)
+    rows = [view.read(number) for number in sorted(view.present())]
+    placed = [clip for clip in clips if clip.row is not None]
+    where = {clip.key: (clip.shard, clip.row) for clip in placed}
+    shuffled = [placed[n] for n in np.random.default_rng(5).permutation(len(placed))]
+    for first in range(0, len(shuffled), 37):
+        some = shuffled[first : first + 37]
+        gramcli.cache.write(
+            [clip.id for clip in some],
+            {layer: np.stack([rows[where[c.key][0]].descriptors[layer][where[c.key][1]] for c in some])
+             for layer in view.layers},
+            np.stack([rows[where[c.key][0]].logits[where[c.key][1]] for c in some]),
+            labels=[clip.label for clip in some],
+            splits=[clip.split for clip in some],
+            classes=CLASSES,
+            cache=tmp_path / "other",
+        )  # fmt: skip
+    calibrate(tmp_path / "other")
+    select_layers(tmp_path / "other")
+    (_, one), (_, two) = contest(known), contest(tmp_path / "other")
+    assert [clip.key for clip in one.clips] == [clip.key for clip in two.clips]
+    for name, said in one.decisions.items():
+        np.testing.assert_array_equal(said.label, two.decisions[name].label)
+        if said.log_p is not None:
+            np.testing.assert_allclose(said.log_p, two.decisions[name].log_p, rtol=1e-9, atol=1e-9)
+
+
+def test_more_clips_than_memory_is_for_give_each_class_its_share(known, monkeypatch):
+    monkeypatch.setattr(stage, "MOST", 60)
+    notes = Notes()
+    result = evaluate(known, rivals=True, progress=notes)
+    assert "rivals are fitted on 63 of 210 training and validation clips" in notes.notes
+    assert result.clean.decisions["lda"]["accuracy"] > 0.9
+
+
+def test_one_validation_group_leaves_rivals_out_and_says_so(tmp_path):
+    made(tmp_path, groups=[split if split == "validation" else f"{n}" for n, split in enumerate(SPLITS)])
+    select_layers(tmp_path)
+    notes = Notes()
+    assert "lda" not in evaluate(tmp_path, rivals=True, progress=notes).clean.decisions
+    assert "no rivals: cross-fitting takes 2 groups, and there are 1 in validation" in notes.notes
+
+
+def test_without_scikit_learn_it_says_what_to_install(known, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ResourceError, match=r"pip install 'gramcli\[evaluate\]'"):
+        evaluate(known, rivals=True)
+
+
+def test_channel_means_have_a_probe_of_their_own_under_every_condition(limited_sounds, tmp_path):
+    chosen = quick(limited_sounds, tmp_path / "cache")
+    extract(replace(chosen, network=replace(chosen.network, with_means=True)), folder=ROOT)
+    calibrate(tmp_path / "cache")
+    select_layers(tmp_path / "cache")
+    result = evaluate(tmp_path / "cache", conditions=["gain:-6"], rivals=True)
+    for heard in result.conditions.values():
+        assert heard.decisions[stage.MEANS_PROBE]["accuracy"] > 0.6
+
+
+def test_classes_that_are_not_the_outputs_have_rivals_without_the_network(limited_sounds, tmp_path):
+    extract(headless(quick(limited_sounds, tmp_path / "cache")), folder=ROOT)
+    calibrate(tmp_path / "cache")
+    select_layers(tmp_path / "cache")
+    found = evaluate(tmp_path / "cache", rivals=True).clean.decisions
+    assert list(found) == ["gram", "fused", *(name for name in fits.NAMES if name not in fits.NEEDS_NETWORK)]
+
+
+def test_pooled_contests_keep_what_all_have(known):
+    _, one = contest(known)
+    less = Contest(one.clips, one.labels, {k: one.decisions[k] for k in ("map", "gram", "fused")}, None, 2)
+    both = Contest.pooled([one, less])
+    assert list(both.decisions) == ["map", "gram", "fused"]
+    assert (len(both.clips), len(both.labels), both.failed, both.unknown) == (180, 180, 2, None)
+    assert both.decisions["gram"].log_p is None
+    np.testing.assert_array_equal(both.decisions["fused"].log_p[90:], one.decisions["fused"].log_p)

@@ -84,6 +84,22 @@ def read(data: Data) -> Manifest:
     return Manifest(tuple(rows), (*notes, *more, *made_notes, *held_notes, *_alike({row.label for row in rows})))
 
 
+def folds(data: Data) -> list[str]:
+    """Returns the values of the manifest's fold column, numbers in them by value.
+
+    Raises:
+        NoInputError: The manifest cannot be read.
+        UsageError: It is no table with a fold column.
+    """
+    if data.manifest is None:
+        raise UsageError("no manifest named; give --manifest FOLDER|TABLE (or data.manifest in gramcli.toml)")
+    manifest = Path(data.manifest).absolute()
+    table = _table_in(manifest) if manifest.is_dir() else manifest.name
+    if table is None:
+        raise UsageError(f"{shown(manifest)}: has no fold column, as it is no table")
+    return natural_sorted(tables.folds(manifest / table if manifest.is_dir() else manifest))
+
+
 def natural_sorted(labels: Iterable[str]) -> list[str]:
     """Sorts labels with their numbers by value, upper case before lower: ``A, a2, a10``."""
 
@@ -97,16 +113,21 @@ def natural_sorted(labels: Iterable[str]) -> list[str]:
 def _entries(manifest: Path, data: Data) -> tuple[list[Entry], list[str]]:
     if not manifest.is_dir():
         return tables.read(manifest, data.validation_fold, data.test_fold)
-    has_setup = dcase.is_folder(manifest)
-    there = [] if has_setup else [name for name in TABLES if (manifest / name).is_file()]
-    if len(there) > 1:
-        raise UsageError(f"{shown(manifest)}: holds {' and '.join(there)}; name the one to read")
-    if there:
-        entries, notes = tables.read(manifest / there[0], data.validation_fold, data.test_fold)
-        return entries, [f"{shown(manifest.name)}: read through its {there[0]}, not as a folder a class", *notes]
+    table = _table_in(manifest)
+    if table is not None:
+        entries, notes = tables.read(manifest / table, data.validation_fold, data.test_fold)
+        return entries, [f"{shown(manifest.name)}: read through its {table}, not as a folder a class", *notes]
     if data.validation_fold is not None or data.test_fold is not None:
         raise UsageError(f"{shown(manifest)}: has no fold column for data.validation_fold and data.test_fold")
-    return dcase.read(manifest) if has_setup else _folders(manifest)
+    return dcase.read(manifest) if dcase.is_folder(manifest) else _folders(manifest)
+
+
+def _table_in(folder: Path) -> str | None:
+    """Returns the table that lists a folder; None for a DCASE folder or a folder a class."""
+    there = [] if dcase.is_folder(folder) else [name for name in TABLES if (folder / name).is_file()]
+    if len(there) > 1:
+        raise UsageError(f"{shown(folder)}: holds {' and '.join(there)}; name the one to read")
+    return there[0] if there else None
 
 
 def _folders(root: Path) -> tuple[list[Entry], list[str]]:

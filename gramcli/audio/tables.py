@@ -84,6 +84,19 @@ def read(
     return entries, table.notes + notes
 
 
+def folds(path: Path) -> set[str]:
+    """Returns the values of the fold column of a manifest.
+
+    Raises:
+        NoInputError: The table cannot be read, or has no rows.
+        UsageError: It has no fold column, or a row no value there.
+    """
+    table = _table(path)
+    if "fold" not in table.columns:
+        raise UsageError(f"{table.name}: has no fold column")
+    return set(_values(table, table.columns["fold"]))
+
+
 def _table(path: Path) -> _Table:
     name = shown(path.name)
     try:
@@ -199,16 +212,21 @@ def _splits(table: _Table, validation_fold: str | None, test_fold: str | None) -
 
 
 def _from_folds(table: _Table, column: str, validation: str | None, test: str | None) -> list[str]:
-    folds = [cells.get(column, "") for _, cells in table.rows]
+    folds = _values(table, column)
     if validation == test:
         raise UsageError(f"data.validation_fold and data.test_fold are both '{shown(test)}'; they must differ")
     there = ", ".join(sorted(shown(fold) for fold in set(folds) - {""})[:20])
     for key, fold in (("validation_fold", validation), ("test_fold", test)):
         if fold is not None and fold not in folds:
             raise UsageError(f"{table.name}: '{column}' has no value '{shown(fold)}' (data.{key}), but {there}")
-    if "" in folds:
-        raise UsageError(f"{table.rows[folds.index('')][0]}: no value in '{column}'")
     return ["validation" if fold == validation else "test" if fold == test else "train" for fold in folds]
+
+
+def _values(table: _Table, column: str) -> list[str]:
+    values = [cells.get(column, "") for _, cells in table.rows]
+    if "" in values:
+        raise UsageError(f"{table.rows[values.index('')][0]}: no value in '{column}'")
+    return values
 
 
 def _named(origin: str, text: str) -> str:

@@ -9,6 +9,7 @@ import typer
 from gramcli.cli import render
 from gramcli.cli.options import Condition, Given, takes
 from gramcli.cli.render import Bar, Format
+from gramcli.errors import UsageError, shown
 
 _NAMES = {
     "map": "network alone (map)",
@@ -35,6 +36,17 @@ def register(app: typer.Typer) -> None:
 @takes("network.weights", "run", "cache.dir")
 def evaluate_cmd(
     given: Given,
+    manifest: Annotated[
+        str | None, typer.Argument(help="With --folds: the table that lists clips and folds.", show_default=False)
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            "--folds",
+            metavar="PATTERN",
+            help="Judge a whole cross-validation, one checkpoint a fold, e.g. 'resnet18-{fold}.safetensors'.",
+        ),
+    ] = None,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Split to judge on.")] = "test",
     condition: Condition = None,
     rivals: Annotated[
@@ -49,20 +61,26 @@ def evaluate_cmd(
 ) -> None:
     """Judge each decision on a labelled split of the cache, and say which one to use.
 
-    The default decision is compared with the network alone; all other figures describe.
+    The default decision is compared with the network alone; all other figures describe. With --folds, extract,
+    calibrate and select-layers run for every fold, each in a cache of its own, and all test clips are judged together.
     """
     from gramcli.stages.evaluate import evaluate
+    from gramcli.stages.folds import evaluate_folds
 
+    given.put("data", "manifest", manifest)
     with Bar(quiet=given.quiet) as bar:
-        result = evaluate(
-            given.cache,
-            split,
-            conditions=condition or (),
-            rivals=rivals,
-            flags=given.flags,
-            config=given.config,
-            progress=bar,
-        )
+        asked: dict[str, Any] = {"conditions": condition or (), "rivals": rivals, "progress": bar}
+        asked |= {"flags": given.flags, "config": given.config}
+        if folds is None:
+            if manifest is not None:
+                raise UsageError(f"{shown(manifest)}: a manifest goes with --folds; a cache knows its clips")
+            result = evaluate(given.cache, split, **asked)
+        else:
+            if split != "test" or "weights" in given.flags.get("network", {}):
+                raise UsageError(
+                    "--folds judges test clips by each fold's own checkpoint; leave out --split and --weights"
+                )
+            result = evaluate_folds(folds, **asked)
     how = render.chosen(format, as_json)
     if how is Format.json:
         render.document(result.as_dict())
@@ -72,8 +90,8 @@ def evaluate_cmd(
     for name, heard in result.conditions.items():
         for decision, measures in heard.decisions.items():
             label = _NAMES.get(decision, decision) if table else decision
-            shown = {_SHORT.get(key, key) if table else key: value for key, value in measures.items()}
-            rows.append({"condition": name, "decision": label, **shown})
+            told = {_SHORT.get(key, key) if table else key: value for key, value in measures.items()}
+            rows.append({"condition": name, "decision": label, **told})
     only = table and len(result.conditions) == 1
     columns = ["decision", *(_SHORT.get(key, key) if table else key for key in _MEASURES)]
     clean = result.clean

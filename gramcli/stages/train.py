@@ -283,6 +283,8 @@ def _save(
             "history": course.history,
             "recipe": dataclasses.asdict(settings.train),
             "seed": settings.data.seed,
+            "validation_fold": settings.data.validation_fold,
+            "test_fold": settings.data.test_fold,
             "hold_out": sorted(set(settings.data.hold_out)),
             "precision": settings.run.precision,
             "versions": versions() | _lightning_version(),

@@ -231,3 +231,19 @@ def test_plain_values_for_json():
 
 def test_sizes_for_people():
     assert [render.size(n) for n in (12, 2048, 5 * 2**20, 3 * 2**40)] == ["12 B", "2.0 KiB", "5.0 MiB", "3072.0 GiB"]
+
+
+def test_evaluate_judges_rivals_and_folds_and_refuses_what_does_not_go_together(calibrated, gramcli):
+    judged = gramcli("evaluate", "--rivals", "--format", "csv")
+    assert judged.code == 0, judged.err
+    assert {line.split(",")[1] for line in judged.out.splitlines()[1:]} >= {"fused", "lda", "probe"}
+    for arguments, message in (
+        (("sounds/manifest.csv",), "error: sounds/manifest.csv: a manifest goes with --folds; a cache knows its clips"),
+        (("--folds", "x-{fold}", "--split", "validation"), "error: --folds judges test clips by each fold's own"),
+        (("--folds", "x-{fold}", "--weights", "w"), "error: --folds judges test clips by each fold's own"),
+        (("--folds", "x-{fold}"), "error: manifest.csv: has no fold column"),
+        (("--folds", "x"), "error: --folds x: name one checkpoint a fold, as in resnet18-{fold}.safetensors"),
+    ):
+        refused = gramcli("evaluate", *arguments)
+        assert refused.code == Exit.USAGE
+        assert refused.error.startswith(message)

@@ -1,0 +1,132 @@
+"""A cross-validation judged whole: one checkpoint a fold, every clip by a network that never heard it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gramcli.audio import manifest as manifests
+from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
+from gramcli.network import checkpoint
+from gramcli.settings import Settings
+from gramcli.stages.calibrate import calibrate
+from gramcli.stages.configure import configure, home
+from gramcli.stages.contest import Contest
+from gramcli.stages.evaluate import Evaluation, contests, judged
+from gramcli.stages.extract import extract
+from gramcli.stages.progress import Progress, Silent
+from gramcli.stages.select_layers import select_layers
+
+PLACE = "{fold}"
+"""Stands for the fold in a pattern of checkpoints."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a cross-validation."""
+
+    name: str
+    """Value of the fold column; its clips are the test split."""
+    validation: str
+    """Fold whose clips are the validation split."""
+    weights: Path
+    cache: Path
+
+
+def evaluate_folds(
+    pattern: str,
+    *,
+    conditions: Sequence[str] = (),
+    rivals: bool = False,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    config: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Extracts, calibrates and selects layers fold by fold, and judges all test clips together.
+
+    Each fold has a cache of its own, ``folds/<fold>`` in the folder of the cache, so a second call computes only what
+    is missing. Every fold's clips are judged by that fold's own statistics, rule and threshold.
+
+    Args:
+        pattern: Checkpoints, with ``{fold}`` where the value of the manifest's fold column stands.
+        conditions: As for `evaluate`.
+        rivals: As for `evaluate`.
+        flags: Settings by section and key; ``data.manifest`` must be given there or in a settings file.
+        config: A settings file.
+        progress: Told of steps and notes.
+
+    Raises:
+        UsageError: No fold column, no ``{fold}`` in the pattern, or a checkpoint that was trained on the clips that it
+            would be judged on.
+        NoInputError: A checkpoint is missing, or a fold has no usable clip.
+        ArtefactError: Folds differ in their classes or in their rule; and what the stages raise.
+    """
+    progress = progress or Silent()
+    flags = flags or {}
+    parts: list[dict[str, Contest]] = []
+    said: dict[tuple[str, tuple[str, ...]], str] = {}
+    for fold in plan(pattern, flags, config):
+        settings = _settings(fold, flags, config)
+        progress.note(f"fold {shown(fold.name)}: {shown(fold.weights)}, validated on fold {shown(fold.validation)}")
+        extract(settings, folder=home(config), progress=progress)
+        calibrate(fold.cache, settings.calibrate, progress=progress)
+        select_layers(fold.cache, settings.decision, progress=progress)
+        run = {"network": {"weights": str(fold.weights)}, "run": flags.get("run", {})}
+        contenders, found = contests(
+            fold.cache, "test", conditions=conditions, rivals=rivals, flags=run, config=config, progress=progress
+        )
+        parts.append(found)
+        said.setdefault((contenders.rule.name, contenders.rule.classes), fold.name)
+    if len(said) > 1:
+        (one, classes), (other, others) = list(said)[:2]
+        what = f"rules ({one} and {other})" if one != other else f"classes ({len(classes)} and {len(others)} of them)"
+        raise ArtefactError(
+            f"folds {shown(said[one, classes])} and {shown(said[other, others])} have different {what}, so their "
+            "clips cannot be judged together"
+        )
+    ((default, classes),) = said
+    pooled = {name: Contest.pooled([part[name] for part in parts]) for name in parts[0]}
+    return judged("test", default, classes, pooled)
+
+
+def plan(pattern: str, flags: Mapping[str, Mapping[str, Any]], config: Path | None) -> list[Fold]:
+    """Returns the folds of the manifest, whose checkpoints are all there; see `evaluate_folds` for what is raised."""
+    if PLACE not in pattern:
+        raise UsageError(f"--folds {shown(pattern)}: name one checkpoint a fold, as in resnet18-{PLACE}.safetensors")
+    base = configure(flags, config=config, weights=False)
+    names = manifests.folds(base.data)
+    if len(names) < 3:
+        raise UsageError(
+            f"{shown(base.data.manifest)}: a cross-validation takes 3 folds, for training, validation and test; there "
+            f"are {len(names)}"
+        )
+    return list(_folds(pattern, names, Path(base.cache.dir)))
+
+
+def _folds(pattern: str, names: Sequence[str], cache: Path) -> Iterator[Fold]:
+    for n, name in enumerate(names):
+        weights = Path(pattern.replace(PLACE, name))
+        if not weights.is_file():
+            raise NoInputError(f"{shown(weights)}: the checkpoint of fold {shown(name)} is missing")
+        training = checkpoint.metadata(weights).get("training")
+        # another's checkpoint does not say; the next fold is as good as any, and clips that it has learnt are refused
+        told = str(training.get("validation_fold")) if isinstance(training, dict) else ""
+        validation = told if told in names and told != name else names[(n + 1) % len(names)]
+        yield Fold(name, validation, weights, cache / "folds" / _folder(name))
+
+
+def _folder(name: str) -> str:
+    """Returns the name of a folder; a value of a table can be anything."""
+    return "".join(sign if sign.isalnum() or sign in "-_" else f"%{ord(sign):02X}" for sign in name)
+
+
+def _settings(fold: Fold, flags: Mapping[str, Mapping[str, Any]], config: Path | None) -> Settings:
+    own = {
+        "data": {"test_fold": fold.name, "validation_fold": fold.validation},
+        "network": {"weights": str(fold.weights)},
+        "cache": {"dir": str(fold.cache)},
+    }
+    sections = {section: {**flags.get(section, {}), **own.get(section, {})} for section in {*flags, *own}}
+    return configure(sections, config=config)

@@ -14,6 +14,7 @@ import numpy as np
 from gramcli.cache import sealed
 from gramcli.cache.statistics import Statistics, damaged
 from gramcli.decide.class_size import Levelling
+from gramcli.decide.discriminant import Discriminant
 from gramcli.decide.fusion import Fusion
 from gramcli.decide.threshold import Threshold
 from gramcli.errors import ArtefactError, shown
@@ -51,6 +52,8 @@ class Decision:
     levelling: Levelling | None = None
     """What brings classes to one size, layers as in `order`, classes as far as they have training clips; the fused rule
     has the same. None where they are of about equal size."""
+    discriminant: Discriminant | None = None
+    """What all layers say together, classes as far as they have training clips; None with the rule gram."""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ def save(cache: Path, decision: Decision) -> None:
         "held_out": decision.held_out,
         "threshold": None if decision.threshold is None else asdict(decision.threshold),
     }
-    tensors, described = packed(decision.fusion, decision.levelling)
+    tensors, described = packed(decision.fusion, decision.levelling, decision.discriminant)
     sealed.write(cache / FILE, "decision", numbers | tensors, about | described)
 
 
@@ -104,6 +107,7 @@ def load(cache: Path, statistics: Statistics) -> Decision:
             None if about["threshold"] is None else Threshold(**about["threshold"]),
             about["held_out"],
             levelling(file),
+            discriminant(file),
         )
     except (KeyError, TypeError, ValueError):
         raise damaged(file) from None
@@ -112,13 +116,21 @@ def load(cache: Path, statistics: Statistics) -> Decision:
     return decision
 
 
-def packed(fusion: Fusion | None, levelling: Levelling | None) -> tuple[dict[str, sealed.Array], dict[str, object]]:
-    """Returns a fused rule, and what brings classes to one size, as tensors and JSON values of a sealed file."""
-    tensors = {} if levelling is None else {"levelling/scale": levelling.scale, "levelling/shift": levelling.shift}
-    if fusion is None:
-        return tensors, {"fusion": None}
-    about = {"trust": fusion.trust, "temperature": fusion.temperature, "ridge": fusion.ridge}
-    return tensors | {"fusion/weights": fusion.weights, "fusion/expected": fusion.expected}, {"fusion": about}
+def packed(
+    fusion: Fusion | None, levelling: Levelling | None, discriminant: Discriminant | None
+) -> tuple[dict[str, sealed.Array], dict[str, object]]:
+    """Returns what was fitted as tensors and JSON values of a sealed file; `unpacked` and the others read it."""
+    tensors: dict[str, sealed.Array] = {}
+    about: dict[str, object] = {"fusion": None, "discriminant": None}
+    if levelling is not None:
+        tensors |= {"levelling/scale": levelling.scale, "levelling/shift": levelling.shift}
+    if discriminant is not None:
+        tensors |= {f"discriminant/{layer}": weights for layer, weights in discriminant.weights.items()}
+        about["discriminant"] = {"floors": dict(discriminant.floors), "bias": discriminant.bias.tolist()}
+    if fusion is not None:
+        tensors |= {"fusion/weights": fusion.weights, "fusion/expected": fusion.expected}
+        about["fusion"] = {"trust": fusion.trust, "joint": fusion.joint, "ridge": fusion.ridge}
+    return tensors, about
 
 
 def unpacked(file: sealed.Sealed) -> Fusion | None:
@@ -127,7 +139,7 @@ def unpacked(file: sealed.Sealed) -> Fusion | None:
     if about is None:
         return None
     weights, expected = file["fusion/weights"], file["fusion/expected"]
-    return Fusion(about["trust"], weights, expected, about["temperature"], about["ridge"], levelling(file))
+    return Fusion(about["trust"], weights, expected, about["joint"], about["ridge"], levelling(file))
 
 
 def levelling(file: sealed.Sealed) -> Levelling | None:
@@ -135,3 +147,12 @@ def levelling(file: sealed.Sealed) -> Levelling | None:
     if "levelling/scale" not in file.names:
         return None
     return Levelling(file["levelling/scale"], file["levelling/shift"])
+
+
+def discriminant(file: sealed.Sealed) -> Discriminant | None:
+    """Returns what all layers say together, of a sealed file, or None."""
+    about = file.about["discriminant"]
+    if about is None:
+        return None
+    floors = {layer: float(floor) for layer, floor in about["floors"].items()}
+    return Discriminant(floors, {layer: file[f"discriminant/{layer}"] for layer in floors}, np.array(about["bias"]))

@@ -22,6 +22,7 @@ _NAMES = {
     "probe": "rival: linear probe",
     "probe+network": "rival: probe with network",
     "vector": "rival: network, vector scaling",
+    "means-lda": "rival: LDA on channel means",
     "means-probe": "rival: probe on channel means",
 }
 _MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "negative_log_likelihood", "brier")

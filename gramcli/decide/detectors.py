@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.decide.likelihood import log_softmax
-from gramcli.decide.shrinkage import Shrunk, class_means, shrunk, squared_distances
+from gramcli.decide.shrinkage import Shrunk, class_means, scatter, squared_distances
 from gramcli.decide.space import Span
 
 Array = NDArray[Any]
@@ -81,7 +81,7 @@ class Mahalanobis:
             raise ValueError(f"vectors of {vectors.shape} do not fit labels of {labels.shape}")
         span = Span.fit(vectors)
         _, means, residuals = class_means(span.coordinates(vectors)[0], labels)
-        covariance = shrunk(residuals, vectors.shape[1])
+        covariance = scatter(residuals, vectors.shape[1]).shrunk()
         return Mahalanobis(span, covariance, covariance.whiten(means))
 
     def score(self, vectors: Array) -> NDArray[np.float64]:

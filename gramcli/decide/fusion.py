@@ -28,9 +28,10 @@ _FAINT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    r"""A fitted rule: s_c = (a log p_c - Σ_l w_l z_{l,c}) / T; its softmax is the probability of c.
+    r"""A fitted rule: s_c = a log p_c + b log q_c - Σ_l w_l z_{l,c}; its softmax is the probability of c.
 
-    z_{l,c} = log(η + δ_{l,c} / E_l), brought to one class size where classes differ in it (`Levelling`).
+    p is the network's, q what all layers say together (`gramcli.decide.discriminant`), and z_{l,c} = log(η +
+    δ_{l,c} / E_l), brought to one class size where classes differ in it (`Levelling`).
 
     The logarithm is what keeps a strange clip from being decided by one layer: far outside all bounds only ratios
     between classes count.
@@ -42,29 +43,33 @@ class Fusion:
     """w_l ≥ 0, (L,)."""
     expected: NDArray[np.float64]
     """E_l, (L,)."""
-    temperature: float = 1.0
+    joint: float = 0.0
+    """b ≥ 0; 0 where nothing was learnt of all layers together."""
     ridge: float = 0.0
     """Strength that was chosen."""
     levelling: Levelling | None = None
     """None where classes are of equal size."""
 
-    def scores(self, deviations: Array, log_p: Array | None) -> NDArray[np.float64]:
+    def scores(self, deviations: Array, log_p: Array | None, log_q: Array | None = None) -> NDArray[np.float64]:
         """Returns s_c; higher is more like the class.
 
         Args:
             deviations: δ of the layers.
             log_p: Log-probabilities of the network; None where its outputs are not the classes.
+            log_q: Log-probabilities of the discriminant; None where there is none.
 
         Shape:
             - deviations: (N, L, C)
-            - log_p: (N, C)
+            - log_p, log_q: (N, C)
             - returns: (N, C)
         """
-        total = -np.einsum("nlc,l->nc", evidence(deviations, self.expected, self.levelling), self.weights)
-        if log_p is not None:
-            total += self.trust * np.asarray(log_p, np.float64)
-        scores: NDArray[np.float64] = total / self.temperature
-        return scores
+        total: NDArray[np.float64] = -np.einsum(
+            "nlc,l->nc", evidence(deviations, self.expected, self.levelling), self.weights
+        )
+        for weight, told in ((self.trust, log_p), (self.joint, log_q)):
+            if told is not None:
+                total += weight * np.asarray(told, np.float64)
+        return total
 
 
 def evidence(deviations: Array, expected: Array, levelling: Levelling | None = None) -> NDArray[np.float64]:
@@ -130,7 +135,8 @@ class Fitted:
 
     fusion: Fusion
     held_out: NDArray[np.float64]
-    """Log-probability of each class from a rule that had not seen the clip's group, (N, C)."""
+    """Log-probability of each class from a rule that had not seen the clip's group, (N, C); NaN for clips of which the
+    discriminant says nothing."""
 
 
 def choose(
@@ -140,12 +146,13 @@ def choose(
     part_of: NDArray[np.intp],
     expect: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
     level: Callable[[NDArray[np.bool_], NDArray[np.float64]], Levelling | None] = lambda clips, expected: None,
+    log_q: Array | None = None,
 ) -> Fitted:
-    """Fits the rule whose ridge and temperature do best on clips held out.
+    """Fits the rule whose ridge does best on clips held out, and gives it the sharpness that they show.
 
     Each part of the clips is scored by a rule fitted on the others, their E_l and levelling included; the ridge of best
-    likelihood is taken (the strongest of equals), the temperature is set on the scores that it gave, and the rule is
-    fitted again on all clips.
+    likelihood is taken (the strongest of equals). How much these scores count, and what the discriminant says beside
+    them, are two more weights of best likelihood. Then the rule is fitted again on all clips.
 
     Args:
         deviations: δ of clips that did not set the bounds.
@@ -154,10 +161,11 @@ def choose(
         part_of: Part of each clip, as `parts` deals them.
         expect: Returns E_l from some of the clips, (L,), positive.
         level: Returns what brings classes to one size, from some of the clips and their E_l.
+        log_q: What a discriminant says of clips that it was not fitted on, or None; NaN where it says nothing.
 
     Shape:
         - deviations: (N, L, C)
-        - log_p: (N, C)
+        - log_p, log_q: (N, C)
         - labels, part_of: (N,)
     """
 
@@ -177,7 +185,9 @@ def choose(
             best = loss, ridge, held_out
     assert best is not None
     _, ridge, held_out = best
-    (sharpness,) = likelihood.fit(held_out[..., None], labels, ridge=_FAINT, centre=1.0)
-    temperature = 1.0 / max(float(sharpness), 1e-3)
-    everything = np.ones(len(labels), bool)
-    return Fitted(replace(fitted(everything, ridge), temperature=temperature), log_softmax(held_out / temperature))
+    told = np.stack([held_out] if log_q is None else [held_out, log_q], axis=2)
+    heard = np.isfinite(told).all(axis=(1, 2))
+    sharpness, *joint = likelihood.fit(told[heard], labels[heard], ridge=_FAINT, centre=1.0 / told.shape[2]).tolist()
+    whole = fitted(np.ones(len(labels), bool), ridge)
+    rule = replace(whole, trust=whole.trust * sharpness, weights=whole.weights * sharpness, joint=sum(joint))
+    return Fitted(rule, log_softmax(told @ np.array([sharpness, *joint])))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gramcli.decide.likelihood import log_softmax
 from gramcli.decide.scaling import floored, pool_weights, pooled, scaled_by_class, sharpness_of
-from gramcli.decide.shrinkage import class_means, shrunk, squared_distances
+from gramcli.decide.shrinkage import class_means, scatter, squared_distances
 from gramcli.decide.space import Coordinates
 from gramcli.errors import ResourceError
 
@@ -214,7 +214,7 @@ def _nearest_mean(points: Array, labels: NDArray[np.integer], classes: int) -> S
 def _lda(points: Array, labels: NDArray[np.integer], classes: int, features: int, shrinkage: float | None) -> Scorer:
     r"""Returns the score -½ (x - m_c)ᵀ Σ⁻¹ (x - m_c) + log π_c, less what is the same for all classes."""
     present, means, residuals = class_means(points, labels)
-    covariance = shrunk(residuals, features, shrinkage)
+    covariance = scatter(residuals, features).shrunk(shrinkage)
     white = covariance.whiten(means)
     prior = np.log(np.bincount(labels, minlength=classes)[present] / len(labels))
     return lambda new, _: _spread(-squared_distances(covariance.whiten(new), white) / 2 + prior, present, classes)

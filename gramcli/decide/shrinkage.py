@@ -33,8 +33,32 @@ class Shrunk:
         return white
 
 
-def shrunk(residuals: Array, features: int, shrinkage: float | None = None) -> Shrunk:
-    r"""Returns the covariance that is expected to be nearest the true one (Ledoit & Wolf 2004).
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """S, taken apart once for any shrinkage."""
+
+    values: NDArray[np.float64]
+    """Eigenvalues, ascending, not below 0, (R,)."""
+    vectors: NDArray[np.float64]
+    """Their directions, (R, R)."""
+    features: int
+    """D, of which R coordinates are a turned part."""
+    estimate: float
+    """The shrinkage that is expected to bring it nearest the true covariance (Ledoit & Wolf 2004)."""
+
+    def shrunk(self, shrinkage: float | None = None) -> Shrunk:
+        """Returns the covariance at a shrinkage, 0 to 1, or at the estimate."""
+        shrinkage = self.estimate if shrinkage is None else shrinkage
+        trace = float(self.values.sum())
+        if trace == 0:  # one clip a class: nothing is known of how they vary
+            return Shrunk(1.0, 1.0, np.ones(len(self.values)), np.eye(len(self.values)))
+        # nothing is wholly certain: a direction without clips must not have the variance 0
+        floor = max(shrinkage, 1e-9) * trace / self.features
+        return Shrunk(shrinkage, floor, (1 - shrinkage) * self.values + floor, self.vectors)
+
+
+def scatter(residuals: Array, features: int) -> Scatter:
+    r"""Returns the mean square about class means, and how far Ledoit and Wolf would shrink it.
 
     $$s = \min\!\left(1, \frac{\frac{1}{n^2}\sum_i \lVert z_i\rVert^4 - \frac{1}{n}\lVert S\rVert^2}
     {\lVert S\rVert^2 - (\mathrm{tr}\,S)^2 / D}\right), \qquad \mu = \mathrm{tr}\,S / D$$
@@ -44,25 +68,19 @@ def shrunk(residuals: Array, features: int, shrinkage: float | None = None) -> S
     Args:
         residuals: z, clips less the mean of their class.
         features: D, of which the coordinates are a turned part.
-        shrinkage: s, 0 to 1, in place of the estimate.
 
     Shape:
         - residuals: (N, R)
     """
     clips = len(residuals)
-    scatter = residuals.T @ residuals / clips
-    norm, trace = float((scatter**2).sum()), float(np.trace(scatter))
-    if trace == 0:  # one clip a class: nothing is known of how they vary
-        return Shrunk(1.0, 1.0, np.ones(len(scatter)), np.eye(len(scatter)))
+    square = residuals.T @ residuals / clips
+    norm, trace = float((square**2).sum()), float(np.trace(square))
     spread = norm - trace**2 / features
-    if shrinkage is None:
-        noise = float(((residuals**2).sum(axis=1) ** 2).sum()) / clips**2 - norm / clips
-        # of one feature, or of equal ones, both matrices are the same
-        shrinkage = 1.0 if spread <= 1e-12 * norm else min(1.0, max(noise, 0.0) / spread)
-    # nothing is wholly certain: a direction without clips must not have the variance 0
-    floor = max(shrinkage, 1e-9) * trace / features
-    lengths, vectors = np.linalg.eigh(scatter)
-    return Shrunk(shrinkage, floor, (1 - shrinkage) * np.maximum(lengths, 0) + floor, vectors)
+    noise = float(((residuals**2).sum(axis=1) ** 2).sum()) / clips**2 - norm / clips
+    # of one feature, or of equal ones, both matrices are the same
+    estimate = 1.0 if spread <= 1e-12 * norm else min(1.0, max(noise, 0.0) / spread)
+    lengths, vectors = np.linalg.eigh(square)
+    return Scatter(np.maximum(lengths, 0), vectors, features, estimate)
 
 
 def class_means(vectors: Array, labels: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.float64], Array]:

@@ -77,17 +77,25 @@ class Standard:
 
 
 def _vectors(raw: Array, kind: str, floor: float) -> NDArray[np.float64]:
-    wide = np.asarray(raw, np.float64)
     if kind == "log":
-        if floor == 0:
-            return np.zeros_like(wide)
-        # activations below 0 make row sums below 0; on both sides this is a logarithm beyond the floor
-        return np.asarray(np.sign(wide) * np.log1p(np.abs(wide) / floor))
+        return logged(raw, floor)
     if kind == "scaled":
         return normalise(raw).astype(np.float64)
     if kind == PLAIN:
-        return wide
+        return np.asarray(raw, np.float64)
     raise ValueError(f"no such kind of feature: {kind}")
+
+
+def logged(raw: Array, floor: float) -> NDArray[np.float64]:
+    """Returns the logarithm of row sums beyond a floor, on both sides of 0, where activations below 0 lead.
+
+    Shape:
+        - raw, returns: (N, K)
+    """
+    wide = np.asarray(raw, np.float64)
+    if floor == 0:
+        return np.zeros_like(wide)
+    return np.asarray(np.sign(wide) * np.log1p(np.abs(wide) / floor))
 
 
 @dataclass(frozen=True, eq=False)

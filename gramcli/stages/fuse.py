@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from gramcli import settings
 from gramcli.cache.statistics import Statistics
-from gramcli.decide import class_size, fusion, likelihood
+from gramcli.decide import class_size, discriminant, fusion, likelihood
 from gramcli.decide.class_size import Levelling
 from gramcli.decide.crossfit import crossfit, parts
+from gramcli.decide.discriminant import Discriminant
 from gramcli.decide.fusion import Fusion
 from gramcli.decide.likelihood import log_softmax
 from gramcli.decide.threshold import Threshold, threshold
@@ -21,6 +22,7 @@ from gramcli.gram.decision import total
 from gramcli.gram.ranking import curve, how_many, layer_score
 from gramcli.judge.metrics import accuracy
 from gramcli.stages.progress import Progress
+from gramcli.stages.sample import Sample
 
 Array = npt.NDArray[Any]
 
@@ -34,12 +36,14 @@ class Fused:
     threshold: Threshold | None
     held_out: float | None
     levelling: Levelling | None = None
+    discriminant: Discriminant | None = None
 
 
 def fuse(
     known: Statistics,
     order: tuple[str, ...],
     wanted: settings.Decision,
+    sample: Sample | None,
     progress: Progress,
     *,
     limited: bool = True,
@@ -47,13 +51,14 @@ def fuse(
     """Fits the rule, its probabilities and the threshold of the unknown.
 
     Bounds are from training clips alone, so validation clips are strange to all of it until here. Everything that is
-    fitted on them is fitted on four parts of five first and scores the fifth; temperature and threshold are set on
+    fitted on them is fitted on four parts of five first and scores the fifth; sharpness and threshold are set on
     these scores; then all is fitted again on all clips.
 
     Args:
         known: Statistics.
         order: Layers that can be used, best first. The fused rule weighs them all; Δ̄ is over the first k.
         wanted: Rule, ranking, k and false-reject rate.
+        sample: Training and validation clips with the descriptors of these layers; None with the rule gram.
         progress: Told what could not be fitted.
         limited: Whether these clips set the threshold; none is set if not.
     """
@@ -103,11 +108,14 @@ def fuse(
 
         far = crossfit(part_of, scores)
         (sharpness,) = likelihood.fit(-far[..., None], labels, ridge=1e-3)
-        best, fitted, sharp = far.argmin(axis=1), None, float(sharpness)
+        best, fitted, sharp, together = far.argmin(axis=1), None, float(sharpness), None
     else:
-        found = fusion.choose(deviations, log_p, labels, part_of, expect, level)
+        learnt, log_q = _together(known, sample, columns, fit_for, part_of, progress)
+        found = fusion.choose(deviations, log_p, labels, part_of, expect, level, log_q)
         # one levelling for the rule and for what is strange: their E_l differ by rounding at most
-        best, fitted, sharp = found.held_out.argmax(axis=1), replace(found.fusion, levelling=levelled), None
+        fitted, sharp, together = replace(found.fusion, levelling=levelled), None, learnt
+        heard = np.isfinite(found.held_out).all(axis=1)
+        best, labels = found.held_out[heard].argmax(axis=1), labels[heard]
     limit = None
     if limited:
 
@@ -120,7 +128,55 @@ def fuse(
             limit = threshold(strange, groups, wanted.false_reject)
         except ValueError as error:
             progress.note(f"no threshold for unknown sounds: {error} in validation")
-    return Fused(fitted, sharp, limit, accuracy(best, labels), levelled)
+    return Fused(fitted, sharp, limit, accuracy(best, labels), levelled, together)
+
+
+def _together(
+    known: Statistics,
+    sample: Sample | None,
+    columns: Array,
+    fit_for: Array,
+    part_of: npt.NDArray[np.intp],
+    progress: Progress,
+) -> tuple[Discriminant | None, Array | None]:
+    """Returns the discriminant, and what fits without a validation clip's part say of it, (V, C); NaN if not sampled.
+
+    Args:
+        known: Statistics.
+        sample: Clips to fit on.
+        columns: Classes that have training clips.
+        fit_for: Which validation clips are of these.
+        part_of: Their parts, (V,).
+        progress: Told of each fit.
+    """
+    if sample is None:
+        return None, None
+    keys = [bytes(key).hex() for key in known.file["validation/key"][fit_for]]
+    place = {key: n for n, key in enumerate(keys)}
+    names = {known.classes[c]: n for n, c in enumerate(columns)}
+    training = sample.training
+    used = np.flatnonzero([
+        clip.label in names and (seen or clip.key in place)
+        for clip, seen in zip(sample.clips, training, strict=True)
+    ])  # fmt: skip
+    clips = [sample.clips[n] for n in used]
+    spots = np.array([place.get(clip.key, -1) for clip in clips], np.intp)
+    part = np.where(training[used], -1, part_of[spots])
+    progress.start("what layers say together", len(np.unique(part)))
+    try:
+        learnt = discriminant.learn(
+            {layer: values[used] for layer, values in sample.descriptors.items()},
+            np.array([names[clip.label] for clip in clips], np.intp),
+            part,
+            len(columns),
+            lambda: progress.advance(1),
+        )
+    except ValueError as error:
+        progress.note(f"nothing is learnt of all layers together: {error}")
+        return None, None
+    log_q = np.full((len(keys), len(columns)), np.nan)
+    log_q[spots[part >= 0]] = learnt.held_out
+    return learnt.discriminant, log_q
 
 
 def _layers(

@@ -86,6 +86,7 @@ def from_file(path: Path) -> Model:
         about["sharpness"],
         None if about["threshold"] is None else Threshold(**about["threshold"]),
         decisions.levelling(file),
+        decisions.discriminant(file),
     )
     weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
     # a factory of the user's is looked for beside the model, as beside gramcli.toml
@@ -101,7 +102,7 @@ def save(path: Path, model: Model) -> None:
     if model.weights is None:
         raise ValueError("a model is exported with its weights")
     rule = model.rule
-    fused, described = decisions.packed(rule.fusion, rule.levelling)
+    fused, described = decisions.packed(rule.fusion, rule.levelling, rule.discriminant)
     tensors = {"expected": rule.expected, "counts": rule.counts} | fused
     for layer in rule.layers:
         tensors[f"lower/{layer}"], tensors[f"upper/{layer}"] = rule.bounds[layer]

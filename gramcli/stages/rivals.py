@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli.cache import clips as table
-from gramcli.cache.clips import Clip
 from gramcli.cache.view import View
 from gramcli.decide import rivals
 from gramcli.decide.crossfit import parts
@@ -22,13 +19,12 @@ from gramcli.decide.rivals import Rival
 from gramcli.decide.space import PLAIN, Spaces
 from gramcli.errors import NoInputError, shown
 from gramcli.stages.progress import Progress
-from gramcli.stages.rows import label_indices, read_rows
+from gramcli.stages.rows import label_indices
 from gramcli.stages.rule import Rule
+from gramcli.stages.sample import Sample
 
-MOST = 4000
-"""Clips that rivals are fitted on at most: their spaces take memory and time by the square of it."""
-MEANS_PROBE = "means-probe"
-"""A probe on channel means, in caches that keep them: what more layers give without correlations."""
+ON_MEANS = {"means-lda": rivals.LDA, "means-probe": rivals.PROBE}
+"""Rivals on channel means, in caches that keep them: what more layers give without correlations."""
 
 Array = npt.NDArray[Any]
 
@@ -45,8 +41,8 @@ class Rivals:
     def fit(cls, cache: Path, view: View, rule: Rule, progress: Progress) -> Rivals | None:
         """Fits every rival on training and validation clips, of all layers that the rule knows.
 
-        Validation clips are dealt into the parts that the fused rule is cross-fitted on. Of more than `MOST` clips
-        each class gives its share, the first by their keys, which are digests and so as good as drawn.
+        Validation clips are dealt into the parts that the fused rule is cross-fitted on. There are no more clips than
+        a `Sample` has.
 
         Args:
             cache: Folder of the cache.
@@ -61,19 +57,10 @@ class Rivals:
             NoInputError: No usable training clip.
             ResourceError: scikit-learn is not installed.
         """
-        chosen = _sample(table.require(cache).used("train", "validation"), progress)
-        progress.start("reading clips for rivals", len(chosen))
-        found: list[Clip] = []
-        gathered: dict[str, list[dict[str, Array]]] = {"descriptors": [], "means": []}
-        logits: list[Array] = []
-        for group, rows, where in read_rows(view, chosen, rule.layers, progress.advance, with_means=view.with_means):
-            found += group
-            for name, some in gathered.items():
-                some.append({layer: values[where] for layer, values in getattr(rows, name).items()})
-            logits.append(rows.logits[where])
-        order = np.array(sorted(range(len(found)), key=lambda n: found[n].key), np.intp)
-        clips = [found[n] for n in order]
-        training = np.array([clip.split == "train" for clip in clips], bool)
+        sample = Sample.read(
+            view, table.require(cache).used("train", "validation"), rule.layers, progress, with_means=view.with_means
+        )
+        clips, training = sample.clips, sample.training
         if not training.any():
             raise NoInputError(f"{shown(cache)}: no usable training clips to fit rivals on")
         labels = label_indices(clips, {label: n for n, label in enumerate(rule.classes)})
@@ -85,18 +72,19 @@ class Rivals:
         except ValueError as error:
             progress.note(f"no rivals: {error} in validation")
             return None
-        log_p = log_softmax(np.concatenate(logits)[order]) if view.outputs else None
-        descriptors, means = (_columns(gathered[name], order) for name in ("descriptors", "means"))
-        spaces = Spaces.fit(descriptors, training)
-        mean_spaces = Spaces.fit(means, training, (PLAIN, "log")) if means else None
+        log_p = log_softmax(sample.logits) if view.outputs else None
+        spaces = Spaces.fit(sample.descriptors, training)
+        mean_spaces = Spaces.fit(sample.means, training, (PLAIN, "log")) if sample.means else None
         names = [name for name in rivals.NAMES if log_p is not None or name not in rivals.NEEDS_NETWORK]
-        progress.start("fitting rivals", len(names) + (mean_spaces is not None))
+        progress.start("fitting rivals", len(names) + len(ON_MEANS) * (mean_spaces is not None))
         fitted = {}
         for name in names:
             fitted[name] = rivals.fit(name, spaces.fitted, labels, part_of, len(rule.classes), log_p)
             progress.advance(1)
-        if mean_spaces is not None:
-            fitted[MEANS_PROBE] = rivals.fit(rivals.PROBE, mean_spaces.fitted, labels, part_of, len(rule.classes))
+        if mean_spaces is None:
+            return cls(fitted, spaces, None)
+        for name, kind in ON_MEANS.items():
+            fitted[name] = rivals.fit(kind, mean_spaces.fitted, labels, part_of, len(rule.classes))
             progress.advance(1)
         return cls(fitted, spaces, mean_spaces)
 
@@ -111,28 +99,8 @@ class Rivals:
         """
         log_p = None if logits is None else log_softmax(logits)
         places = self.spaces.of(descriptors)
-        mean_places = None if self.mean_spaces is None else self.mean_spaces.of(means)
+        on_means = {} if self.mean_spaces is None else self.mean_spaces.of(means)
         return {
-            name: rival.log_probabilities(
-                mean_places if name == MEANS_PROBE and mean_places is not None else places, log_p
-            )
+            name: rival.log_probabilities(on_means if name in ON_MEANS else places, log_p)
             for name, rival in self.fitted.items()
         }
-
-
-def _sample(clips: Sequence[Clip], progress: Progress) -> list[Clip]:
-    if len(clips) <= MOST:
-        return list(clips)
-    sizes = Counter((clip.split, clip.label) for clip in clips)
-    left = {which: math.ceil(MOST / len(clips) * size) for which, size in sizes.items()}
-    chosen = []
-    for clip in clips:
-        if left[clip.split, clip.label] > 0:
-            left[clip.split, clip.label] -= 1
-            chosen.append(clip)
-    progress.note(f"rivals are fitted on {len(chosen)} of {len(clips)} training and validation clips")
-    return chosen
-
-
-def _columns(parts: Sequence[Mapping[str, Array]], order: npt.NDArray[np.intp]) -> dict[str, Array]:
-    return {layer: np.concatenate([part[layer] for part in parts])[order] for layer in parts[0]}

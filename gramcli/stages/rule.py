@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gramcli.cache.decision import Decision
 from gramcli.cache.statistics import Statistics
 from gramcli.decide.class_size import Levelling
+from gramcli.decide.discriminant import Discriminant
 from gramcli.decide.fusion import Fusion
 from gramcli.decide.likelihood import log_softmax
 from gramcli.decide.threshold import Threshold
@@ -63,6 +64,8 @@ class Rule:
     threshold: Threshold | None
     levelling: Levelling | None = None
     """Of all layers and the classes that have training clips; None where these are of about equal size."""
+    discriminant: Discriminant | None = None
+    """Of all layers and the classes that have training clips; None with the rule gram."""
 
     @classmethod
     def of(cls, statistics: Statistics, decision: Decision) -> Rule:
@@ -81,6 +84,7 @@ class Rule:
             decision.sharpness,
             decision.threshold,
             decision.levelling,
+            decision.discriminant,
         )
 
     @property
@@ -122,7 +126,8 @@ class Rule:
         found = self.deviations(descriptors)
         far, there = self._scores(found), self.present
         strange = strangeness(found[:, :, there], self.expected, self.levelling)
-        log_p = self._log_p(found, far, logits, prior)
+        together = None if self.discriminant is None else self.discriminant.log_probabilities(descriptors)
+        log_p = self._log_p(found, far, logits, together, prior)
         if self.name == "fused" and log_p is not None:
             # a class of prior 0 has no probability; it may still be the only one there is
             verdict = decide(np.where(np.isfinite(log_p), -log_p, np.finfo(np.float64).max), there, logits)
@@ -131,11 +136,13 @@ class Rule:
         unknown = None if self.threshold is None else strange > self.threshold.value
         return Judged(verdict, far, log_p, strange, unknown)
 
-    def _log_p(self, found: Array, far: Array, logits: Array | None, prior: Array | None) -> Array | None:
+    def _log_p(
+        self, found: Array, far: Array, logits: Array | None, together: Array | None, prior: Array | None
+    ) -> Array | None:
         there = self.present
         if self.fusion is not None:
             own = None if logits is None else log_softmax(logits[:, there])
-            scores = self.fusion.scores(found[:, :, there], own)
+            scores = self.fusion.scores(found[:, :, there], own, together)
         elif self.sharpness is not None:
             scores = -self.sharpness * np.log1p(far[:, there])
         else:

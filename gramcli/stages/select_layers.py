@@ -17,6 +17,7 @@ from gramcli.errors import ArtefactError, UsageError, shown
 from gramcli.gram.ranking import curve, how_many, layer_score, paper_score
 from gramcli.stages.fuse import fuse
 from gramcli.stages.progress import Progress, Silent
+from gramcli.stages.sample import Sample
 
 
 def select_layers(
@@ -75,7 +76,11 @@ def decided(
     if isinstance(wanted.top_k, int) and wanted.top_k > len(order):
         raise UsageError(f"decision.top_k is {wanted.top_k}, but only {len(order)} layers can be used")
     chosen = how_many(wanted.top_k, accuracy)
-    fused = fuse(known, tuple(order), wanted, progress, limited=limited)
+    sample = None
+    if wanted.rule == "fused":
+        clips = table.require(cache).used("train", "validation")
+        sample = Sample.read(View.open(cache), clips, order, progress)
+    fused = fuse(known, tuple(order), wanted, sample, progress, limited=limited)
     return Decision(
         ranking=wanted.ranking,
         top_k=str(wanted.top_k),
@@ -90,6 +95,7 @@ def decided(
         threshold=fused.threshold,
         held_out=fused.held_out,
         levelling=fused.levelling,
+        discriminant=fused.discriminant,
     )
 
 

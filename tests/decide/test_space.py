@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.decide.shrinkage import class_means, shrunk, squared_distances
+from gramcli.decide.shrinkage import class_means, scatter, squared_distances
 from gramcli.decide.space import Spaces, Span, Standard
 
 
@@ -84,7 +84,7 @@ def test_covariance_is_that_of_scikit_learn(rng, clips, features):
     theirs = LedoitWolf(assume_centered=True).fit(residuals)
     span = Span.fit(vectors)
     turned = class_means(span.coordinates(vectors)[0], np.arange(clips) % 4)[2]
-    ours = shrunk(turned, features)
+    ours = scatter(turned, features).shrunk()
     assert ours.shrinkage == pytest.approx(theirs.shrinkage_, rel=1e-4)
     white = ours.whiten(span.coordinates(vectors)[0])
     direct = [[(a - b) @ theirs.precision_ @ (a - b) for b in vectors[:5]] for a in vectors]
@@ -93,7 +93,7 @@ def test_covariance_is_that_of_scikit_learn(rng, clips, features):
 
 def test_one_clip_a_class_leaves_distances_as_they_are(rng):
     vectors = rng.normal(size=(4, 3))
-    covariance = shrunk(class_means(vectors, np.arange(4))[2], 3)
+    covariance = scatter(class_means(vectors, np.arange(4))[2], 3).shrunk()
     assert squared_distances(covariance.whiten(vectors), covariance.whiten(vectors)) == pytest.approx(
         squared_distances(vectors, vectors)
     )

@@ -130,10 +130,13 @@ def test_the_first_layers_of_the_ranking_decide(cache, top_k):
     else:
         assert decision.chosen == {"all": 7}.get(top_k, top_k)
     read = decisions.load(cache, known)
-    assert replace(read, fusion=None) == replace(decision, fusion=None)
+    assert replace(read, fusion=None, discriminant=None) == replace(decision, fusion=None, discriminant=None)
     assert read.fusion.weights.tolist() == decision.fusion.weights.tolist()
     assert read.fusion.expected.tolist() == decision.fusion.expected.tolist()
-    assert (read.fusion.trust, read.fusion.temperature) == (decision.fusion.trust, decision.fusion.temperature)
+    assert (read.fusion.trust, read.fusion.joint) == (decision.fusion.trust, decision.fusion.joint)
+    told, made = read.discriminant, decision.discriminant
+    assert (dict(told.floors), told.bias.tolist()) == (dict(made.floors), made.bias.tolist())
+    assert all(np.array_equal(told.weights[layer], weights) for layer, weights in made.weights.items())
 
 
 def test_the_curve_is_that_of_the_ranked_layers(cache):

@@ -98,17 +98,18 @@ def test_probabilities_are_those_of_the_formula(both):
     found = rule.judge({layer: values[-5:].astype(np.float32) for layer, values in descriptors.items()}, logits[-5:])
     far = rule.deviations({layer: values[-5:].astype(np.float32) for layer, values in descriptors.items()})
     fused = decision.fusion
+    together = decision.discriminant.log_probabilities({layer: values[-5:] for layer, values in descriptors.items()})
     for n in range(5):
         own = logits[n - 5] - np.log(np.exp(logits[n - 5]).sum())
         scores = [
             (
                 fused.trust * own[c]
+                + fused.joint * together[n, c]
                 - sum(
                     weight * np.log(0.1 + far[n, layer, c] / rule.expected[layer])
                     for layer, weight in enumerate(fused.weights)
                 )
             )
-            / fused.temperature
             for c in range(3)
         ]
         np.testing.assert_allclose(np.exp(found.log_p[n]), np.exp(scores) / np.exp(scores).sum(), rtol=1e-6)

@@ -15,6 +15,7 @@ from gramcli.decide import rivals as fits
 from gramcli.decide.crossfit import parts
 from gramcli.errors import ResourceError
 from gramcli.stages import rivals as stage
+from gramcli.stages import sample
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.contest import Contenders, Contest
 from gramcli.stages.evaluate import evaluate
@@ -115,10 +116,10 @@ def test_shards_make_no_difference(known, tmp_path):
 
 
 def test_more_clips_than_memory_is_for_give_each_class_its_share(known, monkeypatch):
-    monkeypatch.setattr(stage, "MOST", 60)
+    monkeypatch.setattr(sample, "MOST", 60)
     notes = Notes()
     result = evaluate(known, rivals=True, progress=notes)
-    assert "rivals are fitted on 63 of 210 training and validation clips" in notes.notes
+    assert "what layers say together is learnt from 63 of 210 clips" in notes.notes
     assert result.clean.decisions["lda"]["accuracy"] > 0.9
 
 
@@ -143,7 +144,8 @@ def test_channel_means_have_a_probe_of_their_own_under_every_condition(limited_s
     select_layers(tmp_path / "cache")
     result = evaluate(tmp_path / "cache", conditions=["gain:-6"], rivals=True)
     for heard in result.conditions.values():
-        assert heard.decisions[stage.MEANS_PROBE]["accuracy"] > 0.6
+        for name in stage.ON_MEANS:
+            assert heard.decisions[name]["accuracy"] > 0.6
 
 
 def test_classes_that_are_not_the_outputs_have_rivals_without_the_network(limited_sounds, tmp_path):

@@ -15,33 +15,22 @@ import numpy as np
 
 from gramcli.audio.condition import parse
 from gramcli.cache import clips as table
-from gramcli.cache import statistics
 from gramcli.cache.view import CLEAN, View
-from gramcli.decide import fusion, likelihood
-from gramcli.decide.crossfit import crossfit, parts
 from gramcli.decide.likelihood import log_softmax
-from gramcli.decide.unknown import strangeness
-from gramcli.gram.decision import total
-from gramcli.gram.descriptor import normalise
-from gramcli.gram.deviation import deviations
-from gramcli.gram.ranking import curve, how_many, layer_score
 from gramcli.judge.intervals import paired
 from gramcli.settings import Settings
 from gramcli.stages.altered import altered
-from gramcli.stages.calibrate import calibrate
 from gramcli.stages.configure import configure
 from gramcli.stages.extract import extract
 from gramcli.stages.rows import read_rows
 from gramcli.stages.train import train
+from tests.benchmarks.candidates import Clips, Heard, candidates, without_labels
 
 # a quarter of the default front end's numbers, so that five folds of CPU training are affordable
 FRONTEND = {"n_mels": 64, "hop_ms": 40.0}
 EPOCHS = {"resnet18": 40, "mobilenetv2_100": 60, "densenet121": 30, "vgg16_bn": 15}
+NETWORK, DEFAULT = "network", "fused"
 REPORTED = ("noise:20", "noise:10", "noise:0", "lowpass:3000", "reverb:0.5", "gain:-20")
-TUNED = ("gain:-20", "lowpass:3000", "reverb:0.5")
-"""Kinds of change that "altered" is fitted on; those of `REPORTED` that are not among them are news to it."""
-
-Clips = Mapping[str, np.ndarray]
 
 
 def settings(data: Path, out: Path, name: str, fold: int, seed: int, augment: Sequence[str]) -> tuple[Settings, Path]:
@@ -71,135 +60,93 @@ def network(data: Path, out: Path, *which: object) -> Path:
             "test_fold": chosen.data.test_fold,
             "validation_fold": chosen.data.validation_fold,
         },
-        "network": {"weights": str(weights)},
+        "network": {"weights": str(weights), "with_means": True},
         "run": {"threads": 1},
         "cache": {"dir": str(cache)},
     }
     extract(configure(flags, config=None))
-    calibrate(cache)
     altered(cache, [parse(text) for text in REPORTED], table.require(cache).used("validation", "test"))
     return cache
 
 
-def read(view: View, clips: Sequence[table.Clip], known: statistics.Statistics) -> Clips:
-    """Returns δ of all layers (N, L, C), log p (N, C), labels and groups (N,) of some clips of a view."""
-    index = {label: n for n, label in enumerate(known.classes)}
-    found: dict[str, list[object]] = {"deviations": [], "log_p": [], "labels": [], "groups": []}
-    for group, rows, where in read_rows(view, clips):
-        layers = [
-            deviations(normalise(rows.descriptors[layer][where]), *known.bounds(layer), known.epsilon)
-            for layer in known.layers
-        ]
-        found["deviations"] += list(np.stack(layers, axis=1))
-        found["log_p"] += list(log_softmax(rows.logits[where]))
-        found["labels"] += [index[clip.label] for clip in group]
-        found["groups"] += [clip.group for clip in group]
-    return {name: np.array(values) for name, values in found.items()}
+def read(view: View, clips: Sequence[table.Clip]) -> Clips:
+    """Returns the clips of a view in the order of their keys."""
+    index = {label: n for n, label in enumerate(view.outputs)}
+    found: list[Clips] = []
+    keys: list[str] = []
+    for group, rows, where in read_rows(view, clips, with_means=True):
+        found.append(
+            Clips(
+                {layer: values[where] for layer, values in rows.descriptors.items()},
+                {layer: values[where] for layer, values in rows.means.items()},
+                log_softmax(rows.logits[where]),
+                np.array([index[clip.label] for clip in group]),
+                np.array([clip.group for clip in group]),
+            )
+        )
+        keys += [clip.key for clip in group]
+    return Clips.joined(found).some(np.argsort(keys))
 
 
-def candidates(heard: Mapping[str, Mapping[str, Clips]]) -> dict[str, dict[str, np.ndarray]]:
-    """Fits every candidate on validation clips and returns scores of the test clips, by candidate and condition.
-
-    Only "altered" sees validation clips under a condition; no candidate sees a test clip before this returns.
-    """
-    known = heard[CLEAN]["validation"]
-    far, log_p, labels = known["deviations"], known["log_p"], known["labels"]
-    whole = far[np.arange(len(labels)), :, labels].mean(axis=0, dtype=np.float64)
-    usable = np.flatnonzero(whole > 0)
-    whole, far = whole[usable], far[:, usable]
-    part_of = parts(known["groups"], labels)
-
-    def expect(clips: np.ndarray) -> np.ndarray:
-        where = np.flatnonzero(clips)
-        found = far[where, :, labels[where]].mean(axis=0, dtype=np.float64)
-        return np.where(found > 0, found, whole)
-
-    everyone = np.ones(far.shape[2], bool)
-    score = [layer_score((far[:, n] / whole[n]).astype(np.float32), labels, "rank") for n in range(len(whole))]
-    order = sorted(range(len(whole)), key=lambda n: -score[n])
-    best = order[: how_many("auto", curve((far[:, n] for n in order), whole[order], everyone, log_p, labels))]
-    (sharp,) = likelihood.fit(log_p[..., None], labels, ridge=1e-3, centre=1.0)
-    fused = fusion.choose(far, log_p, labels, part_of, expect).fusion
-    alone = fusion.choose(far, None, labels, part_of, expect).fusion
-    equal = fusion.fit(far, log_p, labels, whole, 1e6)
-    raw = likelihood.fit(np.stack([log_p, -np.log1p(total(far, whole))], axis=-1), labels)
-    also = [heard[name]["validation"] for name in (CLEAN, *TUNED)]
-    joined = {name: np.concatenate([one[name] for one in also]) for name in known}
-    widened = fusion.choose(
-        joined["deviations"][:, usable],
-        joined["log_p"],
-        joined["labels"],
-        parts(joined["groups"], joined["labels"]),
-        lambda clips: whole,
-    ).fusion
-    strange = crossfit(part_of, lambda seen, held: strangeness(far[held], expect(seen)))
-    gate = np.sort(strange)[int(np.ceil(0.95 * len(strange))) - 1]
-    said: dict[str, dict[str, np.ndarray]] = {}
-    for name, splits in heard.items():
-        test = splits["test"]
-        there, own = test["deviations"][:, usable], test["log_p"]
-        both = fused.scores(there, own)
-        beyond = strangeness(there, whole) > gate
-        said[name] = {
-            "network": own,
-            "network, temperature": own * sharp,
-            "gram, all layers": -total(there, whole),
-            "gram, chosen layers": -total(there[:, best], whole[best]),
-            "a·log p - b·log(1 + Δ̄)": np.stack([own, -np.log1p(total(there, whole))], axis=-1) @ raw,
-            "one weight for all layers": equal.scores(there, own),
-            "layers without the network": alone.scores(there, None),
-            "fused, fitted on altered clips too": widened.scores(there, own),
-            "fused, network where strange": np.where(beyond[:, None], own * sharp, both),
-            "fused": both,
-        }
-    return {candidate: {name: said[name][candidate] for name in said} for candidate in said[CLEAN]}
-
-
-def judge(cache: Path) -> dict[str, np.ndarray]:
-    """Returns, for one network, which test clips each candidate has right and the log-probability of their class."""
+def hear(cache: Path) -> dict[str, dict[str, Clips]]:
+    """Returns the clips of a cache by condition and split."""
     view, clips = View.open(cache), table.require(cache)
-    known = statistics.load(cache, view.fingerprint)
     heard: dict[str, dict[str, Clips]] = {}
-    for split in ("validation", "test"):
+    for split in table.SPLITS:
         used = clips.used(split)
-        views = {CLEAN: (view, used)} | altered(cache, [parse(text) for text in REPORTED], used)
+        asked = [] if split == "train" else [parse(text) for text in REPORTED]
+        views = {CLEAN: (view, used)} | altered(cache, asked, used)
         for name, (one, placed) in views.items():
-            heard.setdefault(name, {})[split] = read(one, placed, known)
+            heard.setdefault(name, {})[split] = read(one, placed)
+    return heard
+
+
+def judge(heard: Heard) -> dict[str, np.ndarray]:
+    """Returns, for one network, which test clips each candidate has right and the log-probability of their class."""
     result = {}
-    for candidate, by_condition in candidates(heard).items():
-        for name, scores in by_condition.items():
-            labels = heard[name]["test"]["labels"]
-            result[f"{candidate}/{name}/right"] = (scores.argmax(axis=1) == labels).astype(float)
-            result[f"{candidate}/{name}/log_p"] = log_softmax(scores)[np.arange(len(labels)), labels]
-            result[f"groups/{name}"] = heard[name]["test"]["groups"]
+    for candidate, score in candidates(heard).items():
+        for name, splits in heard.items():
+            test = splits["test"]
+            scores = score(without_labels(test))
+            result[f"{candidate}/{name}/right"] = (scores.argmax(axis=1) == test.labels).astype(float)
+            result[f"{candidate}/{name}/log_p"] = log_softmax(scores)[np.arange(len(test.labels)), test.labels]
+            result[f"groups/{name}"] = test.groups
     return result
 
 
 def report(results: Sequence[Mapping[str, np.ndarray]]) -> str:
-    """Returns the pooled table: accuracy under each condition, and points beyond the network with their interval."""
+    """Returns the pooled table.
+
+    Accuracy under each condition with points beyond the network and their interval over groups, negative
+    log-likelihood of the clips as recorded, and by how many points the default is ahead on them.
+    """
 
     def pooled(name: str) -> np.ndarray:
         return np.concatenate([one[name] for one in results])
 
+    def ahead(name: str, of: str, condition: str) -> str:
+        gain = paired(
+            pooled(f"{name}/{condition}/right") - pooled(f"{of}/{condition}/right"), pooled(f"groups/{condition}")
+        )
+        if gain.low is None:
+            return f"{100 * gain.mean:+.1f}"
+        return f"{100 * gain.mean:+.1f}, {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
+
     conditions = [CLEAN, *REPORTED]
     names = [key.removesuffix(f"/{CLEAN}/right") for key in results[0] if key.endswith(f"/{CLEAN}/right")]
     lines = [
-        f"| {len(results)} networks | {' | '.join(conditions)} | NLL, clean |",
-        "|---" * (len(conditions) + 2) + "|",
+        f"| {len(results)} networks | {' | '.join(conditions)} | NLL, clean | {DEFAULT} beyond it, clean |",
+        "|---" * (len(conditions) + 3) + "|",
     ]
     for name in names:
         cells = []
         for condition in conditions:
-            right = pooled(f"{name}/{condition}/right")
-            gain = paired(right - pooled(f"network/{condition}/right"), pooled(f"groups/{condition}"))
-            interval = (
-                ""
-                if gain.low is None
-                else f" ({100 * gain.mean:+.1f}, {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-            )
-            cells.append(f"{100 * right.mean():.1f}{'' if name == 'network' else interval}")
+            right = 100 * pooled(f"{name}/{condition}/right").mean()
+            cells.append(f"{right:.1f}" + ("" if name == NETWORK else f" ({ahead(name, NETWORK, condition)})"))
         loss = -pooled(f"{name}/{CLEAN}/log_p").mean()
-        lines.append(f"| {name} | {' | '.join(cells)} | {'' if name.startswith('gram') else f'{loss:.2f}'} |")
+        cells.append("" if name.startswith(("gram", "the paper")) else f"{loss:.2f}")
+        cells.append("" if name == DEFAULT else ahead(DEFAULT, name, CLEAN))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -223,7 +170,7 @@ def main() -> None:
                     chosen, _ = settings(options.data, options.out, name, fold, seed, wanted)
                     done = Path(chosen.cache.dir).with_suffix(".npz")
                     if not done.exists():
-                        found = judge(network(options.data, options.out, name, fold, seed, wanted))
+                        found = judge(hear(network(options.data, options.out, name, fold, seed, wanted)))
                         np.savez(done.with_suffix(".part.npz"), **found)
                         done.with_suffix(".part.npz").rename(done)
                     results.setdefault(name, []).append(np.load(done))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gramcli.cli import render
+from gramcli.cli import render, unknowns
 from gramcli.cli.options import Condition, Given, takes
 from gramcli.cli.render import Bar, Format
 
@@ -30,12 +31,21 @@ def evaluate_cmd(
     given: Given,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Split to judge on.")] = "test",
     condition: Condition = None,
+    unknown: Annotated[
+        Path | None,
+        typer.Option(
+            "--unknown",
+            metavar="FOLDER",
+            help="Also tell sounds of no class, in this folder, from the test clips; csv and jsonl have no rows of it.",
+        ),
+    ] = None,
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Judge each decision on a labelled split of the cache, and say which one to use.
 
-    The default decision is compared with the network alone; all other figures describe.
+    The default decision is compared with the network alone; all other figures describe. Clips of labels that were held
+    out, and with --unknown the sounds of a folder, are told from the test clips by the deviation and by other scores.
     """
     from gramcli.stages.evaluate import evaluate
 
@@ -44,6 +54,7 @@ def evaluate_cmd(
             given.cache,
             split,
             conditions=condition or (),
+            unknown=unknown,
             flags=given.flags,
             config=given.config,
             progress=bar,
@@ -51,6 +62,7 @@ def evaluate_cmd(
     how = render.chosen(format, as_json)
     if how is Format.json:
         render.document(result.as_dict())
+        unknowns.end(result.unknown or ())
         return
     table = how is Format.table
     rows: list[dict[str, Any]] = []
@@ -71,3 +83,6 @@ def evaluate_cmd(
         render.out(result.verdict)
     elif not given.quiet:
         render.complain("verdict", result.verdict)
+    for one in result.unknown or ():
+        unknowns.tell(one, how, given.quiet)
+    unknowns.end(result.unknown or ())

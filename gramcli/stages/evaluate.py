@@ -27,6 +27,7 @@ from gramcli.stages.progress import Progress, Silent
 from gramcli.stages.rows import require_extracted
 from gramcli.stages.rule import Rule
 from gramcli.stages.select_layers import require_current
+from gramcli.stages.unknowns import Unknown, unknowns
 
 FORMAT = 2
 NETWORK = "map"
@@ -66,6 +67,8 @@ class Evaluation:
     conditions: Mapping[str, Condition]
     verdict: str
     """One sentence: which decision to use on this data."""
+    unknown: tuple[Unknown, ...] | None
+    """Unknown sounds beside the known ones of the test split; None where there are none."""
 
     @property
     def clean(self) -> Condition:
@@ -82,6 +85,7 @@ def evaluate(
     split: str = "test",
     *,
     conditions: Sequence[str] = (),
+    unknown: Path | None = None,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     config: Path | None = None,
     progress: Progress | None = None,
@@ -92,12 +96,14 @@ def evaluate(
         cache: Folder of the cache.
         split: train, validation or test.
         conditions: Also judge the clips under these, e.g. ``noise:20`` (see `gramcli.audio.condition`).
+        unknown: A folder of sounds of no class, to be told from the test clips, as labels held out are without it.
         flags: Settings of that run over those of the extract, by section and key.
         config: A settings file.
         progress: Told of steps and notes.
 
     Raises:
-        UsageError: No such split or condition.
+        UsageError: No such split or condition, or unknown sounds that are clips of the cache, or for another split than
+            test.
         NoInputError: The split has no labelled, usable clip.
         ArtefactError: A stage has not run, or its result no longer fits.
         DamagedError: A file of the cache is not as it was written.
@@ -112,6 +118,7 @@ def evaluate(
     judged = [clip for clip in clips.used(split) if clip.label]
     require_extracted(view, judged)
     unread = sum(bool(clip.label) and clip.split == split and clip.shard is None for clip in clips.rows)
+    strange = unknowns(cache, view, clips, rule, split, unknown, progress, flags=flags, config=config)
     sharpness = _sharpness(known)
     views = {CLEAN: (view, judged)}
     asked = [parse(text) for text in conditions]
@@ -119,7 +126,7 @@ def evaluate(
     found = {name: _condition(cache, *one, unread, split, rule, sharpness, progress) for name, one in views.items()}
     if split != "test":
         progress.note(f"the {split} split was used to make the statistics: these figures flatter")
-    return Evaluation(split, rule.name, rule.classes, found, verdict(rule.name, found[CLEAN].comparison))
+    return Evaluation(split, rule.name, rule.classes, found, verdict(rule.name, found[CLEAN].comparison), strange)
 
 
 def _condition(

@@ -23,7 +23,8 @@ Scores = dict[str, NDArray[np.float64]]
 DEVIATION = "deviation"
 """The package's own: see `gramcli.decide.unknown.strangeness`."""
 SPECTRUM = "mahalanobis_log_mel"
-TRIVIAL = ("duration", "level", "bandwidth", "zero_samples")
+ZEROS = "zero_samples"
+TRIVIAL = ("duration", "level", "bandwidth", ZEROS)
 """What needs no network: see `gramcli.audio.measures`."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gramcli.decide.unknown_scores import TRIVIAL
+from gramcli.decide.unknown_scores import TRIVIAL, ZEROS
 from gramcli.judge.intervals import LEAST_GROUPS
 
 TOLD = "told apart"
@@ -21,7 +21,7 @@ NAMES = {
     "duration": "length",
     "level": "level",
     "bandwidth": "bandwidth",
-    "zero_samples": "the share of zero samples",
+    ZEROS: "the share of zero samples",
 }
 """Trivial scores in words."""
 
@@ -64,8 +64,8 @@ def explain(whole: Areas, matched: Areas | None, pairs: int, unknown: int) -> tu
     5. On matched clips the interval does not lie above 0.5: ``explained`` where the strongest trivial score does as
        well as the deviation on all clips, or has `STRONG` or more and the interval on matched clips lies below the area
        on all; else ``too few``, as what is lost may be lost to the smaller number.
-    6. ``explained``: on matched clips some trivial score still does as well as the deviation. Matching brings length,
-       level and bandwidth near each other; it knows nothing of zero samples.
+    6. ``explained``: on matched clips the share of zero samples, which is not matched, does as well as the deviation.
+       What is left of the other differences within the caliper is taken to be none.
     7. ``told apart``. A trivial score that does as well on all clips, but no longer on matched ones, is named, and so
        is the mean log-mel where it does as well on matched ones: it is no trivial score, but needs no network.
 
@@ -112,11 +112,11 @@ def explain(whole: Areas, matched: Areas | None, pairs: int, unknown: int) -> tu
                 f"{matched.interval[0]:.2f} to {matched.interval[1]:.2f})."
             )
         return FEW, f"{apart}, but {on} that is not shown ({matched.text}), so these may explain it."
-    rest = matched.strongest
-    if matched.trivial[rest] >= matched.deviation:
+    zeros = matched.trivial[ZEROS]
+    if zeros >= matched.deviation:
         return EXPLAINED, (
-            f"{_capital(NAMES[rest])} explains this result: even {on} it has AUROC {matched.trivial[rest]:.2f}, the "
-            f"deviation {matched.deviation:.2f}."
+            f"{_capital(NAMES[ZEROS])} explains this result: even {on} it has AUROC {zeros:.2f}, the deviation "
+            f"{matched.deviation:.2f}."
         )
     beside = f", although {name} alone tells all of them apart as well (AUROC {alone:.2f})" if level_with else ""
     if matched.spectrum is not None and matched.spectrum >= matched.deviation:

@@ -35,8 +35,8 @@ def tell(found: Unknown, how: Format, quiet: bool) -> None:
         many, of = ("clips", "groups") if found.folder is None else ("windows", "files")
         whose = f"{', '.join(found.labels)}, held out" if found.folder is None else found.folder
         title = (
-            f"{shown(whose)}: {found.unknown} unknown {many} of {found.unknown_groups} {of}, beside "
-            f"{found.known} known clips of {found.known_groups} groups"
+            f"{shown(whose)}: {found.unknown} unknown {many} of {found.unknown_groups} {of}; "
+            f"{found.known} known clips, {found.known_groups} groups"
         )
         render.rows(
             ["score", *_COLUMNS, *(f"{name}*" for name in _COLUMNS)],

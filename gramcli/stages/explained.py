@@ -51,7 +51,7 @@ class Areas:
         return f"AUROC {self.deviation:.2f}, 95 % interval {self.interval[0]:.2f} to {self.interval[1]:.2f}"
 
 
-def explain(whole: Areas, matched: Areas | None, pairs: int, unknown: int) -> tuple[str, str]:
+def explain(whole: Areas, matched: Areas | None, pairs: int, known: int, unknown: int) -> tuple[str, str]:
     """Returns a finding and one sentence; a claim is made only where the figures leave no other explanation.
 
     Read from the top, the first that holds:
@@ -60,7 +60,9 @@ def explain(whole: Areas, matched: Areas | None, pairs: int, unknown: int) -> tu
     2. ``not told apart``: the interval on all clips does not lie above 0.5.
     3. ``not compared``: it does, but there is no audio to match clips by.
     4. With too few matched groups for an interval: ``explained`` by the strongest trivial score where that alone does
-       at least as well on all clips; else ``too few``, which also says where a trivial score has `STRONG` or more.
+       at least as well on all clips; else ``too few``, which also says where a trivial score has `STRONG` or more. The
+       same where there is an interval, but a trivial score does as well or has `STRONG`, and most clips could not be
+       matched: those that could may be odd ones, as loud sounds made quiet are beside the few that are quiet by nature.
     5. On matched clips the interval does not lie above 0.5: ``explained`` where the strongest trivial score does as
        well as the deviation on all clips, or has `STRONG` or more and the interval on matched clips lies below the area
        on all; else ``too few``, as what is lost may be lost to the smaller number.
@@ -76,6 +78,7 @@ def explain(whole: Areas, matched: Areas | None, pairs: int, unknown: int) -> tu
         whole: Of all clips.
         matched: Of matched clips; None where nothing was or could be matched.
         pairs: Number of pairs.
+        known: Number of known clips.
         unknown: Number of unknown clips.
     """
     if whole.interval is None:
@@ -94,7 +97,8 @@ def explain(whole: Areas, matched: Areas | None, pairs: int, unknown: int) -> tu
     best = whole.strongest
     alone, name = whole.trivial[best], NAMES[best]
     level_with = alone >= whole.deviation
-    if matched is None or matched.interval is None:
+    most = 2 * pairs >= min(known, unknown)
+    if matched is None or matched.interval is None or (not most and (level_with or alone >= STRONG)):
         few = f"only {pairs} of {unknown} unknown clips have a known one of like length, level and bandwidth"
         if level_with:
             return EXPLAINED, (

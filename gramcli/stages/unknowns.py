@@ -211,7 +211,7 @@ def _compare(
     whole = _areas({name: score.all for name, score in scores.items()}, interval)
     both = {name: score.matched for name, score in scores.items() if score.matched is not None}
     matched = _areas(both, matched_interval) if both else None
-    finding, verdict = explain(whole, matched, pairs, len(unknown.groups))
+    finding, verdict = explain(whole, matched, pairs, len(known.groups), len(unknown.groups))
     return Unknown(
         folder,
         labels,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gramcli.decide.unknown_scores import TRIVIAL, ZEROS
 from gramcli.judge.intervals import LEAST_GROUPS
+from gramcli.judge.matching import EXACT
 
 TOLD = "told apart"
 EXPLAINED = "explained"
@@ -97,7 +98,7 @@ def explain(whole: Areas, matched: Areas | None, pairs: int, known: int, unknown
     best = whole.strongest
     alone, name = whole.trivial[best], NAMES[best]
     level_with = alone >= whole.deviation
-    most = 2 * pairs >= min(known, unknown)
+    most = 2 * pairs >= min(known, unknown, EXACT)
     if matched is None or matched.interval is None or (not most and (level_with or alone >= STRONG)):
         few = f"only {pairs} of {unknown} unknown clips have a known one of like length, level and bandwidth"
         if level_with:

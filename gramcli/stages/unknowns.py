@@ -138,6 +138,9 @@ def unknowns(
         _require_strange(folder, paths, clips)
     present = {label for label, there in zip(rule.classes, rule.present, strict=True) if there}
     training, known = ([clip for clip in clips.used(split) if clip.label in present] for split in ("train", "test"))
+    strangers = sum(bool(clip.label) for clip in clips.used("test")) - len(known)
+    if strangers:
+        progress.note(f"{strangers} test clips of labels without training clips are neither known nor unknown sounds")
     require_extracted(view, [*training, *known, *held])
     judge = Judge(view, rule, training, progress)
     known, strange = judge.usable(known), judge.usable(held)

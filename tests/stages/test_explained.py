@@ -93,6 +93,9 @@ def test_most_clips_could_not_be_matched():
     assert explain(level, matched, 12, 24, 80)[0] == TOLD
     assert explain(level, matched, 12, 25, 80)[0] == EXPLAINED
     assert explain(GOOD, matched, 12, 80, 80)[0] == TOLD
+    # of so many clips no more than 2000 a side were to be matched
+    assert explain(level, matched, 1000, 9000, 9000)[0] == TOLD
+    assert explain(level, matched, 999, 9000, 9000)[0] == EXPLAINED
 
 
 def test_lost_among_matched_clips():

@@ -285,6 +285,16 @@ def test_outputs_that_are_not_the_classes_have_no_say(tmp_path, chords):
     assert tuple(found.scores) == ("deviation", "mahalanobis", "knn", *AUDIO)
 
 
+def test_a_label_without_training_clips_is_neither_known_nor_unknown(tmp_path, chords):
+    manifest = write_set(tmp_path / "sounds")
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join(line for line in lines if not (",hum," in line and ",train," in line)) + "\n")
+    progress = Silent()
+    (found,) = evaluate(whole(quick(manifest, tmp_path / "cache")), unknown=chords, progress=progress).unknown
+    assert found.known == 6
+    assert "3 test clips of labels without training clips are neither known nor unknown sounds" in progress.notes
+
+
 def test_a_network_on_samples(tmp_path, chords):
     settings = quick(write_set(tmp_path / "sounds"), tmp_path / "cache", "tests.network.toys:Cnn1d")
     cache = whole(replace(settings, frontend=replace(settings.frontend, kind="waveform")))

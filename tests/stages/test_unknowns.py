@@ -122,6 +122,28 @@ def test_the_same_sounds_but_shorter_are_explained_by_length_or_padding(known, t
     assert found.verdict.startswith(("Length explains", "The share of zero samples explains"))
 
 
+def narrowed(samples, rng):
+    """Returns what is below 100 Hz, as loud as the whole was."""
+    spectrum = np.fft.rfft(samples)
+    spectrum[round(100 * SECONDS) :] = 0
+    below = np.fft.irfft(spectrum, len(samples))
+    return (below * np.sqrt((samples**2).mean() / (below**2).mean())).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("duration", lambda one, rng: one[: len(one) * 4 // 5]),
+        ("level", lambda one, rng: one / 10),
+        ("bandwidth", narrowed),
+    ],
+)
+def test_what_differs_in_one_of_the_three_is_not_matched(known, tmp_path, name, change):
+    (found,) = evaluate(known, unknown=write_altered(tmp_path, 36, change)).unknown
+    assert found.scores[name].all.auroc > 0.75
+    assert found.matched <= 3
+
+
 def test_the_same_sounds_are_not_told_apart(known, tmp_path):
     (found,) = evaluate(known, unknown=write_altered(tmp_path, 36, lambda one, rng: one)).unknown
     assert found.finding != TOLD

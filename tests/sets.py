@@ -55,14 +55,14 @@ def write_set(folder: Path, clips: int = 3, seed: int = 0, classes: tuple[str, .
     return write_manifest(folder / "manifest.csv", lines)
 
 
-def write_sources(folder: Path, sources: int = 20, seed: int = 0) -> Path:
+def write_sources(folder: Path, sources: int = 20, seed: int = 0, tests: int = 3) -> Path:
     """Writes a set of one clip a source and many validation sources, which can set a threshold; returns the manifest.
 
-    Each class has `sources` sources for training and as many for validation, and three for test.
+    Each class has `sources` sources for training and as many for validation, and `tests` for test.
     """
     rng = np.random.default_rng(seed)
     lines = []
-    for split, count in (("train", sources), ("validation", sources), ("test", 3)):
+    for split, count in (("train", sources), ("validation", sources), ("test", tests)):
         for label in CLASSES:
             for source in range(count):
                 line = Line(f"{label}-{split}-{source}.wav", label, split, f"{label} {split} {source}")

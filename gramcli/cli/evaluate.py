@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gramcli.cli import render
+from gramcli.cli import render, unknowns
 from gramcli.cli.options import Condition, Given, takes
 from gramcli.cli.render import Bar, Format
 from gramcli.errors import UsageError, shown
@@ -57,6 +58,14 @@ def evaluate_cmd(
             help="Also judge other classifiers on the same descriptors, fitted on the same clips (scikit-learn).",
         ),
     ] = False,
+    unknown: Annotated[
+        Path | None,
+        typer.Option(
+            "--unknown",
+            metavar="FOLDER",
+            help="Also tell sounds of no class, in this folder, from the test clips; csv and jsonl have no rows of it.",
+        ),
+    ] = None,
     format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
@@ -64,6 +73,8 @@ def evaluate_cmd(
 
     The default decision is compared with the network alone; all other figures describe. With --folds, extract,
     calibrate and select-layers run for every fold, each in a cache of its own, and all test clips are judged together.
+    Clips of labels that were held out, and with --unknown the sounds of a folder, are told from the test clips by the
+    deviation and by other scores.
     """
     from gramcli.stages.evaluate import evaluate
     from gramcli.stages.folds import evaluate_folds
@@ -75,16 +86,17 @@ def evaluate_cmd(
         if folds is None:
             if manifest is not None:
                 raise UsageError(f"{shown(manifest)}: a manifest goes with --folds; a cache knows its clips")
-            result = evaluate(given.cache, split, **asked)
+            result = evaluate(given.cache, split, unknown=unknown, **asked)
         else:
-            if split != "test" or "weights" in given.flags.get("network", {}):
+            if split != "test" or unknown is not None or "weights" in given.flags.get("network", {}):
                 raise UsageError(
-                    "--folds judges test clips by each fold's own checkpoint; leave out --split and --weights"
+                    "--folds judges test clips by each fold's own checkpoint: leave out --split, --weights, --unknown"
                 )
             result = evaluate_folds(folds, **asked)
     how = render.chosen(format, as_json)
     if how is Format.json:
         render.document(result.as_dict())
+        unknowns.end(result.unknown or ())
         return
     table = how is Format.table
     rows: list[dict[str, Any]] = []
@@ -105,3 +117,6 @@ def evaluate_cmd(
         render.out(result.verdict)
     elif not given.quiet:
         render.complain("verdict", result.verdict)
+    for one in result.unknown or ():
+        unknowns.tell(one, how, given.quiet)
+    unknowns.end(result.unknown or ())

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli.audio import find
-from gramcli.audio.windows import windows
-from gramcli.audio.workers import Decoded, Decoders
-from gramcli.errors import AudioError, UsageError, shown
+from gramcli.errors import UsageError, shown
 from gramcli.settings import Settings
 from gramcli.stages import model as models
 from gramcli.stages.configure import configure
 from gramcli.stages.model import Model
-from gramcli.stages.prepare import Prepared, fit, prepare, requests
+from gramcli.stages.prepare import Prepared, prepare
 from gramcli.stages.progress import Progress, Silent
 from gramcli.stages.rule import Rule
+from gramcli.stages.scored import Batch, Part, scored
 
 COLUMNS = (
     "path", "start", "end", "label", "probability_if_known", "unknown", "deviation", "runner_up", "margin",
@@ -167,43 +165,31 @@ class GramClassifier:
         progress = progress or Silent()
         paths = find.audio_files([str(file) for file in files])
         progress.start("classifying", len(paths))
-        with Decoders(self.settings.run.decoders) as decoders:
-            ahead, behind = itertools.tee(_parts(paths, decoders, self.settings.segment.seconds))
-            decoded = decoders.decode(requests((part for part in ahead if not part.error), self.settings))
-            # a part that cannot be read has no place in the stream of decoded ones
-            pending = ((part, Decoded(None, part.error) if part.error else next(decoded)) for part in behind)
-            last = None
-            while batch := list(itertools.islice(pending, self.settings.run.batch)):
-                for row in self._score(batch):
-                    if row.path != last:
-                        progress.advance(1, failed=row.status != "ok")
-                        last = row.path
-                    yield row
+        last = None
+        for batch in self.scored(paths):
+            for row in self._rows(batch):
+                if row.path != last:
+                    progress.advance(1, failed=row.status != "ok")
+                    last = row.path
+                yield row
 
-    def _score(self, batch: Sequence[tuple[_Part, Decoded]]) -> Iterator[Prediction]:
-        good = [n for n, (_, one) in enumerate(batch) if one.samples is not None]
-        errors = {n: one.error for n, (_, one) in enumerate(batch) if one.samples is None}
+    def scored(self, paths: Sequence[str]) -> Iterator[Batch]:
+        """Yields what the network makes of the windows of some files, in their order; see `gramcli.stages.scored`."""
+        return scored(paths, self.settings, self._ready)
+
+    def _rows(self, batch: Batch) -> Iterator[Prediction]:
         found: dict[int, Prediction] = {}
-        if good:
-            windows = [samples for n in good if (samples := batch[n][1].samples) is not None]
-            scored = self._ready.scorer.score(fit(windows, self._ready.samples, self.settings.segment.pad))
-            sound = [place for place, error in enumerate(scored.errors) if not error]
-            errors |= {good[place]: error for place, error in enumerate(scored.errors) if error}
-            descriptors = {layer: values[sound] for layer, values in scored.descriptors.items()}
-            parts = [batch[good[place]][0] for place in sound]
-            found = dict(
-                zip(
-                    [good[place] for place in sound], self._judge(parts, descriptors, scored.logits[sound]), strict=True
-                )
-            )
-        for n, (part, _) in enumerate(batch):
+        if batch.logits is not None:
+            parts = [batch.parts[n] for n in batch.sound]
+            found = dict(zip(batch.sound, self._judge(parts, batch.descriptors, batch.logits), strict=True))
+        for n, part in enumerate(batch.parts):
             yield (
                 found[n]
                 if n in found
-                else Prediction(part.path, part.begin, part.stop, status="failed", error=errors[n])
+                else Prediction(part.path, part.begin, part.stop, status="failed", error=batch.errors[n])
             )
 
-    def _judge(self, parts: Sequence[_Part], descriptors: Mapping[str, Array], logits: Array) -> Iterator[Prediction]:
+    def _judge(self, parts: Sequence[Part], descriptors: Mapping[str, Array], logits: Array) -> Iterator[Prediction]:
         rule, own = self.model.rule, self.settings.network.head == "map"
         if not parts:
             return
@@ -256,30 +242,3 @@ def _network(logits: Array) -> tuple[int, float]:
     chance = np.exp(wide - wide.max())
     best = int(np.argmax(wide))
     return best, float(chance[best] / chance.sum())
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One window to be classified."""
-
-    path: str
-    start: float | None = None
-    """As asked of the decoder; None for the whole file."""
-    end: float | None = None
-    begin: float | None = None
-    """As shown to people."""
-    stop: float | None = None
-    error: str = ""
-
-
-def _parts(paths: Sequence[str], decoders: Decoders, seconds: float) -> Iterator[_Part]:
-    """Yields the windows of each file in order of time."""
-    for path, probe in zip(paths, decoders.probe(paths), strict=True):
-        if isinstance(probe, AudioError):
-            yield _Part(path, error=str(probe))
-            continue
-        for part in windows(probe.duration, None, None, seconds):
-            if part is None:
-                yield _Part(path, None, None, 0.0, min(probe.duration, seconds))
-            else:
-                yield _Part(path, *part, *part)

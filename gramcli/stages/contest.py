@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli.cache import decision as decisions
+from gramcli.cache import statistics
 from gramcli.cache.clips import Clip
-from gramcli.cache.statistics import Statistics
 from gramcli.cache.view import View
 from gramcli.decide.likelihood import log_softmax
 from gramcli.decide.scaling import sharpness_of
@@ -20,6 +20,7 @@ from gramcli.stages.progress import Progress
 from gramcli.stages.rivals import Rivals
 from gramcli.stages.rows import read_rows
 from gramcli.stages.rule import Rule
+from gramcli.stages.select_layers import require_current
 
 NETWORK = "map"
 TEMPERATURE = "temperature"
@@ -84,25 +85,30 @@ def _joined(parts: Sequence[Said]) -> Said:
 class Contenders:
     """The decisions of a calibrated cache, ready to be applied to the rows of its views."""
 
+    view: View
+    """The clean view."""
     rule: Rule
     sharpness: float | None
     """Inverse temperature under which the network's logits make validation labels likeliest."""
     rivals: Rivals | None
 
     @classmethod
-    def of(cls, cache: Path, view: View, known: Statistics, progress: Progress, *, with_rivals: bool) -> Contenders:
+    def of(cls, cache: Path, progress: Progress, *, with_rivals: bool = False) -> Contenders:
         """Reads the stored decision, and fits what it is compared with.
 
         Raises:
-            ArtefactError: select-layers has not run, or its result no longer fits.
+            ArtefactError: A stage has not run, or its result no longer fits.
             DamagedError: A file of the cache is not as it was written.
             ResourceError: Rivals are wanted, and scikit-learn is not installed.
         """
+        view = View.open(cache)
+        known = statistics.load(cache, view.fingerprint)
+        require_current(cache, known)
         rule = Rule.of(known, decisions.load(cache, known))
         sharpness = None
         if known.validation_logits.shape[1] == len(known.classes):
             sharpness = sharpness_of(log_softmax(known.validation_logits), known.validation_labels)
-        return cls(rule, sharpness, Rivals.fit(cache, view, rule, progress) if with_rivals else None)
+        return cls(view, rule, sharpness, Rivals.fit(cache, view, rule, progress) if with_rivals else None)
 
     def judge(self, view: View, clips: Sequence[Clip], progress: Progress, unread: int = 0) -> Contest:
         """Applies every decision to the clips of a view, shard by shard; failed ones are left out.

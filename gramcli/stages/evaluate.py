@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from gramcli.audio.condition import parse
 from gramcli.cache import clips as table
-from gramcli.cache import statistics
-from gramcli.cache.view import CLEAN, View
+from gramcli.cache.view import CLEAN
 from gramcli.errors import NoInputError, UsageError, shown
 from gramcli.judge import metrics
 from gramcli.judge.intervals import LEAST_GROUPS, Paired, paired
@@ -20,7 +19,8 @@ from gramcli.stages.altered import altered
 from gramcli.stages.contest import NETWORK, Contenders, Contest
 from gramcli.stages.progress import Progress, Silent
 from gramcli.stages.rows import require_extracted
-from gramcli.stages.select_layers import require_current
+from gramcli.stages.rule import Rule
+from gramcli.stages.unknowns import Unknown, unknowns
 
 FORMAT = 2
 
@@ -59,6 +59,8 @@ class Evaluation:
     conditions: Mapping[str, Condition]
     verdict: str
     """One sentence: which decision to use on this data."""
+    unknown: tuple[Unknown, ...] | None
+    """Unknown sounds beside the known ones of the test split; None where there are none."""
 
     @property
     def clean(self) -> Condition:
@@ -76,6 +78,7 @@ def evaluate(
     *,
     conditions: Sequence[str] = (),
     rivals: bool = False,
+    unknown: Path | None = None,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     config: Path | None = None,
     progress: Progress | None = None,
@@ -87,12 +90,14 @@ def evaluate(
         split: train, validation or test.
         conditions: Also judge the clips under these, e.g. ``noise:20`` (see `gramcli.audio.condition`).
         rivals: Also judge other classifiers on the same descriptors, fitted on the same clips.
+        unknown: A folder of sounds of no class, to be told from the test clips, as labels held out are without it.
         flags: Settings of that run over those of the extract, by section and key.
         config: A settings file.
         progress: Told of steps and notes.
 
     Raises:
-        UsageError: No such split or condition.
+        UsageError: No such split or condition, or unknown sounds that are clips of the cache, or for another split than
+            test.
         NoInputError: The split has no labelled, usable clip.
         ArtefactError: A stage has not run, or its result no longer fits.
         DamagedError: A file of the cache is not as it was written.
@@ -101,34 +106,31 @@ def evaluate(
     progress = progress or Silent()
     if split not in table.SPLITS:
         raise UsageError(f"split is {shown(split)}; there are {', '.join(table.SPLITS)}")
-    contenders, found = contests(
-        cache, split, conditions=conditions, rivals=rivals, flags=flags, config=config, progress=progress
-    )
+    contenders = Contenders.of(cache, progress, with_rivals=rivals)
+    strange = unknowns(cache, contenders.view, contenders.rule, split, unknown, progress, flags=flags, config=config)
+    found = contests(cache, contenders, split, conditions, progress, flags=flags, config=config)
     if split != "test":
         progress.note(f"the {split} split was used to make the statistics: these figures flatter")
-    return judged(split, contenders.rule.name, contenders.rule.classes, found)
+    return judged(split, contenders.rule, found, strange)
 
 
 def contests(
     cache: Path,
+    contenders: Contenders,
     split: str,
-    *,
     conditions: Sequence[str],
-    rivals: bool,
-    flags: Mapping[str, Mapping[str, Any]] | None,
-    config: Path | None,
     progress: Progress,
-) -> tuple[Contenders, dict[str, Contest]]:
-    """Returns the decisions of a cache, and what they say of a split under each condition; see `evaluate`."""
-    view, clips = View.open(cache), table.require(cache)
-    known = statistics.load(cache, view.fingerprint)
-    require_current(cache, known)
+    *,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    config: Path | None = None,
+) -> dict[str, Contest]:
+    """Returns what the decisions of a cache say of a split under each condition; see `evaluate`."""
+    clips = table.require(cache)
     chosen = [clip for clip in clips.used(split) if clip.label]
-    require_extracted(view, chosen)
+    require_extracted(contenders.view, chosen)
     unread = sum(bool(clip.label) and clip.split == split and clip.shard is None for clip in clips.rows)
+    views = {CLEAN: (contenders.view, chosen)}
     asked = [parse(text) for text in conditions]
-    contenders = Contenders.of(cache, view, known, progress, with_rivals=rivals)
-    views = {CLEAN: (view, chosen)}
     views |= altered(cache, asked, chosen, flags=flags, config=config, progress=progress)
     found = {}
     for name, (one, placed) in views.items():
@@ -136,13 +138,16 @@ def contests(
         found[name] = contenders.judge(one, placed, progress, unread)
         if not found[name].clips:
             raise NoInputError(f"{shown(cache)}: the {split} split has no usable labelled clip; nothing to evaluate")
-    return contenders, found
+    return found
 
 
-def judged(split: str, default: str, classes: Sequence[str], found: Mapping[str, Contest]) -> Evaluation:
+def judged(
+    split: str, rule: Rule, found: Mapping[str, Contest], unknown: tuple[Unknown, ...] | None = None
+) -> Evaluation:
     """Returns the measures of what was said under each condition."""
-    conditions = {name: _condition(contest, default, len(classes)) for name, contest in found.items()}
-    return Evaluation(split, default, tuple(classes), conditions, verdict(default, conditions[CLEAN].comparison))
+    conditions = {name: _condition(contest, rule.name, len(rule.classes)) for name, contest in found.items()}
+    told = verdict(rule.name, conditions[CLEAN].comparison)
+    return Evaluation(split, rule.name, rule.classes, conditions, told, unknown)
 
 
 def _condition(contest: Contest, default: str, classes: int) -> Condition:

@@ -13,10 +13,11 @@ from gramcli.network import checkpoint
 from gramcli.settings import Settings
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.configure import configure, home
-from gramcli.stages.contest import Contest
+from gramcli.stages.contest import Contenders, Contest
 from gramcli.stages.evaluate import Evaluation, contests, judged
 from gramcli.stages.extract import extract
 from gramcli.stages.progress import Progress, Silent
+from gramcli.stages.rule import Rule
 from gramcli.stages.select_layers import select_layers
 
 PLACE = "{fold}"
@@ -66,7 +67,7 @@ def evaluate_folds(
     progress = progress or Silent()
     flags = flags or {}
     parts: list[dict[str, Contest]] = []
-    said: dict[tuple[str, tuple[str, ...]], str] = {}
+    rules: dict[str, Rule] = {}
     for fold in plan(pattern, flags, config):
         settings = _settings(fold, flags, config)
         progress.note(f"fold {shown(fold.name)}: {shown(fold.weights)}, validated on fold {shown(fold.validation)}")
@@ -74,21 +75,27 @@ def evaluate_folds(
         calibrate(fold.cache, settings.calibrate, progress=progress)
         select_layers(fold.cache, settings.decision, progress=progress)
         run = {"network": {"weights": str(fold.weights)}, "run": flags.get("run", {})}
-        contenders, found = contests(
-            fold.cache, "test", conditions=conditions, rivals=rivals, flags=run, config=config, progress=progress
-        )
-        parts.append(found)
-        said.setdefault((contenders.rule.name, contenders.rule.classes), fold.name)
-    if len(said) > 1:
-        (one, classes), (other, others) = list(said)[:2]
-        what = f"rules ({one} and {other})" if one != other else f"classes ({len(classes)} and {len(others)} of them)"
-        raise ArtefactError(
-            f"folds {shown(said[one, classes])} and {shown(said[other, others])} have different {what}, so their "
-            "clips cannot be judged together"
-        )
-    ((default, classes),) = said
+        contenders = Contenders.of(fold.cache, progress, with_rivals=rivals)
+        parts.append(contests(fold.cache, contenders, "test", conditions, progress, flags=run, config=config))
+        rules[fold.name] = contenders.rule
+    first = next(iter(rules))
+    _require_alike(rules, first)
     pooled = {name: Contest.pooled([part[name] for part in parts]) for name in parts[0]}
-    return judged("test", default, classes, pooled)
+    return judged("test", rules[first], pooled)
+
+
+def _require_alike(rules: Mapping[str, Rule], first: str) -> None:
+    one = rules[first]
+    for name, other in rules.items():
+        what = ""
+        if one.name != other.name:
+            what = f"rules ({one.name} and {other.name})"
+        elif one.classes != other.classes:
+            what = f"classes ({len(one.classes)} and {len(other.classes)} of them, or in another order)"
+        if what:
+            raise ArtefactError(
+                f"folds {shown(first)} and {shown(name)} have different {what}: their clips cannot be judged together"
+            )
 
 
 def plan(pattern: str, flags: Mapping[str, Mapping[str, Any]], config: Path | None) -> list[Fold]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from gramcli import files
-from gramcli.audio import decode, frontend, manifest
+from gramcli.audio import frontend, manifest
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
 from gramcli.cache import statistics
@@ -33,15 +33,14 @@ from gramcli.settings import Settings
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.configure import configure
 from gramcli.stages.extract import extract
-from gramcli.stages.prepare import build_network, probe, requests
+from gramcli.stages.heard import Ear
+from gramcli.stages.prepare import build_network, fit, probe, requests
 from gramcli.stages.rows import read_rows
 from gramcli.stages.train import train
 from tests.benchmarks import gram_ood, study
 from tests.benchmarks.unknown_scores import OWN, Array, Heard, others, ways
 
 BATCH = 16
-SILENT = 2.0**-16
-"""Below half a step of 16 bits a sample is 0."""
 
 
 # --- networks that have not learnt a label
@@ -85,6 +84,7 @@ def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
     front = frontend.build(chosen.frontend)
     length = frontend.samples(chosen.frontend, chosen.segment)
     layers = capture.choose(probe(built, front, length, chosen.network).layers, chosen.network.layers)
+    ear = Ear(chosen)
     found = {}
     with Decoders(1) as decoders:
         for split in (*table.SPLITS, table.UNKNOWN):
@@ -93,18 +93,14 @@ def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
             samples = [one.samples for one in decoders.decode(requests(some, chosen))]
             if any(one is None for one in samples):
                 raise ValueError(f"{cache}: a clip of {split} cannot be decoded")
-            fitted = np.stack([decode.fit(one, length, chosen.segment.pad) for one in samples])
-            inputs = front(torch.from_numpy(fitted))
+            audio = ear.hear(samples)
+            inputs = front(torch.from_numpy(fit(samples, length, chosen.segment.pad)))
             batches = inputs.contiguous(memory_format=torch.channels_last).split(BATCH)
             found[split] = Heard(
                 **rows,
                 roots=gram_ood.record(module, layers, batches),
-                spectra=inputs.mean(dim=(1, 3)).numpy(),
-                plain={
-                    "duration": np.array([len(one) / chosen.frontend.sample_rate for one in samples]),
-                    "level": 10 * np.log10(np.square(fitted, dtype=np.float64).mean(axis=1) + 1e-12),
-                    "share of zero samples": (np.abs(fitted) < SILENT).mean(axis=1),
-                },
+                spectra=audio.spectra,
+                plain=audio.measures,
             )
     return found, known.expected[known.expected > 0]
 

@@ -92,7 +92,7 @@ def test_what_is_heard_of_each_clip(benchmark, monkeypatch):
             samples, rate = soundfile.read(clip.path, dtype="float32")
             assert one.plain["duration"][n] == pytest.approx(len(samples) / rate)
             assert one.plain["level"][n] == pytest.approx(10 * np.log10(np.mean(samples.astype(float) ** 2)), abs=1e-4)
-            assert one.plain["share of zero samples"][n] == np.mean(np.abs(samples) < 2.0**-16)
+            assert one.plain["zero_samples"][n] == np.mean(np.abs(samples) < 2.0**-16)
         mels = front(torch.from_numpy(np.stack([soundfile.read(c.path, dtype="float32")[0] for c in some])))
         # the network's mean and std come between
         plain = mels.numpy().mean(axis=(1, 3))

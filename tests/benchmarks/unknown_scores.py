@@ -13,8 +13,8 @@ import numpy as np
 from gramcli.decide import detectors
 from gramcli.decide.fusion import evidence
 from gramcli.decide.likelihood import log_softmax
-from gramcli.decide.space import Standard
 from gramcli.decide.unknown import strangeness
+from gramcli.decide.unknown_scores import SPECTRUM, OnAudio, OnDescriptors, of_logits
 from tests.benchmarks import gram_ood
 from tests.benchmarks.gram_ood import GRAM_OOD, GRAM_OOD_STAR
 
@@ -40,7 +40,7 @@ class Heard:
     spectra: Array
     """Mean log-mel, (N, bands)."""
     plain: Mapping[str, Array]
-    """Duration in seconds, level in dB and share of zero samples, (N,) each."""
+    """What the package measures of the audio alone, (N,) each."""
 
 
 Score = Callable[[Heard], Array]
@@ -55,32 +55,26 @@ def others(training: Heard, validation: Heard, expected: Array) -> dict[str, Sco
         validation: Sets E_l.
         expected: E_l of the layers that can be used, (L,).
     """
-    standard = Standard.fit(training.descriptors, "log")
-    vectors = standard.apply(training.descriptors)
-    mahalanobis = detectors.Mahalanobis.fit(vectors, training.labels)
-    neighbours = detectors.Neighbours.fit(vectors)
-    spectral = detectors.Mahalanobis.fit(training.spectra, training.labels)
+    layers = OnDescriptors.fit(training.descriptors, training.labels)
+    audio = OnAudio.fit(training.plain, training.spectra, training.labels)
 
     def theirs(method: gram_ood.Method) -> Score:
         seen, held = _clips(training), _clips(validation)
         return lambda clips: gram_ood.score(method, seen, held, _clips(clips))
 
-    def plain(name: str) -> Score:
-        usual = np.median(training.plain[name])
-        # no direction is strange by itself: as far from the usual as may be
-        return lambda clips: np.abs(clips.plain[name] - usual)
+    def one(scores: Callable[[Heard], Mapping[str, Array]], name: str) -> Score:
+        return lambda clips: scores(clips)[name]
 
+    families = [
+        (lambda clips: of_logits(clips.logits), ("max_softmax", "energy", "max_logit")),
+        (lambda clips: layers.score(clips.descriptors), ("mahalanobis", "knn")),
+        (lambda clips: audio.score(clips.plain, clips.spectra), (SPECTRUM, *training.plain)),
+    ]
     return {
         OWN: lambda clips: strangeness(clips.deviations, expected),
         "Gram-OOD": theirs(GRAM_OOD),
         "Gram-OOD*": theirs(GRAM_OOD_STAR),
-        "max softmax": lambda clips: detectors.max_softmax(clips.logits),
-        "energy": lambda clips: detectors.energy(clips.logits),
-        "max logit": lambda clips: detectors.max_logit(clips.logits),
-        "Mahalanobis, all layers": lambda clips: mahalanobis.score(standard.apply(clips.descriptors)),
-        "5th neighbour, all layers": lambda clips: neighbours.score(standard.apply(clips.descriptors)),
-        "Mahalanobis, mean log-mel": lambda clips: spectral.score(clips.spectra),
-        **{name: plain(name) for name in training.plain},
+        **{name: one(scores, name) for scores, names in families for name in names},
     }
 
 

@@ -90,7 +90,7 @@ def test_later_commands_need_no_settings_file(calibrated, gramcli, tmp_path, mon
 
 def test_evaluate_json(calibrated, gramcli):
     document = json.loads(gramcli("evaluate", "--json").out)
-    assert list(document) == ["format", "split", "default", "classes", "conditions", "verdict"]
+    assert list(document) == ["format", "split", "default", "classes", "conditions", "verdict", "unknown"]
     assert (document["split"], document["default"]) == ("test", "fused")
     clean = document["conditions"]["clean"]
     assert (clean["clips"], clean["failed"], clean["groups"]) == (6, 0, 3)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.judge.detection import aupr, auroc, fpr_at_tpr
+from gramcli.judge.detection import aupr, auroc, auroc_interval, fpr_at_tpr
+from gramcli.judge.intervals import LEAST_GROUPS, proportion
 
 metrics = pytest.importorskip("sklearn.metrics")
 
@@ -88,3 +89,83 @@ def test_without_clips_and_what_is_no_score(measure):
 def test_what_is_no_rate(tpr):
     with pytest.raises(ValueError, match="a rate of accepted clips"):
         fpr_at_tpr(np.ones(3), np.ones(3), tpr)
+
+
+# --- the interval of the area
+
+
+def grouped(rng, groups, shift):
+    """Scores whose groups have a part in common, sizes unequal, and their groups."""
+    group_of = np.repeat(np.arange(groups), 1 + rng.geometric(0.5, groups))
+    return shift + rng.normal(size=groups)[group_of] + rng.normal(size=len(group_of)), group_of
+
+
+def coverage(known, unknown, trials, resamples):
+    """How often the interval holds the truth: scores of both sides are normal with variance 2, one a unit higher."""
+    truth = 0.5 * math.erfc(-0.5 / math.sqrt(2))
+    held = 0
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        (a, of_a), (b, of_b) = grouped(rng, known, 0), grouped(rng, unknown, 1)
+        low, high = auroc_interval(a, b, of_a, of_b, resamples=resamples, seed=trial)
+        held += low <= truth <= high
+    return held / trials
+
+
+def test_coverage():
+    assert coverage(40, 12, trials=150, resamples=300) >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("known", "unknown"), [(10, 10), (60, 10), (20, 20), (60, 60)])
+def test_coverage_at_length(known, unknown):
+    assert 0.92 <= coverage(known, unknown, trials=1000, resamples=500) <= 0.985
+
+
+def test_the_interval_is_that_of_a_slow_bootstrap():
+    from scipy.stats import norm, t
+
+    rng = np.random.default_rng(4)
+    (known, of), (unknown, by) = grouped(rng, 15, 0), grouped(rng, 12, 1)
+    areas = []
+    for _ in range(3000):
+        ours = np.concatenate([known[of == one] for one in rng.integers(15, size=15)])
+        theirs = np.concatenate([unknown[by == one] for one in rng.integers(12, size=12)])
+        areas.append(np.mean(ours[:, None] < theirs))  # no two are equal
+    tail = norm.cdf(math.sqrt(12 / 11) * t.ppf(0.025, 11))
+    found = auroc_interval(known, unknown, of, by)
+    assert found == pytest.approx(np.quantile(areas, [tail, 1 - tail]), abs=0.03)
+    assert found[0] < auroc(known, unknown) < found[1]
+
+
+def test_order_and_names_of_groups_do_not_matter():
+    rng = np.random.default_rng(1)
+    (known, of), (unknown, by) = grouped(rng, 20, 0), grouped(rng, 20, 1)
+    order = rng.permutation(len(known))
+    named = np.array([f"take {one:02}" for one in of])
+    assert auroc_interval(known[order], unknown, named[order], by) == auroc_interval(known, unknown, of, by)
+
+
+def test_the_more_clips_of_a_group_the_wider():
+    rng = np.random.default_rng(2)
+    known, unknown, each = rng.normal(size=20), rng.normal(1, 1, size=20), np.arange(20)
+    one = auroc_interval(known, unknown, each, each)
+    copied = auroc_interval(known.repeat(9), unknown.repeat(9), each.repeat(9), each.repeat(9))
+    assert copied == pytest.approx(one)
+
+
+def test_all_apart_is_not_certain():
+    each = np.arange(12)
+    assert auroc_interval(np.zeros(12), np.ones(12), each, each) == (proportion(12, 12)[0], 1)
+    assert auroc_interval(np.ones(12), np.zeros(12), each, each) == (0, proportion(0, 12)[1])
+    level = auroc_interval(np.zeros(12), np.zeros(12), each, each)
+    assert level == (0.5, 0.5)
+
+
+def test_too_few_groups_have_no_interval():
+    few, enough = np.arange(LEAST_GROUPS - 1), np.arange(LEAST_GROUPS)
+    assert auroc_interval(few * 1.0, enough * 1.0, few, enough) is None
+    assert auroc_interval(enough * 1.0, few * 1.0, enough, few) is None
+    assert auroc_interval(enough * 1.0, np.ones(0), enough, np.ones(0)) is None
+    with pytest.raises(ValueError, match="one group a clip"):
+        auroc_interval(enough * 1.0, enough * 1.0, enough, few)

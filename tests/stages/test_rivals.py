@@ -36,10 +36,8 @@ def known(tmp_path_factory):
 
 
 def contest(cache, split="test"):
-    view = View.open(cache)
-    found = statistics.load(cache, view.fingerprint)
-    contenders = Contenders.of(cache, view, found, Silent(), with_rivals=True)
-    return contenders, contenders.judge(view, table.require(cache).used(split), Silent())
+    contenders = Contenders.of(cache, Silent(), with_rivals=True)
+    return contenders, contenders.judge(contenders.view, table.require(cache).used(split), Silent())
 
 
 def test_every_rival_stands_beside_the_decisions_with_all_measures(known):

@@ -1,0 +1,97 @@
+"""Known clips that are like unknown ones in all that should not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CALIPER = 0.25
+"""Standard deviations by which the two clips of a pair may differ, in each feature."""
+EXACT = 2000
+"""Clips a side that are matched as a whole; of more a sample is."""
+
+
+def match(
+    known: NDArray[Any],
+    unknown: NDArray[Any],
+    least: Sequence[float] | None = None,
+    *,
+    caliper: float = CALIPER,
+    most: int = EXACT,
+    seed: int = 0,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    r"""Pairs unknown clips with known ones, each at most once, whose features differ by no more than a caliper.
+
+    Caliper matching (Cochran & Rubin 1973) on each feature in units of
+
+    $$\sqrt{(s_\mathrm{known}^2 + s_\mathrm{unknown}^2) / 2},$$
+
+    the spread within the two sides, which a distance between them does not blow up; a quarter of it is the caliper of
+    Rosenbaum & Rubin (1985). Of all ways to pair, the one is taken with the least sum of squared distances (an
+    assignment problem, solved exactly), where a clip more without a partner costs as much as a pair that differs by the
+    whole caliper in every feature. As many pairs as possible would use the caliper up, all to one side where the sides
+    differ. Clips without a partner are left out: what is said of the pairs is said of these.
+
+    The work grows with the third power of the clips, 2000 of each side taking a second or two. Of a side that has more
+    than `most`, a seeded sample of that size is matched. The order of clips matters only to clips of equal features.
+
+    Args:
+        known: Features, finite, on a scale on which a difference means the same everywhere, e.g. log-durations.
+        unknown: The same of unknown clips.
+        least: Differences that do not matter, however small the spread; next to nothing if None.
+        caliper: As a multiple of the spread.
+        most: Clips of a side that are matched.
+        seed: Of the sample.
+
+    Returns:
+        The indices of known and of unknown clips, pair by pair, by rising index of the unknown.
+
+    Raises:
+        ValueError: Shapes do not fit, or a number is not finite.
+
+    Shape:
+        - known: (N, D)
+        - unknown: (M, D)
+        - least: (D,)
+        - returns: (P,), (P,)
+    """
+    known, unknown = np.asarray(known, np.float64), np.asarray(unknown, np.float64)
+    if known.ndim != 2 or unknown.ndim != 2 or known.shape[1] != unknown.shape[1]:
+        raise ValueError(f"features of {known.shape} do not fit those of {unknown.shape}")
+    if not (np.isfinite(known).all() and np.isfinite(unknown).all()):
+        raise ValueError("a feature is not finite")
+    nobody = np.empty(0, np.intp)
+    if not len(known) or not len(unknown):
+        return nobody, nobody
+    spread = np.sqrt((known.var(axis=0) + unknown.var(axis=0)) / 2)
+    # where neither side varies, clips that differ by rounding are equal
+    scale = np.maximum(caliper * spread, 1e-6 if least is None else np.asarray(least))
+    rng = np.random.default_rng(seed)
+    # in an order of their own, so that the order given decides nothing
+    rows, columns = (_some(side, most, rng) for side in (known, unknown))
+    far = np.zeros((len(rows), len(columns)))
+    cost = np.zeros_like(far)
+    for feature, unit in enumerate(scale):
+        apart = np.abs(known[rows, feature, None] - unknown[columns, feature]) / unit
+        np.maximum(far, apart, out=far)
+        cost += apart**2
+    cost[far > 1] = known.shape[1]
+
+    from scipy.optimize import linear_sum_assignment  # takes most of a second to import
+
+    row, column = linear_sum_assignment(cost)
+    kept = far[row, column] <= 1
+    ours, theirs = rows[row[kept]], columns[column[kept]]
+    order = np.argsort(theirs)
+    return ours[order], theirs[order]
+
+
+def _some(features: NDArray[np.float64], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Returns the places of at most `most` rows, sorted by what is in them."""
+    order = np.lexsort(features.T)
+    if len(order) > most:
+        order = order[np.sort(rng.choice(len(order), most, replace=False))]
+    return np.asarray(order, np.intp)

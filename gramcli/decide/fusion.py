@@ -22,6 +22,10 @@ FLOOR = 0.1
 RIDGES = (0.1, 1.0, 10.0, 100.0)
 """Strengths that hold the layers' weights together, tried by cross-fitted likelihood."""
 
+_LEAST = 1e-6
+"""Least weight of a layer where classes differ in size: where validation taught nothing, layers decide what would be a
+tie, and not the order of the classes, by which one of them would vanish."""
+
 _FAINT = 1e-3
 """Ridge of weights that nothing else holds, so that separable clips do not send them to infinity."""
 
@@ -33,7 +37,8 @@ class Fusion:
     z_{l,c} = log(η + δ_{l,c} / E_l), brought to one class size where classes differ in it (`Levelling`).
 
     The logarithm is what keeps a strange clip from being decided by one layer: far outside all bounds only ratios
-    between classes count.
+    between classes count. Where classes differ in size, the layers speak as if all were equally frequent; how frequent
+    the network takes them to be is in its log p.
     """
 
     trust: float
@@ -108,20 +113,32 @@ def fit(
         - expected: (L,)
     """
     spoken = -evidence(deviations, expected, levelling).transpose(0, 2, 1)
-    layers = spoken.shape[2]
-    network = [] if log_p is None else [np.asarray(log_p, np.float64)[..., None]]
-    common = likelihood.fit(
-        np.concatenate([*network, spoken.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_FAINT
-    )
-    trust, each = common[:-1], common[-1] / layers
+    _, classes, layers = spoken.shape
+    beside = [] if log_p is None else [np.asarray(log_p, np.float64)[..., None]]
+    if levelling is not None:
+        beside.append(_frequency(labels, classes))
+    common = likelihood.fit(np.concatenate([*beside, spoken.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_FAINT)
+    first, each = common[:-1], common[-1] / layers
     weights = likelihood.fit(
-        np.concatenate([*network, spoken], axis=2),
+        np.concatenate([*beside, spoken], axis=2),
         labels,
-        ridge=np.array([_FAINT] * len(trust) + [ridge] * layers),
-        centre=np.array([*trust, *[each] * layers]),
+        ridge=np.array([_FAINT] * len(first) + [ridge] * layers),
+        centre=np.array([*first, *[each] * layers]),
     )
-    a = float(weights[0]) if network else 0.0
-    return Fusion(a, weights[len(trust) :], np.asarray(expected, np.float64), ridge=ridge, levelling=levelling)
+    a, own = 0.0 if log_p is None else float(weights[0]), weights[len(first) :]
+    if levelling is not None:
+        own = np.maximum(own, _LEAST)
+    return Fusion(a, own, np.asarray(expected, np.float64), ridge=ridge, levelling=levelling)
+
+
+def _frequency(labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
+    """Returns how frequent each class is as evidence for it, log(n_c + 1/2), (N, C, 1).
+
+    It is fitted beside the rest where classes differ in size, and dropped. Without it the weights would have to explain
+    how rare a class is among these clips, by layers on which it happens to look strange.
+    """
+    logged = np.log(np.bincount(labels, minlength=classes) + 0.5)
+    return np.broadcast_to(logged, (len(labels), classes))[..., None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,15 +186,21 @@ def choose(
     def score(rule: Fusion, clips: NDArray[np.bool_]) -> NDArray[np.float64]:
         return rule.scores(deviations[clips], None if log_p is None else log_p[clips])
 
+    everything = np.ones(len(labels), bool)
+    uneven = level(everything, expect(everything)) is not None
+    beside = [_frequency(labels, deviations.shape[2])] if uneven else []
+    centre = np.array([1.0] + [0.0] * len(beside))
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for ridge in sorted(RIDGES, reverse=True):
         held_out = crossfit(part_of, lambda seen, held, ridge=ridge: score(fitted(seen, ridge), held))  # type: ignore[misc]
-        loss = -log_softmax(held_out)[np.arange(len(labels)), labels].mean()
+        said = np.concatenate([held_out[..., None], *beside], axis=2)
+        # the frequency of classes is not to be a reason for a ridge
+        shares = likelihood.fit(said, labels, ridge=_FAINT, centre=centre) if uneven else centre
+        loss = -log_softmax(said @ shares)[np.arange(len(labels)), labels].mean()
         if best is None or loss < best[0]:
-            best = loss, ridge, held_out
+            best = loss, ridge, said
     assert best is not None
-    _, ridge, held_out = best
-    (sharpness,) = likelihood.fit(held_out[..., None], labels, ridge=_FAINT, centre=1.0)
+    _, ridge, said = best
+    sharpness, *_ = likelihood.fit(said, labels, ridge=_FAINT, centre=centre)
     temperature = 1.0 / max(float(sharpness), 1e-3)
-    everything = np.ones(len(labels), bool)
-    return Fitted(replace(fitted(everything, ridge), temperature=temperature), log_softmax(held_out / temperature))
+    return Fitted(replace(fitted(everything, ridge), temperature=temperature), log_softmax(said[..., 0] / temperature))

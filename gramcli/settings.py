@@ -139,7 +139,7 @@ class Calibrate:
 
     epsilon: float = option(0.05, "Smallest denominator of a deviation.", "number", least=1e-30)
     class_size: str = option(
-        "level", "Bring evidence to one class size where classes differ in it.", "word", words=("level", "ignore")
+        "level", "Bring evidence of the rule fused to one class size.", "word", words=("level", "ignore")
     )
 
 

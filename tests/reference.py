@@ -10,6 +10,7 @@ A clip is a list of feature maps, one array (K_l, *positions) a layer; classes a
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -183,7 +184,7 @@ def calibrate(
 
 
 def discriminant(rows, labels, part_of, more, classes, shrinkage):
-    """Scores -(d² - κ / n_c) of new clips, with one covariance over all channels written out (no trick of any kind)."""
+    """Scores of new clips before the temperature, one covariance over all channels written out, nothing turned."""
     training = part_of < 0
 
     def vectors(of):
@@ -197,7 +198,7 @@ def discriminant(rows, labels, part_of, more, classes, shrinkage):
             columns.append((own - seen[training].mean(axis=0)) / steady)
         return np.concatenate(columns, axis=1)
 
-    def distances(seen, new):
+    def fitted(seen):
         points = vectors(rows)[seen]
         means = [points[labels[seen] == c].mean(axis=0) for c in range(classes)]
         covariance = np.zeros((points.shape[1],) * 2)
@@ -205,13 +206,95 @@ def discriminant(rows, labels, part_of, more, classes, shrinkage):
             covariance += np.outer(point - means[label], point - means[label]) / len(points)
         level = np.trace(covariance) / len(covariance)
         inverse = np.linalg.inv((1 - shrinkage) * covariance + shrinkage * level * np.eye(len(covariance)))
-        return np.array([[(x - m) @ inverse @ (x - m) for m in means] for x in new])
+        counts = [int((labels[seen] == c).sum()) for c in range(classes)]
+        return means, inverse, counts, lambda x, m: float((x - m) @ inverse @ (x - m))
 
     usual = []
     for part in sorted(set(part_of[~training])):
-        out = part_of == part
-        counts = [(labels[~out] == c).sum() for c in range(classes)]
-        for far, label in zip(distances(~out, vectors(rows)[out]), labels[out], strict=True):
-            usual.append(far[label] / (1 + 1 / counts[label]))
-    counts = np.array([(labels == c).sum() for c in range(classes)])
-    return np.mean(usual) / counts - distances(np.ones(len(labels), bool), vectors(more))
+        means, _, counts, far = fitted(part_of != part)
+        for x, label in zip(vectors(rows)[part_of == part], labels[part_of == part], strict=True):
+            usual.append(far(x, means[label]) / (1 + 1 / counts[label]))
+    kappa = math.fsum(usual) / len(usual)
+    means, inverse, counts, far = fitted(np.ones(len(labels), bool))
+    clips = sum(counts)
+    middle = sum(n * m for n, m in zip(counts, means, strict=True)) / clips
+    between = sum(n * far(m, middle) for n, m in zip(counts, means, strict=True)) - (classes - 1) * kappa
+    apart = max(0.0, between / (clips - sum(n * n for n in counts) / clips))
+    scores = []
+    for x in vectors(more):
+        row = []
+        for n, m in zip(counts, means, strict=True):
+            factor = math.sqrt((apart + kappa / max(counts)) / (apart + kappa / n))
+            nearer = float(2 * (m - middle) @ inverse @ (x - middle)) - far(m, middle)
+            row.append(factor * (nearer + kappa * (1 / n - 1 / clips)))
+        scores.append(row)
+    return np.array(scores)
+
+
+def usual(evidence: np.ndarray, labels: Sequence[int], sizes: Sequence[Vector], classes: list[int], n: int) -> Vector:
+    """Mean, variance and degrees of freedom of the evidence (clips, draws) against own bounds from n clips."""
+    of_clips, squares, freedom = [], [], 0
+    for c in classes:
+        own = [row for row, label in zip(evidence.tolist(), labels, strict=True) if label == c]
+        draws = [d for d, size in enumerate(sizes[c]) if size == n]
+        for row in own:
+            of_clips.append(math.fsum(row[d] for d in draws) / len(draws))
+            means = [math.fsum(other[d] for other in own) / len(own) for d in draws]
+            squares.append(math.fsum((row[d] - m) ** 2 for d, m in zip(draws, means, strict=True)) / len(draws))
+        freedom += max(len(own) - 1, 0)
+    return [math.fsum(of_clips) / max(len(of_clips), 1), math.fsum(squares) / max(freedom, 1), freedom]
+
+
+def between(table: dict[int, float], n: float) -> float:
+    """Value at n, linear in log n between the sizes of a table, as at the nearest one outside them."""
+    below, above = max((s for s in table if s <= n), default=min(table)), min((s for s in table if s >= n), default=0)
+    if not above or above == below:
+        return table[below]
+    share = math.log(n / below) / math.log(above / below) if below <= n else 0.0
+    return table[below] + share * (table[above] - table[below])
+
+
+def levelling(
+    evidence: np.ndarray, labels: Sequence[int], sizes: Sequence[Vector], counts: Sequence[int]
+) -> list[list[tuple[float, float]]]:
+    """What brings evidence (clips, layers, draws) to the level of the largest classes: (scale, shift) by layer, class.
+
+    The shift holds what is left over, in the mean over layers, at the median of clips and pairs of draws.
+    """
+    known = sorted({int(size) for row in sizes for size in row if size})
+    layers = range(evidence.shape[1])
+    mean, spread = [{known[0]: 0.0} for _ in layers], [{known[0]: 0.0} for _ in layers]
+    for small, large in pairwise(known):
+        classes = [c for c, row in enumerate(sizes) if large in row]
+        for layer in layers:
+            one, other = (usual(evidence[:, layer], labels, sizes, classes, n) for n in (small, large))
+            if small == known[0]:
+                mean[layer][small] = one[0]
+            mean[layer][large] = mean[layer][small] + other[0] - one[0]
+            spread[layer][large] = spread[layer][small]
+            if one[2] >= 4 and min(one[1], other[1]) > 1e-12:
+                spread[layer][large] += math.log(other[1] / one[1]) / 2
+    top = known[-1]
+
+    def centred(row: np.ndarray, d: int, n: int) -> float:
+        return math.fsum(math.exp(spread[i][top] - spread[i][n]) * (row[i, d] - mean[i][n]) for i in layers)
+
+    excess = {top: 0.0}
+    for small, large in reversed(list(pairwise(known))):
+        pairs = [
+            (centred(row, d, small) - centred(row, e, large)) / len(layers)
+            for row, c in zip(evidence, labels, strict=True)
+            for d, one in enumerate(sizes[c])
+            for e, other in enumerate(sizes[c])
+            if one == small and other == large
+        ]
+        excess[small] = excess[large] + (statistics.median(pairs) if pairs else 0.0)
+    found = []
+    for layer in layers:
+        scales = [math.exp(spread[layer][top] - between(spread[layer], n)) for n in counts]
+        shifts = [
+            mean[layer][top] - scale * between(mean[layer], n) - between(excess, n)
+            for scale, n in zip(scales, counts, strict=True)
+        ]
+        found.append(list(zip(scales, shifts, strict=True)))
+    return found

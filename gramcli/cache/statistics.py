@@ -43,7 +43,7 @@ class Statistics:
 
     @property
     def expected(self) -> Array:
-        """E_l of Eq. 11, (L,) float64."""
+        """E_l of Eq. 11, (L,) float64; of the largest classes where there are subsamples."""
         return self.file["expected"]
 
     @property

@@ -20,21 +20,25 @@ Array = NDArray[Any]
 LEAST = 4
 """Degrees of freedom that a ratio of spreads takes; with fewer the spread is taken to be the same."""
 
+FLAT = 1e-12
+"""Variance that is rounding: evidence that is always the same has no spread to compare."""
+
 
 @dataclass(frozen=True, eq=False)
 class Levelling:
     r"""What brings evidence z of a class of n clips to the level of the largest classes.
 
-    $$z' = \mu_l(N) + \frac{\sigma_l(N)}{\sigma_l(n)} \big(z - \mu_l(n)\big)$$
+    $$z' = \mu_l(N) + \frac{\sigma_l(N)}{\sigma_l(n)} \big(z - \mu_l(n)\big) - \rho(n)$$
 
-    μ and σ are mean and spread of the evidence of clips against their own class where its bounds are from n or N clips.
+    μ and σ are mean and spread of the evidence of clips against their own class where its bounds are from n or N clips;
+    ρ makes up for what these leave of the shape, and is 0 at N.
     Evidence of the largest classes, N clips, is not changed by a bit.
     """
 
     scale: NDArray[np.float64]
     """σ(N) / σ(n), (L, C)."""
     shift: NDArray[np.float64]
-    """μ(N) - scale μ(n), (L, C)."""
+    """μ(N) - scale μ(n) - ρ(n), (L, C)."""
 
     def apply(self, evidence: Array) -> NDArray[np.float64]:
         """Returns z'.
@@ -51,6 +55,7 @@ def learn(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.intege
 
     From each size to the next, the step of the mean and the ratio of the spreads are those of one and the same clips,
     from all classes large enough, and the steps are added up: so classes that differ in more than size do not disturb.
+    Last, one number for all layers sees to it that each size is as often the nearest as the next.
     The spread is that of clips about the mean of their class and subsample. Between sizes both are interpolated, linear
     in log n.
 
@@ -80,17 +85,43 @@ def learn(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.intege
         mean[n] = mean[n - 1] + other.mean - one.mean
         spread[n] = spread[n - 1]
         if one.freedom >= LEAST:
-            both = (one.variance > 0) & (other.variance > 0)
+            both = (one.variance > FLAT) & (other.variance > FLAT)
             spread[n, both] += 0.5 * np.log(other.variance[both] / one.variance[both])
     if not len(known):
         return Levelling(np.ones((layers, len(counts))), np.zeros((layers, len(counts))))
+    excess = _excess(evidence, labels, sizes, mean, np.exp(spread[-1] - spread))
     at, where = np.log(known), np.log(counts)
     mean_of, spread_of = (
         np.array([np.interp(where, at, column) for column in table.T]).reshape(layers, len(counts))
         for table in (mean, spread)
     )
     scale = np.exp(spread[-1][:, None] - spread_of)
-    return Levelling(scale, mean[-1][:, None] - scale * mean_of)
+    return Levelling(scale, mean[-1][:, None] - scale * mean_of - np.interp(where, at, excess))
+
+
+def _excess(evidence: Array, labels: Array, sizes: Array, mean: Array, scale: Array) -> NDArray[np.float64]:
+    """Returns how far evidence of equal mean and spread, over all layers, still is above that of the largest size.
+
+    The more often a clip is within all bounds, the more skewed is its evidence: of two classes of equal mean, the one
+    of more clips would win more often than it should. The median of differences says by how much.
+
+    Shape:
+        - mean, scale: (J, L), by size
+        - returns: (J,), 0 in the end
+    """
+    known = np.unique(sizes[sizes > 0])
+    steps = np.zeros(len(known))
+    for n, large in enumerate(known[1:]):
+        differences = []
+        for c in np.flatnonzero((sizes == large).any(axis=1)):
+            own = evidence[labels == c]
+            one, other = (
+                (scale[j][:, None] * (own[:, :, sizes[c] == known[j]] - mean[j][:, None])).mean(axis=1)
+                for j in (n, n + 1)
+            )
+            differences.append((one[:, :, None] - other[:, None]).ravel())
+        steps[n] = np.median(found) if len(found := np.concatenate(differences)) else 0.0
+    return np.cumsum(steps[::-1])[::-1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.decide.scaling import floored, sharpness_of
-from gramcli.decide.shrinkage import Scatter, class_means, scatter, squared_distances
+from gramcli.decide.shrinkage import Scatter, Shrunk, class_means, scatter
 from gramcli.decide.space import Span, Standard, logged
 
 Array = NDArray[Any]
@@ -27,11 +27,16 @@ SHRINKAGES = (None, 0.01, 0.1, 0.5, 0.9)
 class Discriminant:
     r"""Shared-covariance linear discriminant over the logarithms x of ĝ of all layers, standardised by channel.
 
-    $$q_c = \mathrm{softmax}_c\, -t\,\big(\lVert x - m_c\rVert^2_{\Sigma^{-1}} - \kappa / n_c\big)$$
+    $$q_c = \mathrm{softmax}_c\; t f_c \Big(2\,\langle m_c - m,\, x - m\rangle - \lVert m_c - m\rVert^2
+    + \kappa \big(\tfrac{1}{n_c} - \tfrac{1}{n}\big)\Big), \qquad
+    f_c = \sqrt{\frac{\tau^2 + \kappa / N}{\tau^2 + \kappa / n_c}}$$
 
-    m_c is the mean of the n_c clips of class c, Σ the shrunk covariance about these means, and κ the squared distance
-    that is usual of a clip that neither has set: the fewer clips a mean is from, the further it lies from all clips,
-    which would make a class of few clips vanish.
+    with lengths under the inverse of Σ, the shrunk covariance about the classes' means. m_c is the mean of the n_c
+    clips of class c, m that of all n. Where classes are of one size this is the nearer mean. The fewer clips a mean is
+    from, the further chance takes it away from all clips, and a class of few would vanish: κ, the squared distance to
+    their mean that is usual of clips which have not set it, makes up for that. What chance adds to the scores' spread
+    is taken out by f, as if the class had the N clips of the largest; τ² is how far classes lie from m beyond what
+    chance makes of it (the method of moments of a one-way random effect, Searle et al. 1992).
     """
 
     floors: Mapping[str, float]
@@ -106,32 +111,37 @@ def learn(
     vectors = standard.apply(descriptors)
     span, features = Span.fit(vectors), vectors.shape[1]
     points = span.coordinates(vectors)[0]
-    far = {shrinkage: np.empty((len(labels), classes)) for shrinkage in SHRINKAGES}
-    inverse = np.empty((len(labels), classes))
+    tried: dict[float | None, list[tuple[Array, Array, _White]]] = {shrinkage: [] for shrinkage in SHRINKAGES}
     for part in np.unique(part_of[held]):
         seen, out = part_of != part, part_of == part
-        fitted = _Means.of(points[seen], labels[seen], features, classes)
-        inverse[out] = fitted.inverse
-        for shrinkage in SHRINKAGES:
-            far[shrinkage][out] = fitted.distances(points[out], shrinkage)
+        fitted = _Means.of(points[seen], labels[seen], features)
+        for shrinkage, parts in tried.items():
+            covariance = fitted.scatter.shrunk(shrinkage)
+            parts.append((out, covariance.whiten(points[out]), fitted.white(covariance)))
         progress()
-    own = np.arange(len(labels)), labels
     best: tuple[float, float | None, float, float, Array] | None = None
-    for shrinkage, distances in far.items():
-        measured = held & np.isfinite(distances[own])
-        # a clip is as far from its class as clips vary, and as the mean is from where it would be with more clips
-        usual = float((distances[own] / (1 + inverse[own]))[measured].mean()) if measured.any() else 0.0
-        scores = usual * inverse[held] - distances[held]
-        sharpness = sharpness_of(scores, labels[held])
-        told = floored(scores * sharpness)
+    for shrinkage, parts in tried.items():
+        usual = float(np.concatenate([white.own(new, labels[out]) for out, new, white in parts]).mean())
+        scores = np.full((len(labels), classes), -np.inf)
+        for out, new, white in parts:
+            scores[np.ix_(out, white.present)] = new @ white.weights(usual) + white.bias(usual)
+        sharpness = sharpness_of(scores[held], labels[held])
+        told = floored(scores[held] * sharpness)
         loss = -float(told[np.arange(len(told)), labels[held]].mean())
         if best is None or loss < best[0]:
             best = loss, shrinkage, usual, sharpness, told
     assert best is not None
     _, shrinkage, usual, sharpness, told = best
-    whole = _Means.of(points, labels, features, classes)
+    whole = _Means.of(points, labels, features)
+    covariance = whole.scatter.shrunk(shrinkage)
     progress()
-    return Learnt(_folded(whole, shrinkage, usual, sharpness, standard, span), told, shrinkage, usual, sharpness)
+    return Learnt(
+        _folded(whole.white(covariance), covariance, usual, sharpness, classes, standard, span),
+        told,
+        shrinkage,
+        usual,
+        sharpness,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,40 +149,77 @@ class _Means:
     """Class means and the scatter about them."""
 
     present: NDArray[np.intp]
+    """Classes that have clips."""
+    counts: NDArray[np.intp]
+    """Clips of each, (C',)."""
     means: NDArray[np.float64]
     """(C', R)."""
-    inverse: NDArray[np.float64]
-    """1 / n_c; 0 without clips, (C,)."""
     scatter: Scatter
 
     @staticmethod
-    def of(points: Array, labels: NDArray[np.integer], features: int, classes: int) -> _Means:
+    def of(points: Array, labels: NDArray[np.integer], features: int) -> _Means:
         present, means, residuals = class_means(points, labels)
-        counts = np.bincount(labels, minlength=classes)
-        inverse = np.divide(1.0, counts, out=np.zeros(classes), where=counts > 0)
-        return _Means(present, means, inverse, scatter(residuals, features))
+        return _Means(present, np.bincount(labels)[present], means, scatter(residuals, features))
 
-    def distances(self, points: Array, shrinkage: float | None) -> NDArray[np.float64]:
-        """Returns squared distances to every class, infinite to one without clips, (N, C)."""
-        covariance = self.scatter.shrunk(shrinkage)
-        far = np.full((len(points), len(self.inverse)), np.inf)
-        far[:, self.present] = squared_distances(covariance.whiten(points), covariance.whiten(self.means))
-        return far
+    def white(self, covariance: Shrunk) -> _White:
+        return _White(self.present, self.counts, covariance.whiten(self.means))
+
+
+@dataclass(frozen=True, eq=False)
+class _White:
+    """Class means in coordinates whose squared distances are those under Σ."""
+
+    present: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    means: NDArray[np.float64]
+
+    def own(self, new: Array, labels: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Returns how far clips are from the true mean of their class: less what chance adds, clips of others out."""
+        clips, columns = np.nonzero(labels[:, None] == self.present)
+        far: NDArray[np.float64] = ((new[clips] - self.means[columns]) ** 2).sum(axis=1)
+        return far / (1 + 1 / self.counts[columns])
+
+    def weights(self, usual: float) -> NDArray[np.float64]:
+        """Returns what a clip is multiplied by, (R, C')."""
+        _, away, factor = self._parts(usual)
+        weights: NDArray[np.float64] = 2 * (factor[:, None] * away).T
+        return weights
+
+    def bias(self, usual: float) -> NDArray[np.float64]:
+        """Returns what is added to that, (C',)."""
+        middle, away, factor = self._parts(usual)
+        chance = usual * (1 / self.counts - 1 / self.counts.sum())
+        bias: NDArray[np.float64] = factor * (chance - (away**2).sum(axis=1) - 2 * away @ middle)
+        return bias
+
+    def _parts(self, usual: float) -> tuple[Array, Array, Array]:
+        """Returns m, m_c - m and f_c."""
+        clips = self.counts.sum()
+        middle = np.average(self.means, axis=0, weights=self.counts)
+        away = self.means - middle
+        factor = np.ones(len(self.means))
+        if usual > 0 and len(self.means) > 1:
+            between = (self.counts * (away**2).sum(axis=1)).sum() - (len(self.means) - 1) * usual
+            apart = max(0.0, float(between / (clips - (self.counts**2).sum() / clips)))
+            factor = np.sqrt((apart + usual / self.counts.max()) / (apart + usual / self.counts))
+        return middle, away, factor
 
 
 def _folded(
-    fitted: _Means, shrinkage: float | None, usual: float, sharpness: float, standard: Standard, span: Span
+    fitted: _White,
+    covariance: Shrunk,
+    usual: float,
+    sharpness: float,
+    classes: int,
+    standard: Standard,
+    span: Span,
 ) -> Discriminant:
     """Returns the same scores, but for what all classes share, as weights of plain logarithms."""
-    covariance = fitted.scatter.shrunk(shrinkage)
-    white = covariance.whiten(fitted.means)
-    classes = len(fitted.inverse)
-    # -‖x - m‖² is 2 m·x - ‖m‖² less what is the same for all classes
-    turned = 2 * sharpness * (covariance.vectors / np.sqrt(covariance.values)) @ white.T
+    turned = sharpness * (covariance.vectors / np.sqrt(covariance.values)) @ fitted.weights(usual)
     weights = np.zeros((len(span.centre), classes))
     weights[:, fitted.present] = turned if span.basis is None else span.basis @ turned
     bias = np.full(classes, -np.inf)
-    bias[fitted.present] = sharpness * (usual * fitted.inverse[fitted.present] - (white**2).sum(axis=1))
+    bias[fitted.present] = sharpness * fitted.bias(usual)
     bias -= span.centre @ weights
     floors, by_layer, first = {}, {}, 0
     for layer, (floor, mean, scale) in standard.layers.items():

@@ -22,6 +22,10 @@ FLOOR = 0.1
 RIDGES = (0.1, 1.0, 10.0, 100.0)
 """Strengths that hold the layers' weights together, tried by cross-fitted likelihood."""
 
+_LEAST = 1e-6
+"""Least weight of a layer where classes differ in size: where validation taught nothing, layers decide what would be a
+tie, and not the order of the classes, by which one of them would vanish."""
+
 _FAINT = 1e-3
 """Ridge of weights that nothing else holds, so that separable clips do not send them to infinity."""
 
@@ -34,7 +38,8 @@ class Fusion:
     δ_{l,c} / E_l), brought to one class size where classes differ in it (`Levelling`).
 
     The logarithm is what keeps a strange clip from being decided by one layer: far outside all bounds only ratios
-    between classes count.
+    between classes count. Where classes differ in size, the layers speak as if all were equally frequent; how frequent
+    the network takes them to be is in its log p.
     """
 
     trust: float
@@ -113,20 +118,32 @@ def fit(
         - expected: (L,)
     """
     spoken = -evidence(deviations, expected, levelling).transpose(0, 2, 1)
-    layers = spoken.shape[2]
-    network = [] if log_p is None else [np.asarray(log_p, np.float64)[..., None]]
-    common = likelihood.fit(
-        np.concatenate([*network, spoken.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_FAINT
-    )
-    trust, each = common[:-1], common[-1] / layers
+    _, classes, layers = spoken.shape
+    beside = [] if log_p is None else [np.asarray(log_p, np.float64)[..., None]]
+    if levelling is not None:
+        beside.append(_frequency(labels, classes))
+    common = likelihood.fit(np.concatenate([*beside, spoken.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_FAINT)
+    first, each = common[:-1], common[-1] / layers
     weights = likelihood.fit(
-        np.concatenate([*network, spoken], axis=2),
+        np.concatenate([*beside, spoken], axis=2),
         labels,
-        ridge=np.array([_FAINT] * len(trust) + [ridge] * layers),
-        centre=np.array([*trust, *[each] * layers]),
+        ridge=np.array([_FAINT] * len(first) + [ridge] * layers),
+        centre=np.array([*first, *[each] * layers]),
     )
-    a = float(weights[0]) if network else 0.0
-    return Fusion(a, weights[len(trust) :], np.asarray(expected, np.float64), ridge=ridge, levelling=levelling)
+    a, own = 0.0 if log_p is None else float(weights[0]), weights[len(first) :]
+    if levelling is not None:
+        own = np.maximum(own, _LEAST)
+    return Fusion(a, own, np.asarray(expected, np.float64), ridge=ridge, levelling=levelling)
+
+
+def _frequency(labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
+    """Returns how frequent each class is as evidence for it, log(n_c + 1/2), (N, C, 1).
+
+    It is fitted beside the rest where classes differ in size, and dropped. Without it the weights would have to explain
+    how rare a class is among these clips, by layers on which it happens to look strange.
+    """
+    logged = np.log(np.bincount(labels, minlength=classes) + 0.5)
+    return np.broadcast_to(logged, (len(labels), classes))[..., None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +194,52 @@ def choose(
     def score(rule: Fusion, clips: NDArray[np.bool_]) -> NDArray[np.float64]:
         return rule.scores(deviations[clips], None if log_p is None else log_p[clips])
 
+    everything = np.ones(len(labels), bool)
+    uneven = level(everything, expect(everything)) is not None
+    beside = [_frequency(labels, deviations.shape[2])] if uneven else []
+    centre = np.array([1.0] + [0.0] * len(beside))
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for ridge in sorted(RIDGES, reverse=True):
         held_out = crossfit(part_of, lambda seen, held, ridge=ridge: score(fitted(seen, ridge), held))  # type: ignore[misc]
-        loss = -log_softmax(held_out)[np.arange(len(labels)), labels].mean()
+        said = np.concatenate([held_out[..., None], *beside], axis=2)
+        # the frequency of classes is not to be a reason for a ridge
+        shares = likelihood.fit(said, labels, ridge=_FAINT, centre=centre) if uneven else centre
+        loss = -log_softmax(said @ shares)[np.arange(len(labels)), labels].mean()
         if best is None or loss < best[0]:
             best = loss, ridge, held_out
     assert best is not None
     _, ridge, held_out = best
-    told = np.stack([held_out] if log_q is None else [held_out, log_q], axis=2)
+    told = np.stack([held_out, np.zeros_like(held_out) if log_q is None else log_q], axis=2)
     heard = np.isfinite(told).all(axis=(1, 2))
-    sharpness, *joint = likelihood.fit(told[heard], labels[heard], ridge=_FAINT, centre=1.0 / told.shape[2]).tolist()
-    whole = fitted(np.ones(len(labels), bool), ridge)
-    rule = replace(whole, trust=whole.trust * sharpness, weights=whole.weights * sharpness, joint=sum(joint))
-    return Fitted(rule, log_softmax(told @ np.array([sharpness, *joint])))
+    shares = _shares(np.concatenate([told, *beside], axis=2)[heard], labels[heard])
+    rule = fitted(everything, ridge)
+    rule = replace(rule, trust=float(rule.trust * shares[0]), weights=rule.weights * shares[0], joint=float(shares[1]))
+    return Fitted(rule, log_softmax(told @ shares))
+
+
+def _shares(told: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Returns what the rule and the discriminant count; the latter nothing if that is not worth a parameter.
+
+    It is worth one if it makes the labels likelier by more than half a log N (Schwarz 1978).
+
+    Args:
+        told: What both say of clips held out, and anything else that is to be explained beside them.
+        labels: True classes.
+
+    Shape:
+        - told: (N, C, 2 or more)
+        - labels: (N,)
+        - returns: (2,)
+    """
+    clips, rest = len(labels), [0.0] * (told.shape[2] - 2)
+    alone, both = told[..., [0, *range(2, told.shape[2])]], told
+    one = likelihood.fit(alone, labels, ridge=_FAINT, centre=np.array([1.0, *rest]))
+    two = likelihood.fit(both, labels, ridge=_FAINT, centre=np.array([0.5, 0.5, *rest]))
+
+    def likely(said: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+        return float(log_softmax(said @ weights)[np.arange(clips), labels].sum())
+
+    worth = likely(both, two) - likely(alone, one) > np.log(clips) / 2
+    own, joint = (two[0], two[1]) if worth else (one[0], 0.0)
+    # never quite silent, so that no order of classes decides where neither network nor layers are of use
+    return np.array([max(own, _FAINT), joint])

@@ -125,13 +125,17 @@ def _deviations(
 ) -> dict[str, int]:
     """Last pass: δ of validation clips by layer and class, E_l, and the mean δ of the training negatives.
 
+    Where evidence is brought to one class size, E_l is that of the largest classes. In units of what clips of small
+    ones show, theirs would be next to nothing, and lost below the floor of the evidence.
+
     Returns:
         Clips whose descriptor is constant, by layer, where there are any.
     """
     flat: dict[str, int] = {}
     layers = list(view.layers)
     present = arrays["counts"] > 0
-    expected = ExactMean((len(layers),))
+    largest = present if smaller is None else arrays["counts"] >= smaller.sizes.max()
+    expected, expected_of_all = ExactMean((len(layers),)), ExactMean((len(layers),))
     negatives = ExactMean((len(layers), len(index)))
     place = {clip.key: n for n, clip in enumerate(found["validation"])}
     progress.start("deviations", sum(map(len, found.values())))
@@ -154,10 +158,12 @@ def _deviations(
             if spots and smaller is not None:
                 parted = smaller.deviations(layer, scaled[held_out], labels[held_out], epsilon)
                 arrays[f"subsample/deviation/{layer}"][spots] = parted
-        expected.add(own, np.broadcast_to((held_out & present[labels])[:, None], own.shape))
+        for mean, classes in ((expected, largest), (expected_of_all, present)):
+            mean.add(own, np.broadcast_to((held_out & classes[labels])[:, None], own.shape))
         negative = ~held_out[:, None] & present & (labels[:, None] != np.arange(len(index)))
         negatives.add(others, np.broadcast_to(negative[:, None, :], others.shape))
-    arrays["expected"][...] = expected.mean()
+    # a layer of which the largest classes say nothing is measured with the others
+    arrays["expected"][...] = np.where(expected.mean() > 0, expected.mean(), expected_of_all.mean())
     arrays["negatives"][...] = negatives.mean()
     return {layer: clips for layer, clips in flat.items() if clips}
 
@@ -182,7 +188,7 @@ def _notes(
             yield f"classes {what}: {_some([label for label, yes in zip(classes, bad, strict=True) if yes])}"
     seen = counts[counts > 0]
     if seen.max() > 2 * seen.min() or "subsample/size" in arrays:
-        levelled = "the evidence is brought to one size" if "subsample/size" in arrays else "nothing mends that"
+        levelled = "the rule fused makes up for it" if "subsample/size" in arrays else "nothing makes up for it"
         yield (
             f"classes have {seen.min()} to {seen.max()} training clips: wider bounds favour the large ones (chance to "
             f"fall outside a channel's range: {2 / (seen.max() + 1):.1%} to {2 / (seen.min() + 1):.1%}); {levelled}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -79,26 +79,36 @@ def fuse(
     index = {layer: n for n, layer in enumerate(known.layers)}
     whole = known.expected[[index[layer] for layer in order]]
 
-    def expect(clips: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        where = np.flatnonzero(clips)
-        found = deviations[where, :, labels[where]].mean(axis=0, dtype=np.float64)
-        # a layer whose bounds none of these clips leaves has to be measured with the others
-        return np.where(found > 0, found, whole)
-
     sizes, counts = known.subsample_sizes, known.counts[columns]
     parted = None
     if sizes is not None:
         sizes = sizes[columns]
         parted = np.stack([known.subsample_deviations(layer)[fit_for] for layer in order], axis=1)
+    largest = np.ones(len(counts), bool) if sizes is None else counts >= sizes.max()
+
+    def expect(clips: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        where = np.flatnonzero(clips & largest[labels])
+        if not len(where):
+            return whole
+        found = deviations[where, :, labels[where]].mean(axis=0, dtype=np.float64)
+        # a layer whose bounds none of these clips leaves has to be measured with the others
+        return np.where(found > 0, found, whole)
+
+    learnt: dict[bytes, Levelling] = {}  # by clips: every ridge is tried on the same parts
 
     def level(clips: npt.NDArray[np.bool_], expected: npt.NDArray[np.float64]) -> Levelling | None:
         if sizes is None or parted is None:
             return None
-        return class_size.learn(fusion.evidence(parted[clips], expected), labels[clips], sizes, counts)
+        if (key := clips.tobytes()) not in learnt:
+            spoken = fusion.evidence(parted[clips], expected)
+            learnt[key] = class_size.learn(spoken, labels[clips], sizes, counts)
+        return learnt[key]
 
     levelled = level(np.ones(len(labels), bool), whole)
     if levelled is not None and (levelled.scale == 1).all() and (levelled.shift == 0).all():
-        progress.note("no validation clips of the larger classes: what class size does to the evidence is not mended")
+        progress.note(
+            "no validation clips of the larger classes: nothing makes up for what class size does to the evidence"
+        )
     if wanted.rule == "gram":
 
         def scores(seen: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_]) -> Array:
@@ -108,14 +118,13 @@ def fuse(
 
         far = crossfit(part_of, scores)
         (sharpness,) = likelihood.fit(-far[..., None], labels, ridge=1e-3)
-        best, fitted, sharp, together = far.argmin(axis=1), None, float(sharpness), None
+        right, fitted, sharp, together = accuracy(far.argmin(axis=1), labels), None, float(sharpness), None
     else:
-        learnt, log_q = _together(known, sample, columns, fit_for, part_of, progress)
+        said, log_q = _together(known, sample, columns, fit_for, part_of, progress)
         found = fusion.choose(deviations, log_p, labels, part_of, expect, level, log_q)
-        # one levelling for the rule and for what is strange: their E_l differ by rounding at most
-        fitted, sharp, together = replace(found.fusion, levelling=levelled), None, learnt
+        fitted, sharp, together = found.fusion, None, said
         heard = np.isfinite(found.held_out).all(axis=1)
-        best, labels = found.held_out[heard].argmax(axis=1), labels[heard]
+        right = accuracy(found.held_out[heard].argmax(axis=1), labels[heard])
     limit = None
     if limited:
 
@@ -128,7 +137,7 @@ def fuse(
             limit = threshold(strange, groups, wanted.false_reject)
         except ValueError as error:
             progress.note(f"no threshold for unknown sounds: {error} in validation")
-    return Fused(fitted, sharp, limit, accuracy(best, labels), levelled, together)
+    return Fused(fitted, sharp, limit, right, levelled, together)
 
 
 def _together(

@@ -139,17 +139,20 @@ class Rule:
     def _log_p(
         self, found: Array, far: Array, logits: Array | None, together: Array | None, prior: Array | None
     ) -> Array | None:
-        there = self.present
+        there, share = self.present, 1.0
         if self.fusion is not None:
             own = None if logits is None else log_softmax(logits[:, there])
             scores = self.fusion.scores(found[:, :, there], own, together)
+            if self.levelling is not None:
+                # the layers take all classes to be equally frequent, the network alone knows of training
+                share = self.fusion.trust
         elif self.sharpness is not None:
             scores = -self.sharpness * np.log1p(far[:, there])
         else:
             return None
         if prior is not None:
             with np.errstate(divide="ignore"):
-                scores = scores + np.log(prior[there]) - np.log(self.counts[there])
+                scores = scores + np.log(prior[there]) - share * np.log(self.counts[there])
         whole = np.full(far.shape, -np.inf)
         whole[:, there] = log_softmax(scores)
         return whole

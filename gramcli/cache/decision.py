@@ -139,7 +139,7 @@ def unpacked(file: sealed.Sealed) -> Fusion | None:
     if about is None:
         return None
     weights, expected = file["fusion/weights"], file["fusion/expected"]
-    return Fusion(about["trust"], weights, expected, about["joint"], about["ridge"], levelling(file))
+    return Fusion(weights, expected, about["joint"], about["trust"], about["ridge"], levelling(file))
 
 
 def levelling(file: sealed.Sealed) -> Levelling | None:

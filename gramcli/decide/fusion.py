@@ -23,8 +23,8 @@ RIDGES = (0.1, 1.0, 10.0, 100.0)
 """Strengths that hold the layers' weights together, tried by cross-fitted likelihood."""
 
 _LEAST = 1e-6
-"""Least weight of a layer where classes differ in size: where validation taught nothing, layers decide what would be a
-tie, and not the order of the classes, by which one of them would vanish."""
+"""Least weight of a layer: where validation taught nothing, layers decide what would be a tie, and not the order of the
+classes, by which one of them would vanish."""
 
 _FAINT = 1e-3
 """Ridge of weights that nothing else holds, so that separable clips do not send them to infinity."""
@@ -42,20 +42,20 @@ class Fusion:
     the network takes them to be is in its log p.
     """
 
-    trust: float
-    """a of the network's log p; 0 where its outputs are not the classes."""
     weights: NDArray[np.float64]
-    """w_l ≥ 0, (L,)."""
+    """w_l > 0, (L,)."""
     expected: NDArray[np.float64]
     """E_l, (L,)."""
     joint: float = 0.0
-    """b ≥ 0; 0 where nothing was learnt of all layers together."""
+    """b ≥ 0; 0 where the discriminant adds nothing, or there is none."""
+    trust: float = 0.0
+    """a ≥ 0; 0 where the network's own log p adds nothing to its layers, or its outputs are not the classes."""
     ridge: float = 0.0
     """Strength that was chosen."""
     levelling: Levelling | None = None
     """None where classes are of equal size."""
 
-    def scores(self, deviations: Array, log_p: Array | None, log_q: Array | None = None) -> NDArray[np.float64]:
+    def scores(self, deviations: Array, log_p: Array | None = None, log_q: Array | None = None) -> NDArray[np.float64]:
         """Returns s_c; higher is more like the class.
 
         Args:
@@ -95,45 +95,43 @@ def evidence(deviations: Array, expected: Array, levelling: Levelling | None = N
 
 def fit(
     deviations: Array,
-    log_p: Array | None,
     labels: NDArray[np.integer],
     expected: NDArray[np.float64],
     ridge: float,
     levelling: Levelling | None = None,
 ) -> Fusion:
-    """Fits a and w_l: first one weight for all layers, then each layer's own, held near it by the ridge.
+    """Fits the weights w_l: first one for all layers, then each layer's own, held near it by the ridge.
 
     Args:
         deviations: δ of clips that did not set the bounds.
-        log_p: Log-probabilities of the network on them, or None.
         labels: True classes.
         expected: E_l, positive.
         ridge: How strongly the weights are held together.
         levelling: What brings classes to one size, or None.
 
+    Returns:
+        A rule that hears neither the network nor a discriminant.
+
     Shape:
         - deviations: (N, L, C)
-        - log_p: (N, C)
         - labels: (N,)
         - expected: (L,)
     """
     spoken = -evidence(deviations, expected, levelling).transpose(0, 2, 1)
     _, classes, layers = spoken.shape
-    beside = [] if log_p is None else [np.asarray(log_p, np.float64)[..., None]]
-    if levelling is not None:
-        beside.append(_frequency(labels, classes))
-    common = likelihood.fit(np.concatenate([*beside, spoken.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_FAINT)
-    first, each = common[:-1], common[-1] / layers
+    beside = [] if levelling is None else [_frequency(labels, classes)]
+    *first, common = likelihood.fit(
+        np.concatenate([*beside, spoken.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_FAINT
+    )
     weights = likelihood.fit(
         np.concatenate([*beside, spoken], axis=2),
         labels,
         ridge=np.array([_FAINT] * len(first) + [ridge] * layers),
-        centre=np.array([*first, *[each] * layers]),
-    )
-    a, own = 0.0 if log_p is None else float(weights[0]), weights[len(first) :]
-    if levelling is not None:
-        own = np.maximum(own, _LEAST)
-    return Fusion(a, own, np.asarray(expected, np.float64), ridge=ridge, levelling=levelling)
+        centre=np.array([*first, *[common / layers] * layers]),
+    )[len(first) :]
+    # never quite silent, so that no order of classes decides where layers are of no use
+    own = np.maximum(weights, _LEAST)
+    return Fusion(own, np.asarray(expected, np.float64), ridge=ridge, levelling=levelling)
 
 
 def _frequency(labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
@@ -158,27 +156,28 @@ class Fitted:
 
 def choose(
     deviations: Array,
-    log_p: Array | None,
     labels: NDArray[np.integer],
     part_of: NDArray[np.intp],
     expect: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
     level: Callable[[NDArray[np.bool_], NDArray[np.float64]], Levelling | None] = lambda clips, expected: None,
+    *,
     log_q: Array | None = None,
+    log_p: Array | None = None,
 ) -> Fitted:
-    """Fits the rule whose ridge does best on clips held out, and gives it the sharpness that they show.
+    """Fits the weights whose ridge does best on clips held out, and what discriminant and network add to them.
 
-    Each part of the clips is scored by a rule fitted on the others, their E_l and levelling included; the ridge of best
-    likelihood is taken (the strongest of equals). How much these scores count, and what the discriminant says beside
-    them, are two more weights of best likelihood. Then the rule is fitted again on all clips.
+    Each part of the clips is scored by weights fitted on the others, their E_l and levelling included; the ridge of
+    best likelihood is taken (the strongest of equals). How much these scores count, and what is said beside them, is
+    fitted on the same clips; see `_shares`. Then the weights are fitted again on all clips.
 
     Args:
         deviations: δ of clips that did not set the bounds.
-        log_p: Log-probabilities of the network on them, or None.
         labels: True classes.
         part_of: Part of each clip, as `parts` deals them.
         expect: Returns E_l from some of the clips, (L,), positive.
         level: Returns what brings classes to one size, from some of the clips and their E_l.
         log_q: What a discriminant says of clips that it was not fitted on, or None; NaN where it says nothing.
+        log_p: Log-probabilities of the network on clips that it was not trained on, or None.
 
     Shape:
         - deviations: (N, L, C)
@@ -188,58 +187,65 @@ def choose(
 
     def fitted(clips: NDArray[np.bool_], ridge: float) -> Fusion:
         expected = expect(clips)
-        own = None if log_p is None else log_p[clips]
-        return fit(deviations[clips], own, labels[clips], expected, ridge, level(clips, expected))
-
-    def score(rule: Fusion, clips: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return rule.scores(deviations[clips], None if log_p is None else log_p[clips])
+        return fit(deviations[clips], labels[clips], expected, ridge, level(clips, expected))
 
     everything = np.ones(len(labels), bool)
     uneven = level(everything, expect(everything)) is not None
-    beside = [_frequency(labels, deviations.shape[2])] if uneven else []
-    centre = np.array([1.0] + [0.0] * len(beside))
+    beside = [_frequency(labels, deviations.shape[2])[..., 0]] if uneven else []
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for ridge in sorted(RIDGES, reverse=True):
-        held_out = crossfit(part_of, lambda seen, held, ridge=ridge: score(fitted(seen, ridge), held))  # type: ignore[misc]
-        said = np.concatenate([held_out[..., None], *beside], axis=2)
+        held_out = crossfit(part_of, lambda seen, held, ridge=ridge: fitted(seen, ridge).scores(deviations[held]))  # type: ignore[misc]
         # the frequency of classes is not to be a reason for a ridge
-        shares = likelihood.fit(said, labels, ridge=_FAINT, centre=centre) if uneven else centre
-        loss = -log_softmax(said @ shares)[np.arange(len(labels)), labels].mean()
+        loss = -_likely([held_out], beside, labels)[1] if uneven else -_log_likelihood(held_out, labels)
         if best is None or loss < best[0]:
             best = loss, ridge, held_out
     assert best is not None
     _, ridge, held_out = best
-    told = np.stack([held_out, np.zeros_like(held_out) if log_q is None else log_q], axis=2)
-    heard = np.isfinite(told).all(axis=(1, 2))
-    shares = _shares(np.concatenate([told, *beside], axis=2)[heard], labels[heard])
+    silent = np.zeros_like(held_out)
+    voices = [held_out, *(silent if told is None else np.asarray(told, np.float64) for told in (log_q, log_p))]
+    heard = np.isfinite(voices).all(axis=(0, 2))
+    shares = _shares([told[heard] for told in voices], [one[heard] for one in beside], labels[heard])
     rule = fitted(everything, ridge)
-    rule = replace(rule, trust=float(rule.trust * shares[0]), weights=rule.weights * shares[0], joint=float(shares[1]))
-    return Fitted(rule, log_softmax(told @ shares))
+    rule = replace(rule, weights=rule.weights * shares[0], joint=float(shares[1]), trust=float(shares[2]))
+    return Fitted(rule, log_softmax(np.einsum("snc,s->nc", voices, shares)))
 
 
-def _shares(told: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Returns what the rule and the discriminant count; the latter nothing if that is not worth a parameter.
+def _shares(voices: list[Array], beside: list[Array], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Returns how much each voice counts: the first always, each of the others if it is worth a parameter.
 
-    It is worth one if it makes the labels likelier by more than half a log N (Schwarz 1978).
+    That is if the labels become likelier by more than one nat (Akaike 1974). Otherwise it counts 0: of few clips, what
+    a voice seems to add is mostly chance, and one that has been heard through another already adds nothing.
 
     Args:
-        told: What both say of clips held out, and anything else that is to be explained beside them.
+        voices: Scores of clips held out, the most trusted first.
+        beside: What is to be explained too, and does not count.
         labels: True classes.
 
     Shape:
-        - told: (N, C, 2 or more)
+        - voices, beside: (N, C) each
         - labels: (N,)
-        - returns: (2,)
+        - returns: (S,)
     """
-    clips, rest = len(labels), [0.0] * (told.shape[2] - 2)
-    alone, both = told[..., [0, *range(2, told.shape[2])]], told
-    one = likelihood.fit(alone, labels, ridge=_FAINT, centre=np.array([1.0, *rest]))
-    two = likelihood.fit(both, labels, ridge=_FAINT, centre=np.array([0.5, 0.5, *rest]))
+    shares = np.zeros(len(voices))
+    chosen = [0]
+    weights, likely = _likely([voices[0]], beside, labels)
+    for n in range(1, len(voices)):
+        more, likelier = _likely([voices[m] for m in (*chosen, n)], beside, labels)
+        if likelier - likely > 1:
+            chosen, weights, likely = [*chosen, n], more, likelier
+    shares[chosen] = weights
+    # never quite silent, so that no order of classes decides where no voice is of use
+    shares[0] = max(shares[0], _FAINT)
+    return shares
 
-    def likely(said: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-        return float(log_softmax(said @ weights)[np.arange(clips), labels].sum())
 
-    worth = likely(both, two) - likely(alone, one) > np.log(clips) / 2
-    own, joint = (two[0], two[1]) if worth else (one[0], 0.0)
-    # never quite silent, so that no order of classes decides where neither network nor layers are of use
-    return np.array([max(own, _FAINT), joint])
+def _likely(voices: list[Array], beside: list[Array], labels: NDArray[np.integer]) -> tuple[NDArray[np.float64], float]:
+    """Returns the weights of some voices, and the log-likelihood of the labels under them, in nats."""
+    told = np.stack([*voices, *beside], axis=2)
+    centre = np.array([1.0 / len(voices)] * len(voices) + [0.0] * len(beside))
+    weights = likelihood.fit(told, labels, ridge=_FAINT, centre=centre)
+    return weights[: len(voices)], _log_likelihood(told @ weights, labels)
+
+
+def _log_likelihood(scores: Array, labels: NDArray[np.integer]) -> float:
+    return float(log_softmax(scores)[np.arange(len(labels)), labels].sum())

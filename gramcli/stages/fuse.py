@@ -121,7 +121,7 @@ def fuse(
         right, fitted, sharp, together = accuracy(far.argmin(axis=1), labels), None, float(sharpness), None
     else:
         said, log_q = _together(known, sample, columns, fit_for, part_of, progress)
-        found = fusion.choose(deviations, log_p, labels, part_of, expect, level, log_q)
+        found = fusion.choose(deviations, labels, part_of, expect, level, log_q=log_q, log_p=log_p)
         fitted, sharp, together = found.fusion, None, said
         heard = np.isfinite(found.held_out).all(axis=1)
         right = accuracy(found.held_out[heard].argmax(axis=1), labels[heard])

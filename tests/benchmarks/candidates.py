@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -99,6 +100,7 @@ def candidates(heard: Heard) -> dict[str, Score]:
     }
     found |= _rivals(training, known, classes)
     found["fused, altered clips"] = _fused(as_is, training, altered)
+    found["all layers together"] = _fused(as_is, training, known, layers_too=False)
     found["fused, no network"] = _fused(as_is, training, known, network=False)
     fused = found["fused"] = _fused(as_is, training, known)
     found["fused, network where strange"] = _gated(as_is, known, fused, sharp)
@@ -199,18 +201,28 @@ def _expecter(far: Array, labels: Array) -> Callable[[Array], Array]:
 
 
 def _weights(measure: Measure, known: Clips, *, network: bool = True, equal: bool = False) -> Score:
-    """One weight a layer on the logarithm of its deviations, and one for the network."""
+    """One weight a layer on the logarithm of its deviations, and one for the network where it adds to them."""
     far, labels = measure(known), known.labels
-    layers, expected = _usable(far, labels)
-    far, log_p = far[:, layers], known.log_p if network else None
-    if equal:
-        rule = fusion.fit(far, log_p, labels, expected, 1e6)
-    else:
-        rule = fusion.choose(far, log_p, labels, parts(known.groups, labels), _expecter(far, labels)).fusion
-    return lambda clips: rule.scores(measure(clips)[:, layers], clips.log_p if network else None)
+    layers, _ = _usable(far, labels)
+    far, part_of = far[:, layers], parts(known.groups, labels)
+    log_p = known.log_p if network else None
+    with _only_ridge(1e6 if equal else None):
+        rule = fusion.choose(far, labels, part_of, _expecter(far, labels), log_p=log_p).fusion
+    return lambda clips: rule.scores(measure(clips)[:, layers], clips.log_p)
 
 
-def _fused(measure: Measure, training: Clips, known: Clips, *, network: bool = True) -> Score:
+@contextmanager
+def _only_ridge(ridge: float | None) -> Iterator[None]:
+    """Lets `fusion.choose` try one ridge alone; all if None."""
+    before = fusion.RIDGES
+    fusion.RIDGES = before if ridge is None else (ridge,)
+    try:
+        yield
+    finally:
+        fusion.RIDGES = before
+
+
+def _fused(measure: Measure, training: Clips, known: Clips, *, layers_too: bool = True, network: bool = True) -> Score:
     """The same beside what all layers say together: the rule of the package."""
     far, labels = measure(known), known.labels
     layers, _ = _usable(far, labels)
@@ -218,13 +230,18 @@ def _fused(measure: Measure, training: Clips, known: Clips, *, network: bool = T
     everything = Clips.joined([training, known])
     placed = np.concatenate([np.full(len(training.labels), -1), part_of])
     learnt = discriminant.learn(everything.descriptors, everything.labels, placed, far.shape[2])
+    if not layers_too:
+        return lambda clips: learnt.discriminant.log_probabilities(clips.descriptors)
     rule = fusion.choose(
-        far, known.log_p if network else None, labels, part_of, _expecter(far, labels), log_q=learnt.held_out
+        far,
+        labels,
+        part_of,
+        _expecter(far, labels),
+        log_q=learnt.held_out,
+        log_p=known.log_p if network else None,
     ).fusion
     return lambda clips: rule.scores(
-        measure(clips)[:, layers],
-        clips.log_p if network else None,
-        learnt.discriminant.log_probabilities(clips.descriptors),
+        measure(clips)[:, layers], clips.log_p, learnt.discriminant.log_probabilities(clips.descriptors)
     )
 
 

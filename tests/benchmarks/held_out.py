@@ -183,7 +183,7 @@ def judge(chosen: Settings, weights: Path) -> Scores | None:
         return {name: (stored[f"{name}/0"], stored[f"{name}/1"]) for name in names}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing and prints a line a class, and the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.held_out", description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path)
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--labels", help="classes to leave out, one after the other (all)")
     parser.add_argument("--fold", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     which = options.data, options.out, options.network, options.fold, options.seed
     everything = replace(settings(*which, "nothing")[0].data, hold_out=())
     there = manifest.natural_sorted({row.label for row in manifest.read(everything).rows})

@@ -150,7 +150,7 @@ def report(results: Sequence[Mapping[str, np.ndarray]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing and prints one table a network, and one of all."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.study", description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path)
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--folds", default="1,2,3,4,5")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--augment", default="none,specaugment+mixup", help="none, or names joined with +")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[Mapping[str, np.ndarray]]] = {}
     for seed in map(int, options.seeds.split(",")):

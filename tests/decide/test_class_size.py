@@ -135,8 +135,8 @@ def fitted(rng, levelling, *, tell=0.0, frequencies=(8, 300), network=None):
     deviations[:, 0, 0] *= np.exp(tell)
     log_p = None if network is None else fusion.log_softmax(network * np.eye(2)[labels] + np.log(frequencies))
     return fusion.choose(
-        deviations, log_p, labels, parts(np.arange(len(labels)), labels), lambda clips: np.ones(2),
-        lambda clips, expected: levelling,
+        deviations, labels, parts(np.arange(len(labels)), labels), lambda clips: np.ones(2),
+        lambda clips, expected: levelling, log_p=log_p,
     ).fusion  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from gramcli.stages.extract import extract
 from gramcli.stages.progress import Silent
 from gramcli.stages.select_layers import select_layers
 from tests.sets import ROOT, headless, quick
-from tests.stages.test_fuse import CLASSES, SPLITS, Notes, made
+from tests.stages.knowing import CLASSES, SPLITS, Notes, made
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from gramcli.errors import Exit
 from gramcli.files import lock
 from gramcli.network.build import build
 from gramcli.settings import Network
+from tests.cli.processes import started
 from tests.sets import ROOT, read_manifest, write_manifest, write_wav
 
 SHARD = Path(".gramcli/views/clean/shards/00001.h5")
@@ -267,14 +268,12 @@ def test_an_internal_error_shows_no_traceback_unless_asked(calibrated, gramcli, 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_keep_what_was_committed(project, number, code):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRAMCLI_CACHE_CLIPS_PER_SHARD": "1"}
-    command = [sys.executable, "-m", "gramcli", "extract", "--batch", "1"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     shards = project / ".gramcli" / "views" / "clean" / "shards"
-    while process.poll() is None and not (shards.is_dir() and any(shards.glob("*.h5"))):
-        time.sleep(0.002)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    with started(["extract", "--batch", "1", "--clips-per-shard", "1"]) as process:
+        while process.poll() is None and not (shards.is_dir() and any(shards.glob("*.h5"))):
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert line.startswith({130: "error: interrupted", 143: "error: terminated"}[code])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +11,8 @@ import pytest
 
 from gramcli.errors import Exit
 from gramcli.network import checkpoint
-from tests.sets import ROOT, read_manifest
+from tests.cli.processes import started
+from tests.sets import read_manifest
 
 COMMAND = ("train", "--epochs", "3", "--batch", "6", "--out", "w.safetensors")
 
@@ -117,16 +116,12 @@ def test_extract_refuses_what_was_trained_on(project, gramcli):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_what_the_same_command_goes_on_from(project, number, code):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    many = [*COMMAND, "--epochs", "100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gramcli", *many], env=environment, stderr=subprocess.PIPE, text=True
-    )
     resume = project / "w.safetensors.resume"
-    while process.poll() is None and not resume.exists():
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    with started([*COMMAND, "--epochs", "100000"]) as process:
+        while process.poll() is None and not resume.exists():
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert line.startswith({130: "error: interrupted", 143: "error: terminated"}[code])

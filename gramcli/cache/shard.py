@@ -92,7 +92,13 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
 
 
 def decode(
-    content: bytes, path: Path, fingerprint: str, layers: Mapping[str, int], *, with_means: bool = False
+    content: bytes,
+    path: Path,
+    fingerprint: str,
+    layers: Mapping[str, int],
+    *,
+    with_means: bool = False,
+    checked: bool = False,
 ) -> Shard:
     """Reads a shard from its bytes, after its digest.
 
@@ -102,13 +108,15 @@ def decode(
         fingerprint: What the view expects.
         layers: Channels of the layers to read, in this order.
         with_means: Whether to read their channel means too.
+        checked: Whether this very file was found whole a moment ago, so that its digest need not be taken again.
 
     Raises:
         DamagedError: Content and digest differ, or a dataset is missing or misshapen.
         ArtefactError: It belongs to another view, or to a newer format.
         UnsafeError: It holds links or external data, which no shard has.
     """
-    check(content, path)
+    if not checked:
+        check(content, path)
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             return _decode(file, path, fingerprint, layers, len(content), with_means)

@@ -46,11 +46,6 @@ class Statistics:
         """E_l of Eq. 11, (L,) float64; of the largest classes where there are subsamples."""
         return self.file["expected"]
 
-    @property
-    def negatives(self) -> Array:
-        """Mean deviation of the other classes' training clips by layer and class, (L, C) float64."""
-        return self.file["negatives"]
-
     def bounds(self, layer: str) -> tuple[Array, Array]:
         """Returns λ and Λ of one layer, each (C, K_l) float32; zeros for a class without training clips."""
         return self.file[f"lower/{layer}"], self.file[f"upper/{layer}"]
@@ -87,7 +82,6 @@ def shapes(
         "counts": ("int64", (classes,)),
         "groups": ("int64", (classes,)),
         "expected": ("float64", (len(layers),)),
-        "negatives": ("float64", (len(layers), classes)),
         "validation/label": ("int32", (validation,)),
         "validation/group": ("int32", (validation,)),
         "validation/key": ("uint8", (validation, 32)),

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class View:
     identity: Identity
     recorded: Mapping[str, Any]
     """Outside the fingerprint: paths, settings of the last extract, versions."""
+    _whole: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """Shards that this object has found whole, and the file that they were then: passes over them check each once."""
 
     @property
     def fingerprint(self) -> str:
@@ -158,7 +160,13 @@ class View:
         """Reads one shard, all layers if None; see `shard.decode` for what is raised."""
         path, channels = self.path(number), self.layers
         wanted = channels if layers is None else {layer: channels[layer] for layer in layers}
-        return shard.decode(shard.read_bytes(path), path, self.fingerprint, wanted, with_means=with_means)
+        stamp = _stamp(path)
+        content = shard.read_bytes(path)
+        whole = stamp is not None and self._whole.get(number) == stamp
+        rows = shard.decode(content, path, self.fingerprint, wanted, with_means=with_means, checked=whole)
+        if stamp is not None and _stamp(path) == stamp:
+            self._whole[number] = stamp
+        return rows
 
     def write(self, number: int, rows: shard.Shard) -> bool:
         """Commits one shard, durably. The first to commit a number wins.
@@ -176,6 +184,15 @@ class View:
         except FileExistsError:
             return shard.read_bytes(path) == content
         return True
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Returns what changes with a file's content, or None if there is no file."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def names(cache: Path) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gramcli.gram import compiled
+
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
@@ -48,6 +50,11 @@ class Bounds:
             raise ValueError("descriptors are not finite: leave failed clips out")
         if ((labels < 0) | (labels >= classes)).any():
             raise ValueError(f"labels go from 0 to {classes - 1}")
+        if compiled.worth(2 * scaled.size):
+            widen = compiled.compiled(compiled.widen)
+            widen(self.lower, self.upper, np.ascontiguousarray(scaled, np.float32), labels.astype(np.int64))
+            np.add.at(self.counts, labels, 1)
+            return
         for label in np.unique(labels):
             clips = scaled[labels == label]
             np.minimum(self.lower[label], clips.min(axis=0), out=self.lower[label])

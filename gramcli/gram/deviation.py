@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gramcli.gram import compiled
+
 BLOCK = 1 << 15
-"""Elements of g̃ worked on at once: a few such buffers stay in the second-level cache."""
+"""Elements of g̃ that NumPy works on at once: a few such buffers stay in the second-level cache."""
+SHARE = 1 << 22
+"""Elements times classes that are worth a thread: about a millisecond."""
 
 
 def deviations(
-    scaled: NDArray[np.float32], lower: NDArray[np.float32], upper: NDArray[np.float32], epsilon: float
+    scaled: NDArray[np.float32],
+    lower: NDArray[np.float32],
+    upper: NDArray[np.float32],
+    epsilon: float,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     r"""Returns δ of every clip against every class: Eq. 9 with floored denominators, summed over channels (Eq. 10).
 
@@ -21,13 +29,14 @@ def deviations(
     exactly 0: the difference is taken first, in float32, where it has the right sign and half a unit of error at
     most. It is divided, not multiplied by a reciprocal, so that a channel at g̃ = 0 below its λ counts exactly 1: such
     deviations are often equal, and ranks and Eq. 14 see ties. Terms are summed in float64. A clip's result does not
-    depend on the other clips, bit for bit; NaN stays NaN.
+    depend on the other clips, on threads, or on whether NumPy or machine code works it out, bit for bit; NaN stays NaN.
 
     Args:
         scaled: g̃.
         lower: λ, finite; `Bounds.filled` has made absent classes so, their column means nothing.
         upper: Λ, finite.
         epsilon: Smallest denominator, at least 1e-30.
+        threads: Threads at most.
 
     Raises:
         ValueError: Shapes do not fit, bounds are not finite, or epsilon is so small that a deviation could overflow.
@@ -45,14 +54,32 @@ def deviations(
     if not epsilon >= 1e-30:
         raise ValueError(f"epsilon is {epsilon}, but 1e-30 is the least")
     floor = np.float32(epsilon)
-    below, above = np.maximum(np.abs(lower), floor), np.maximum(np.abs(upper), floor)
+    result = np.empty((clips, len(lower)), np.float32)
+    steps = clips * channels * len(lower)
+    if not compiled.worth(steps):
+        _by_numpy(scaled, lower, upper, floor, result)
+        return result
+    kernel, sums = compiled.compiled(compiled.deviate), compiled.pairs(channels)
+    rows, low, up = (np.ascontiguousarray(one, np.float32) for one in (scaled, lower, upper))
+    threads = min(threads, 1 + steps // SHARE)
+    compiled.side_by_side(lambda some: kernel(rows[some], low, up, floor, *sums, result[some]), clips, threads)
+    return result
 
+
+def _by_numpy(
+    scaled: NDArray[np.float32],
+    lower: NDArray[np.float32],
+    upper: NDArray[np.float32],
+    floor: np.float32,
+    result: NDArray[np.float32],
+) -> None:
+    clips, channels = scaled.shape
+    below, above = np.maximum(np.abs(lower), floor), np.maximum(np.abs(upper), floor)
     rows = max(1, BLOCK // channels)
     over = np.empty((min(rows, clips), channels), np.float32)
     under = np.empty_like(over)
     zero = np.zeros_like(over)  # an array, since numpy's maximum with a scalar is four times slower
     terms = np.empty(over.shape, np.float64)
-    result = np.empty((clips, len(lower)), np.float32)
     for start in range(0, clips, rows):
         block = scaled[start : start + rows]
         n = len(block)
@@ -66,7 +93,6 @@ def deviations(
             # A copy and not sum(dtype=float64), whose buffers could split a row at a place that depends on the others.
             np.copyto(terms[:n], over[:n])
             result[start : start + n, c] = terms[:n].sum(axis=1)
-    return result
 
 
 def touched(lower: NDArray[np.float32], upper: NDArray[np.float32], counts: NDArray[np.integer], epsilon: float) -> int:

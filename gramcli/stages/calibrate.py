@@ -1,9 +1,10 @@
 """``gramcli calibrate``: from descriptors and labels to bounds, expected deviations and validation deviations.
 
-Shards are read one at a time, first for the bounds (Eq. 7-8), then for the deviations from them (Eq. 9-11), so memory
-depends on the size of a shard and of the network, not on the number of clips. Extremes merge and means are exactly
-rounded, so the result is the same, bit for bit, however the clips are spread over shards. Where classes differ in size,
-the training clips are read once more between the two, for bounds of parts of the larger classes.
+Shards are read one after another, those of training clips for the bounds (Eq. 7-8), then those of validation clips for
+the deviations from them (Eq. 9-11), so memory depends on the size of a shard and of the network, not on the number of
+clips. Extremes merge and means are exactly rounded, so the result is the same, bit for bit, however the clips are
+spread over shards. Where classes differ in size, the training clips are read once more between the two, for bounds of
+parts of the larger classes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gramcli.gram.deviation import deviations, touched
 from gramcli.gram.exact import ExactMean
 from gramcli.settings import Calibrate
 from gramcli.stages.progress import Progress, Silent
-from gramcli.stages.rows import class_names, label_indices, read_rows, require_extracted
+from gramcli.stages.rows import class_names, cores, label_indices, read_rows, require_extracted, some
 from gramcli.stages.subsamples import Subsamples
 
 Array = npt.NDArray[Any]
@@ -55,7 +56,8 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
         require_extracted(view, [*chosen["train"], *chosen["validation"]])
         classes = class_names(view, clips)
         index = {label: n for n, label in enumerate(classes)}
-        bounds, found = _bounds(view, chosen, index, progress)
+        flat = dict.fromkeys(view.layers, 0)
+        bounds, found = _bounds(view, chosen, index, flat, progress)
         for split, missing_for in (("train", "bounds"), ("validation", "E_l")):
             if not found[split]:
                 raise NoInputError(f"{shown(cache)}: no usable {split} clips, so no {missing_for}; see failures.csv")
@@ -83,7 +85,7 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
                 filled = bound.filled()
                 arrays[f"lower/{layer}"][...], arrays[f"upper/{layer}"][...] = filled.lower, filled.upper
             _validation_rows(arrays, found["validation"], index)
-            flat = _deviations(view, found, index, arrays, settings.epsilon, smaller, progress)
+            _deviations(view, found["validation"], index, arrays, settings.epsilon, smaller, flat, progress)
             notes = list(_notes(view, found, classes, arrays, settings, flat))
     for note in notes:
         progress.note(note)
@@ -91,16 +93,25 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
 
 
 def _bounds(
-    view: View, chosen: Mapping[str, Sequence[Clip]], index: Mapping[str, int], progress: Progress
+    view: View,
+    chosen: Mapping[str, Sequence[Clip]],
+    index: Mapping[str, int],
+    flat: dict[str, int],
+    progress: Progress,
 ) -> tuple[dict[str, Bounds], dict[str, list[Clip]]]:
-    """First pass: bounds over training clips, and which clips are usable, in order of their keys."""
+    """First pass: bounds over training clips, and which clips are usable, in order of their keys.
+
+    Adds to `flat` the clips whose descriptor is constant, by layer.
+    """
     bounds = {layer: Bounds.empty(len(index), channels) for layer, channels in view.layers.items()}
     found: dict[str, list[Clip]] = {"train": [], "validation": []}
     progress.start("bounds", sum(map(len, chosen.values())))
     for group, rows, where in read_rows(view, chosen["train"], done=progress.advance):
         labels = label_indices(group, index)
         for layer, bound in bounds.items():
-            bound.update(normalise(rows.descriptors[layer][where]), labels)
+            raw = some(rows.descriptors[layer], where)
+            flat[layer] += int(constant(raw).sum())
+            bound.update(normalise(raw), labels)
         found["train"] += group
     for group, _, _ in read_rows(view, chosen["validation"], layers=(), done=progress.advance):
         found["validation"] += group
@@ -116,56 +127,46 @@ def _validation_rows(arrays: Mapping[str, Array], clips: Sequence[Clip], index: 
 
 def _deviations(
     view: View,
-    found: Mapping[str, Sequence[Clip]],
+    clips: Sequence[Clip],
     index: Mapping[str, int],
     arrays: dict[str, Array],
     epsilon: float,
     smaller: Subsamples | None,
+    flat: dict[str, int],
     progress: Progress,
-) -> dict[str, int]:
-    """Last pass: δ of validation clips by layer and class, E_l, and the mean δ of the training negatives.
+) -> None:
+    """Last pass: δ of validation clips by layer and class, and E_l; adds to `flat` as the first pass does.
 
     Where evidence is brought to one class size, E_l is that of the largest classes. In units of what clips of small
     ones show, theirs would be next to nothing, and lost below the floor of the evidence.
-
-    Returns:
-        Clips whose descriptor is constant, by layer, where there are any.
     """
-    flat: dict[str, int] = {}
     layers = list(view.layers)
     present = arrays["counts"] > 0
     largest = present if smaller is None else arrays["counts"] >= smaller.sizes.max()
     expected, expected_of_all = ExactMean((len(layers),)), ExactMean((len(layers),))
-    negatives = ExactMean((len(layers), len(index)))
-    place = {clip.key: n for n, clip in enumerate(found["validation"])}
-    progress.start("deviations", sum(map(len, found.values())))
-    for group, rows, where in read_rows(view, [*found["train"], *found["validation"]], done=progress.advance):
+    place = {clip.key: n for n, clip in enumerate(clips)}
+    threads = cores()
+    progress.start("deviations", len(clips))
+    for group, rows, where in read_rows(view, clips, done=progress.advance):
         labels = label_indices(group, index)
-        held_out = np.array([clip.key in place for clip in group], dtype=bool)
-        spots = [place[clip.key] for clip in group if clip.key in place]
-        if spots and view.outputs:
-            arrays["validation/logits"][spots] = rows.logits[where[held_out]]
+        spots = [place[clip.key] for clip in group]
+        if view.outputs:
+            arrays["validation/logits"][spots] = rows.logits[where]
         own = np.zeros((len(group), len(layers)), np.float32)
-        others = np.zeros((len(group), len(layers), len(index)), np.float32)
         for n, layer in enumerate(layers):
-            flat[layer] = flat.get(layer, 0) + int(constant(rows.descriptors[layer][where]).sum())
-            scaled = normalise(rows.descriptors[layer][where])
-            lower, upper = arrays[f"lower/{layer}"], arrays[f"upper/{layer}"]
-            others[:, n] = deviations(scaled, lower, upper, epsilon)
-            own[:, n] = others[np.arange(len(group)), n, labels]
-            if spots:
-                arrays[f"validation/deviation/{layer}"][spots] = others[held_out, n]
-            if spots and smaller is not None:
-                parted = smaller.deviations(layer, scaled[held_out], labels[held_out], epsilon)
+            raw = some(rows.descriptors[layer], where)
+            flat[layer] += int(constant(raw).sum())
+            scaled = normalise(raw)
+            far = deviations(scaled, arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], epsilon, threads)
+            own[:, n] = far[np.arange(len(group)), labels]
+            arrays[f"validation/deviation/{layer}"][spots] = far
+            if smaller is not None:
+                parted = smaller.deviations(layer, scaled, labels, epsilon)
                 arrays[f"subsample/deviation/{layer}"][spots] = parted
         for mean, classes in ((expected, largest), (expected_of_all, present)):
-            mean.add(own, np.broadcast_to((held_out & classes[labels])[:, None], own.shape))
-        negative = ~held_out[:, None] & present & (labels[:, None] != np.arange(len(index)))
-        negatives.add(others, np.broadcast_to(negative[:, None, :], others.shape))
+            mean.add(own, np.broadcast_to(classes[labels][:, None], own.shape))
     # a layer of which the largest classes say nothing is measured with the others
     arrays["expected"][...] = np.where(expected.mean() > 0, expected.mean(), expected_of_all.mean())
-    arrays["negatives"][...] = negatives.mean()
-    return {layer: clips for layer, clips in flat.items() if clips}
 
 
 def _notes(
@@ -197,8 +198,9 @@ def _notes(
     if raised:
         total = sum(view.layers.values()) * int(np.count_nonzero(counts))
         yield f"epsilon {epsilon:g} is the denominator of {raised} of {total} upper bounds ({raised / total:.1%})"
-    if flat:
-        yield f"layers that are constant over their channels in some clips, taken as 0: {_some(list(flat))}"
+    if any(flat.values()):
+        constants = [layer for layer, clips in flat.items() if clips]
+        yield f"layers that are constant over their channels in some clips, taken as 0: {_some(constants)}"
     silent = [layer for layer, mean in zip(view.layers, expected, strict=True) if mean == 0]
     if silent:
         yield f"layers left out, since no validation clip leaves their bounds (E_l = 0): {_some(silent)}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,9 @@ from gramcli.cache.clips import Clip, Clips
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, DamagedError, shown
+
+AHEAD = 2
+"""Shards that are read and checked while the one before is worked on; each takes its size in memory twice."""
 
 
 def class_names(view: View, clips: Clips) -> tuple[str, ...]:
@@ -39,11 +45,12 @@ def read_rows(
 ) -> Iterator[tuple[list[Clip], Shard, npt.NDArray[np.intp]]]:
     """Yields, shard by shard, its usable clips of those asked for, the shard, and their rows in it.
 
+    The next shards are read meanwhile, in threads: most of reading is the checking of digests, which holds no lock.
+
     Raises:
         DamagedError: A row is not that of its clip.
     """
-    for number, group in table.by_shard(clips).items():
-        rows = view.read(number, layers, with_means=with_means)
+    for number, group, rows in _ahead(view, table.by_shard(clips), layers, with_means):
         for clip in group:
             if clip.row is None or clip.row >= len(rows.keys) or rows.keys[clip.row] != clip.key:
                 raise DamagedError(
@@ -54,6 +61,33 @@ def read_rows(
         good = [clip for clip in group if usable[clip.row]]
         yield good, rows, np.array([clip.row for clip in good], dtype=np.intp)
         done(len(group))
+
+
+def _ahead(
+    view: View, groups: Mapping[int, list[Clip]], layers: Sequence[str] | None, with_means: bool
+) -> Iterator[tuple[int, list[Clip], Shard]]:
+    waiting: deque[tuple[int, list[Clip], Future[Shard]]] = deque()
+    pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="gramcli shards")
+    try:
+        for number, group in groups.items():
+            waiting.append((number, group, pool.submit(view.read, number, layers, with_means=with_means)))
+            if len(waiting) > AHEAD:
+                first, clips, rows = waiting.popleft()
+                yield first, clips, rows.result()
+        for first, clips, rows in waiting:
+            yield first, clips, rows.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def some(values: npt.NDArray[np.float32], where: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    """Returns these rows, and the array itself where they are all of it, as `read_rows` gives them."""
+    return values if len(where) == len(values) else values[where]
+
+
+def cores() -> int:
+    """Returns how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def label_indices(clips: Sequence[Clip], index: Mapping[str, int]) -> npt.NDArray[np.intp]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gramcli import files, settings
 from gramcli.cache import clips as table
@@ -16,8 +18,11 @@ from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, UsageError, shown
 from gramcli.gram.ranking import curve, how_many, layer_score, paper_score
 from gramcli.stages.fuse import fuse
+from gramcli.stages.negatives import negative_means
 from gramcli.stages.progress import Progress, Silent
 from gramcli.stages.sample import Sample
+
+Array = npt.NDArray[Any]
 
 
 def select_layers(
@@ -67,7 +72,10 @@ def decided(
             f"{shown(known.file.path)}: was made with epsilon {known.epsilon:g}, not {epsilon:g}; "
             f"run gramcli calibrate with the same --preset"
         )
-    scores = _scores(known, wanted.ranking, progress)
+    negatives = None
+    if wanted.ranking == "paper":
+        negatives = negative_means(View.open(cache), table.require(cache).used("train"), known, progress)
+    scores = _scores(known, wanted.ranking, negatives, progress)
     # best first; equal ones in the order of the forward pass
     order = sorted(scores, key=lambda layer: -scores[layer])
     if not order:
@@ -105,15 +113,15 @@ def require_current(cache: Path, known: Statistics) -> None:
         raise ArtefactError(f"{shown(known.file.path)}: the clips have changed since; run gramcli calibrate again")
 
 
-def _scores(known: Statistics, ranking: str, progress: Progress) -> dict[str, float]:
-    """Returns I_l (Eq. 12) of every layer that has one and whose E_l is not 0."""
-    counts, expected, negatives = known.counts, known.expected, known.negatives
+def _scores(known: Statistics, ranking: str, negatives: Array | None, progress: Progress) -> dict[str, float]:
+    """Returns I_l (Eq. 12) of every layer that has one and whose E_l is not 0; by `negatives` where they are given."""
+    counts, expected = known.counts, known.expected
     labels = known.validation_labels
     scores: dict[str, float] = {}
     progress.start("ranking", len(known.layers))
     for n, layer in enumerate(known.layers):
         if expected[n] > 0:
-            if ranking == "paper":
+            if negatives is not None:
                 # a class has negatives where another one has training clips
                 has = np.where(counts > 0, counts.sum() - counts, 0)
                 score = paper_score(negatives[n], has)
@@ -127,7 +135,7 @@ def _scores(known: Statistics, ranking: str, progress: Progress) -> dict[str, fl
     return scores
 
 
-def _curve(known: Statistics, order: list[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _curve(known: Statistics, order: list[str]) -> npt.NDArray[np.float64]:
     index = {layer: n for n, layer in enumerate(known.layers)}
     expected = known.expected[[index[layer] for layer in order]]
     logits = known.validation_logits

@@ -1,0 +1,133 @@
+"""How the benchmarks take a figure, and what a figure is."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number beside what it has to reach."""
+
+    number: int
+    """Row of the table in the README."""
+    what: str
+    value: float
+    unit: str = ""
+    """"" for a ratio."""
+    most: float | None = None
+    """Largest value that will do, if there is one."""
+    least: float | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers behind it."""
+
+    @property
+    def target(self) -> str:
+        """What is asked."""
+        asked = [f"{sign} {limit:g}" for sign, limit in (("≤", self.most), ("≥", self.least)) if limit is not None]
+        return ", ".join(asked) or "stated"
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return not (self.most is not None and self.value > self.most) and not (
+            self.least is not None and self.value < self.least
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        return {**asdict(self), "target": self.target, "reached": self.reached}
+
+
+def seconds(jobs: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+    """Returns the least time of each job, taken in turns so that a slow moment of the machine meets all of them."""
+    best = dict.fromkeys(jobs, float("inf"))
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            began = time.perf_counter()
+            job()
+            best[name] = min(best[name], time.perf_counter() - began)
+    return best
+
+
+def median_ratio(job: Callable[[], object], base: Callable[[], object], rounds: int = 7) -> tuple[float, list[float]]:
+    """Returns the median over pairs, taken one after the other, of time over time, and the least times of both."""
+    job(), base()
+    pairs = [list(seconds({"job": job, "base": base}, 1).values()) for _ in range(rounds)]
+    return statistics.median(a / b for a, b in pairs), [min(times) for times in zip(*pairs, strict=True)]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a process took."""
+
+    seconds: float
+    peak_mib: float
+    """Most memory that it held at once."""
+    stdout: str
+
+
+def run(*command: str | Path, folder: Path | None = None, code: int = 0, **environment: str) -> Ran:
+    """Runs a process to its end.
+
+    Raises:
+        RuntimeError: It ended with another code.
+    """
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        list(map(str, command)),
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    out, err = child.stdout.read(), child.stderr.read()
+    _, status, used = os.wait4(child.pid, 0)
+    took = time.perf_counter() - began
+    child.returncode = os.waitstatus_to_exitcode(status)
+    child.stdout.close(), child.stderr.close()
+    if child.returncode != code:
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with {child.returncode}: {err.decode()[-2000:]}")
+    return Ran(
+        took,
+        used.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / 1024 ** (sys.platform == "darwin"),
+        out.decode(),
+    )
+
+
+def gramcli(*arguments: str | Path, folder: Path | None = None, **environment: str) -> Ran:
+    """Runs a command of gramcli as a process."""
+    return run(sys.executable, "-m", "gramcli", *arguments, folder=folder, **environment)
+
+
+def fresh(path: Path) -> Path:
+    """Returns a folder that holds nothing yet."""
+    path.mkdir(parents=True)
+    return path
+
+
+def table(figures: list[Figure]) -> str:
+    """Returns figures as a Markdown table."""
+    lines = ["| # | what | asked | measured | |", "|---|---|---|---|---|"]
+    for one in sorted(figures, key=lambda figure: figure.number):
+        verdict = "" if one.target == "stated" else "reached" if one.reached else "not reached"
+        lines.append(
+            f"| {one.number} | {one.what} | {one.target} | {one.value:.3g}{one.unit and ' ' + one.unit} | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def save(figures: list[Figure], path: Path) -> None:
+    """Writes figures as JSON."""
+    path.write_text(json.dumps([one.as_dict() for one in figures], indent=1, ensure_ascii=False) + "\n")

@@ -8,13 +8,12 @@ nothing when they come back. The first line carries the SHA-256 of the rest.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gramcli import files
 from gramcli.errors import ArtefactError, DamagedError, ResourceError, shown
@@ -27,9 +26,11 @@ UNKNOWN = "unknown"
 """Split of test clips that are known to be of no class, as their label was held out."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One window of audio: what is known of it and where its descriptor lies."""
+class Clip(NamedTuple):
+    """One window of audio: what is known of it and where its descriptor lies.
+
+    A tuple, for there may be a million of them.
+    """
 
     id: str
     """Path relative to the audio root, with ``@start-end`` where it is a part of the file."""
@@ -60,8 +61,9 @@ class Clip:
     """Why the file could not be read."""
 
 
-_COLUMNS = [field.name for field in dataclasses.fields(Clip)]
 _TYPES = {"bytes": int, "mtime_ns": int, "start": float, "end": float, "shard": int, "row": int}
+_REPEATED = ("label", "split", "group", "path", "error")
+"""Columns whose values recur: each is kept once."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,8 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
     """
     text = io.StringIO()
     table = csv.writer(text)  # ends lines with CR LF: with LF alone it would not quote a CR in a name
-    table.writerow(_COLUMNS)
-    for clip in rows:
-        values = (getattr(clip, name) for name in _COLUMNS)
-        table.writerow("" if value is None else value for value in values)
+    table.writerow(Clip._fields)
+    table.writerows(rows)  # None as nothing, a float by its shortest digits
     # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
     body = text.getvalue().encode("utf-8", "surrogateescape")
     files.write(cache / "clips.csv", _head(FORMAT, float(seconds), body) + b"\n" + body)
@@ -138,8 +138,12 @@ def read(cache: Path) -> Clips | None:
             raise damaged
         if version > FORMAT:
             raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
-        table = csv.DictReader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
-        rows = tuple(Clip(**{name: _value(name, row[name]) for name in _COLUMNS}) for row in table)
+        names, *values = csv.reader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
+        if tuple(names) != Clip._fields:
+            raise damaged
+        turned = zip(*values, strict=True) if values else [()] * len(names)
+        columns = [_column(name, column) for name, column in zip(names, turned, strict=True)]
+        rows = tuple(map(Clip._make, zip(*columns, strict=True)))
     except (ValueError, KeyError, csv.Error):
         raise damaged from None
     return Clips(rows, seconds)
@@ -158,7 +162,11 @@ def require(cache: Path) -> Clips:
     return clips
 
 
-def _value(name: str, text: str) -> Any:
-    if name not in _TYPES:
-        return text
-    return _TYPES[name](text) if text else None
+def _column(name: str, texts: tuple[str, ...]) -> Iterable[Any]:
+    if name in _TYPES:
+        kind = _TYPES[name]
+        return [kind(text) if text else None for text in texts]
+    if name in _REPEATED:
+        first: dict[str, str] = {}
+        return [first.setdefault(text, text) for text in texts]
+    return texts

@@ -78,10 +78,10 @@ def write(
             Clip(name, key, name, "", 0, 0, None, None, label, split, group, None, None)
             for name, key, label, split, group in zip(keys, hashed, labels, splits, groups, strict=True)
         ]
-        kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in set(hashed)]
+        index = {key: n for n, key in enumerate(hashed)}
+        kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in index]
         allotted = places.allot(given, there, done, places.rows_a_shard(view.numbers_a_clip))
         table.write(folder, [*kept, *allotted], seconds=0.0)
-        index = {key: n for n, key in enumerate(hashed)}
         new = table.by_shard(clip for clip in allotted if clip.key not in there)
         reasons = failures.read(folder, view, kept)
         for number, group in new.items():

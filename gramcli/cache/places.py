@@ -8,7 +8,7 @@ so a run that was killed and one that was not lay the same plan.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gramcli.cache.clips import SPLITS, Clip, Clips
 
@@ -49,11 +49,11 @@ def allot(clips: Iterable[Clip], there: Mapping[str, Place], done: set[int], row
     )
     first = max(done, default=-1) + 1
     where = {**there, **{key: Place(first + n // rows_a_shard, n % rows_a_shard) for n, key in enumerate(new)}}
-    return [replace(clip, shard=where[clip.key].shard, row=where[clip.key].row) if clip.key else clip for clip in clips]
+    return [clip._replace(shard=where[clip.key].shard, row=where[clip.key].row) if clip.key else clip for clip in clips]
 
 
 def forgotten(clips: Iterable[Clip], previous: Clips | None, there: Mapping[str, Place]) -> list[Clip]:
     """Returns the rows of finished shards that the manifest no longer lists, with an empty split."""
     listed = {clip.key for clip in clips}
     rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in there}
-    return [replace(clip, split="", label="", group="") for key, clip in rows.items() if key not in listed]
+    return [clip._replace(split="", label="", group="") for key, clip in rows.items() if key not in listed]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ OK = "ok"
 _USER_BLOCK = 512
 _MAGIC = b"gramcli shard\nsha256 "
 _STATUS_BYTES = 200
+_ALIGNMENT = 64
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,7 +72,9 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
     """
     image = io.BytesIO()
     # one library range, contiguous data of final size and no time stamps: byte for byte reproducible
-    with h5py.File(image, "w", libver=("v110", "v110"), userblock_size=_USER_BLOCK) as file:
+    kind = {"libver": ("v110", "v110"), "userblock_size": _USER_BLOCK}
+    # numbers lie where they can be used as they are, without a copy
+    with h5py.File(image, "w", **kind, alignment_threshold=_ALIGNMENT, alignment_interval=_ALIGNMENT) as file:
         file.attrs["gramcli_format"] = FORMAT
         # text of fixed length: any other lies in HDF5's global heap, the one part of it without checksums
         file.attrs["fingerprint"] = np.bytes_(fingerprint)
@@ -119,7 +123,7 @@ def decode(
         check(content, path)
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            return _decode(file, path, fingerprint, layers, len(content), with_means)
+            return _decode(file, path, fingerprint, layers, content, with_means)
     except (GramcliError, MemoryError):
         raise
     except Exception:  # whoever forges a file can forge its digest; h5py answers such files with any exception
@@ -127,7 +131,7 @@ def decode(
 
 
 def _decode(
-    file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], limit: int, with_means: bool
+    file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], content: bytes, with_means: bool
 ) -> Shard:
     version = _attribute(file, "gramcli_format", "iu")
     if version > FORMAT:
@@ -136,24 +140,31 @@ def _decode(
         raise ArtefactError(f"{shown(path)}: belongs to another view; move it back to its own cache")
 
     def rows(group: h5py.Group, name: str, dtype: str, *shape: int | None) -> Any:
-        """Reads one dataset if it is what `encode` writes: its bytes lie in this very file as they are."""
-        dataset = _own(group, name, path)
-        if dataset.external or dataset.is_virtual:
+        """Reads one dataset if it is what `encode` writes: its bytes lie in this very file, and stay there."""
+        dataset = h5py.h5d.open(_own(group, name, path), name.encode())  # what h5py.Dataset asks takes most of a read
+        made = dataset.get_create_plist()
+        layout = made.get_layout()
+        if made.get_external_count() or layout == h5py.h5d.VIRTUAL:
             raise UnsafeError(f"{shown(path)}: {shown(name)} points to another file; not opened")
-        fits = len(dataset.shape) == len(shape) and all(
-            wanted in (None, size) for wanted, size in zip(shape, dataset.shape, strict=True)
+        found = dataset.shape
+        fits = len(found) == len(shape) and all(
+            wanted in (None, size) for wanted, size in zip(shape, found, strict=True)
         )
+        kind, numbers = dataset.dtype, math.prod(found)
         # a shape may promise, and a filter unpack, far more than the file holds
-        if dataset.dtype != dtype or not fits or dataset.chunks or dataset.nbytes > limit:
+        if kind != dtype or not fits or layout != h5py.h5d.CONTIGUOUS or numbers * kind.itemsize > len(content):
             raise ValueError
-        return dataset[()]
+        place = dataset.get_offset()
+        if place is None or place % kind.alignment:
+            return h5py.Dataset(dataset)[()]
+        return np.frombuffer(content, kind, numbers, place).reshape(found)
 
     keys = [key.decode("ascii") for key in rows(file, "key", "S64", None)]
     status = [text.decode("utf-8", "ignore") for text in rows(file, "status", f"S{_STATUS_BYTES}", len(keys))]
     logits = rows(file, "logits", "<f4", len(keys), None)
     measured: dict[str, dict[str, Floats]] = {"descriptors": {}, "means": {}}
     for name in ("descriptors", "means") if with_means else ("descriptors",):
-        stored = _own(file, name, path)
+        stored = h5py.Group(h5py.h5g.open(_own(file, name, path), name.encode()))
         measured[name] = {layer: rows(stored, _escape(layer), "<f4", len(keys), size) for layer, size in layers.items()}
     return Shard(tuple(keys), tuple(status), logits, **measured)
 
@@ -182,10 +193,10 @@ def _attribute(file: h5py.File, name: str, kinds: str) -> Any:
 
 
 def _own(group: h5py.Group, name: str, path: Path) -> Any:
-    """Returns a member that lies in this very file."""
+    """Returns the identifier of a group whose member of this name lies in this very file."""
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:  # `in` and `get` would follow it
         raise UnsafeError(f"{shown(path)}: {shown(name)} is a link; not opened")
-    return group[name]
+    return group.id
 
 
 def read_bytes(path: Path) -> bytes:

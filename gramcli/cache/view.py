@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,12 @@ class View:
     _whole: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
     """Shards that this object has found whole, and the file that they were then: passes over them check each once."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the identity."""
         return fingerprint(self.identity)
 
-    @property
+    @cached_property
     def layers(self) -> dict[str, int]:
         """Channels by layer, in the order of the forward pass."""
         return {name: channels for name, channels in self.identity["layers"]}

@@ -46,11 +46,12 @@ class Bounds:
         classes, channels = self.lower.shape
         if scaled.shape != (len(labels), channels):
             raise ValueError(f"{len(labels)} clips of {channels} channels expected, not {scaled.shape}")
-        if not np.isfinite(scaled).all():
+        quick = compiled.worth(2 * scaled.size)
+        if not (_finite(scaled) if quick else np.isfinite(scaled).all()):
             raise ValueError("descriptors are not finite: leave failed clips out")
         if ((labels < 0) | (labels >= classes)).any():
             raise ValueError(f"labels go from 0 to {classes - 1}")
-        if compiled.worth(2 * scaled.size):
+        if quick:
             widen = compiled.compiled(compiled.widen)
             widen(self.lower, self.upper, np.ascontiguousarray(scaled, np.float32), labels.astype(np.int64))
             np.add.at(self.counts, labels, 1)
@@ -78,3 +79,9 @@ class Bounds:
         absent = (self.counts == 0)[:, None]
         zero = np.float32(0)
         return Bounds(np.where(absent, zero, self.lower), np.where(absent, zero, self.upper), self.counts.copy())
+
+
+def _finite(scaled: NDArray[np.float32]) -> bool:
+    found = np.empty(len(scaled), np.bool_)
+    compiled.compiled(compiled.finite)(np.ascontiguousarray(scaled, np.float32), found)
+    return bool(found.all())

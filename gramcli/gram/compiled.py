@@ -32,6 +32,11 @@ def worth(steps: int) -> bool:
     return _steps >= WORTH
 
 
+def announce(steps: int) -> None:
+    """Counts work that is about to come, so that a long stage compiles at its start and not halfway."""
+    worth(steps)
+
+
 @functools.cache
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """Returns a function of this module in machine code, which holds no lock while it runs."""
@@ -140,21 +145,47 @@ def deviate(
 
 
 def scale(descriptors: NDArray[np.float32], result: NDArray[np.float32]) -> None:
-    """Writes g̃; see `gramcli.gram.descriptor.normalise`."""
+    """Writes g̃; see `gramcli.gram.descriptor.normalise`. Extremes run side by side, as one would wait for itself."""
     clips, channels = descriptors.shape
+    whole = channels - channels % WIDTH
+    least, most, odd = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
     for n in range(clips):
-        least = most = descriptors[n, 0]
-        finite = True
-        for k in range(channels):
+        for i in range(WIDTH):
+            least[i] = most[i] = descriptors[n, 0]
+            odd[i] = 0
+        for first in range(0, whole, WIDTH):
+            for i in range(WIDTH):
+                value = descriptors[n, first + i]
+                least[i] = value if value < least[i] else least[i]
+                most[i] = value if value > most[i] else most[i]
+                odd[i] += value - value  # NaN from what is not finite
+        for k in range(whole, channels):
             value = descriptors[n, k]
-            least = value if value < least else least
-            most = value if value > most else most
-            finite &= (value - value) == 0
-        low = np.float64(least)
-        span = np.float64(most) - low if most > least else np.float64(1)
-        span = span if finite else np.float64(np.nan)
+            least[0] = value if value < least[0] else least[0]
+            most[0] = value if value > most[0] else most[0]
+            odd[0] += value - value
+        half = WIDTH // 2
+        while half:
+            for i in range(half):
+                least[i] = least[half + i] if least[half + i] < least[i] else least[i]
+                most[i] = most[half + i] if most[half + i] > most[i] else most[i]
+                odd[i] += odd[half + i]
+            half //= 2
+        low = np.float64(least[0])
+        span = np.float64(most[0]) - low if most[0] > least[0] else np.float64(1)
+        span += np.float64(odd[0])
         for k in range(channels):
             result[n, k] = (np.float64(descriptors[n, k]) - low) / span
+
+
+def finite(values: NDArray[np.float32], result: NDArray[np.bool_]) -> None:
+    """Writes whether all numbers of each row are finite."""
+    clips, channels = values.shape
+    for n in range(clips):
+        sound = True
+        for k in range(channels):
+            sound &= (values[n, k] - values[n, k]) == 0
+        result[n] = sound
 
 
 def widen(

@@ -91,11 +91,14 @@ def normalise(descriptors: NDArray[Any]) -> NDArray[np.float32]:
     return scaled
 
 
-def constant(descriptors: NDArray[Any]) -> NDArray[np.bool_]:
-    """Returns which clips have one and the same ĝ in all channels, where Eq. 6 says nothing.
+def constant(scaled: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Returns which clips have one and the same ĝ in all channels, where Eq. 6 says nothing and g̃ is 0.
 
     Shape:
-        - descriptors: (N, K)
+        - scaled: (N, K), g̃
         - returns: (N,)
     """
-    return np.asarray(descriptors.min(axis=1) == descriptors.max(axis=1))
+    # Every other clip reaches 1 somewhere; few have 0 in their first channel, and only these need a closer look.
+    found: NDArray[np.bool_] = scaled[:, 0] == 0
+    found[found] = scaled[found].max(axis=1) == 0
+    return found

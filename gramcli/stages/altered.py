@@ -7,7 +7,6 @@ hold, and what is missing goes into new ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def altered(
                 where = _places(view)
         else:
             view.require(identity)
-        placed = [replace(clip, shard=where[clip.key].shard, row=where[clip.key].row) for clip in clips]
+        placed = [clip._replace(shard=where[clip.key].shard, row=where[clip.key].row) for clip in clips]
         found[condition.text] = view, placed
     return found
 

@@ -9,6 +9,7 @@ parts of the larger classes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gramcli.cache.clips import Clip
 from gramcli.cache.statistics import Statistics
 from gramcli.cache.view import View
 from gramcli.errors import NoInputError, shown
+from gramcli.gram import compiled
 from gramcli.gram.bounds import Bounds
 from gramcli.gram.descriptor import constant, normalise
 from gramcli.gram.deviation import deviations, touched
@@ -56,13 +58,15 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
         require_extracted(view, [*chosen["train"], *chosen["validation"]])
         classes = class_names(view, clips)
         index = {label: n for n, label in enumerate(classes)}
+        compiled.announce(sum(view.layers.values()) * (len(chosen["train"]) + len(classes) * len(chosen["validation"])))
         flat = dict.fromkeys(view.layers, 0)
         bounds, found = _bounds(view, chosen, index, flat, progress)
         for split, missing_for in (("train", "bounds"), ("validation", "E_l")):
             if not found[split]:
                 raise NoInputError(f"{shown(cache)}: no usable {split} clips, so no {missing_for}; see failures.csv")
         counts = next(iter(bounds.values())).counts
-        groups = np.array([len({c.group for c in found["train"] if c.label == label}) for label in classes])
+        recordings = Counter(label for label, _ in {(clip.label, clip.group) for clip in found["train"]})
+        groups = np.array([recordings[label] for label in classes])
         smaller = None
         if settings.class_size == "level":
             smaller = Subsamples.gather(view, found["train"], index, counts, groups, progress)
@@ -109,9 +113,9 @@ def _bounds(
     for group, rows, where in read_rows(view, chosen["train"], done=progress.advance):
         labels = label_indices(group, index)
         for layer, bound in bounds.items():
-            raw = some(rows.descriptors[layer], where)
-            flat[layer] += int(constant(raw).sum())
-            bound.update(normalise(raw), labels)
+            scaled = normalise(some(rows.descriptors[layer], where))
+            flat[layer] += int(constant(scaled).sum())
+            bound.update(scaled, labels)
         found["train"] += group
     for group, _, _ in read_rows(view, chosen["validation"], layers=(), done=progress.advance):
         found["validation"] += group
@@ -122,7 +126,9 @@ def _validation_rows(arrays: Mapping[str, Array], clips: Sequence[Clip], index: 
     groups = {group: n for n, group in enumerate(sorted({clip.group for clip in clips}))}
     arrays["validation/label"][...] = label_indices(clips, index)
     arrays["validation/group"][...] = [groups[clip.group] for clip in clips]
-    arrays["validation/key"][...] = [list(bytes.fromhex(clip.key)) for clip in clips]
+    arrays["validation/key"][...] = np.frombuffer(bytes.fromhex("".join(clip.key for clip in clips)), np.uint8).reshape(
+        -1, 32
+    )
 
 
 def _deviations(
@@ -154,9 +160,8 @@ def _deviations(
             arrays["validation/logits"][spots] = rows.logits[where]
         own = np.zeros((len(group), len(layers)), np.float32)
         for n, layer in enumerate(layers):
-            raw = some(rows.descriptors[layer], where)
-            flat[layer] += int(constant(raw).sum())
-            scaled = normalise(raw)
+            scaled = normalise(some(rows.descriptors[layer], where))
+            flat[layer] += int(constant(scaled).sum())
             far = deviations(scaled, arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], epsilon, threads)
             own[:, n] = far[np.arange(len(group)), labels]
             arrays[f"validation/deviation/{layer}"][spots] = far

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gramcli.audio import splits
@@ -80,25 +79,24 @@ def _cut(
     if (row.id, row.path, size, changed) in known:
         before = known[row.id, row.path, size, changed]
         return [
-            replace(clip, label=row.label, split=row.split, group=row.group, shard=None, row=None) for clip in before
+            clip._replace(label=row.label, split=row.split, group=row.group, shard=None, row=None) for clip in before
         ]
     clip = Clip(
         row.id, "", row.id, row.path, size, changed, row.start, row.end, row.label, row.split, row.group, None, None
     )
     if isinstance(stat, str):
-        return [replace(clip, error=stat)]
+        return [clip._replace(error=stat)]
     if probe is None or isinstance(probe, AudioError):
-        return [replace(clip, error=str(probe))]
+        return [clip._replace(error=str(probe))]
     try:
         parts = windows(probe.duration, row.start, row.end, seconds)
     except AudioError as error:
-        return [replace(clip, error=str(error))]
+        return [clip._replace(error=str(error))]
     if parts == [None]:
-        return [replace(clip, key=window_key(probe.digest, None))]
+        return [clip._replace(key=window_key(probe.digest, None))]
     name = row.id if row.start is None and row.end is None else row.id.rpartition("@")[0]
     return [
-        replace(
-            clip,
+        clip._replace(
             id=row.id if len(parts) == 1 else f"{name}@{part[0]:g}-{part[1]:g}",
             key=window_key(probe.digest, part),
             start=part[0],

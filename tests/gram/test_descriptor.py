@@ -155,7 +155,8 @@ def test_normalise_is_equation_6(sums):
     scaled = normalise(sums)
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled, [reference.normalise(row) for row in sums.tolist()], rtol=0, atol=1e-6)
-    flat = constant(sums)
+    flat = constant(scaled)
+    assert flat.tolist() == [len(set(row)) == 1 for row in sums.tolist()]
     assert (scaled[flat] == 0).all()
     assert (scaled[~flat].min(axis=1) == 0).all()
     assert (scaled[~flat].max(axis=1) == 1).all()
@@ -163,9 +164,9 @@ def test_normalise_is_equation_6(sums):
 
 def test_a_constant_layer_and_a_single_channel_are_zero():
     sums = np.array([[7, 7, 7], [0, 0, 0], [1, 2, 3]], np.float32)
-    assert constant(sums).tolist() == [True, True, False]
+    assert constant(normalise(sums)).tolist() == [True, True, False]
     assert normalise(sums).tolist() == [[0, 0, 0], [0, 0, 0], [0, 0.5, 1]]
-    assert constant(sums[:, :1]).all()
+    assert constant(normalise(sums[:, :1])).all()
     assert (normalise(sums[:, :1]) == 0).all()
 
 

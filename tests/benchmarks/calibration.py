@@ -1,0 +1,55 @@
+"""How fast calibrate reads a cache, beside reading and hashing the same files, and how its memory grows."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+from tests.benchmarks import synthetic
+from tests.benchmarks.kernel import CHANNELS
+from tests.benchmarks.measure import Figure, run
+
+CLIPS, CLASSES = 20_000, 10
+LAYERS = {f"act{n:02d}": channels for n, channels in enumerate(CHANNELS)}
+# inside the process: a few seconds of work, and how long Python takes to start is another figure
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from gramcli.stages.calibrate import calibrate
+began = time.perf_counter()
+calibrate(Path(sys.argv[1]))
+print(time.perf_counter() - began)
+"""
+
+
+def calibrated(cache: Path) -> tuple[float, float]:
+    """Returns seconds and peak MiB."""
+    ran = run(sys.executable, "-c", SCRIPT, cache)
+    return float(ran.stdout), ran.peak_mib
+
+
+def hashed(cache: Path) -> float:
+    """Returns the seconds that reading and hashing its shards take."""
+    began = time.perf_counter()
+    for path in sorted(cache.rglob("*.h5")):
+        hashlib.sha256(path.read_bytes())
+    return time.perf_counter() - began
+
+
+def measure(folder: Path, _data: Path | None) -> list[Figure]:
+    """Takes the figures."""
+    small, large = folder / "small", folder / "large"
+    synthetic.write(small, CLIPS // 4, LAYERS, CLASSES)
+    synthetic.write(large, CLIPS, LAYERS, CLASSES)
+    rounds = [(hashed(large), *calibrated(large)) for _ in range(4)][1:]  # the first one compiles
+    base, took = min(one[0] for one in rounds), min(one[1] for one in rounds)
+    peaks = calibrated(small)[1], max(one[2] for one in rounds)
+    size = sum(path.stat().st_size for path in large.rglob("*.h5"))
+    what = f"calibrate {CLIPS} clips of a resnet50: bytes a second over reading and SHA-256"
+    about = {"GB": size / 1e9, "reading and SHA-256, s": base, "calibrate, s": took}
+    return [
+        Figure(6, what, base / took, least=0.6, about=about),
+        Figure(6, "peak memory for 4 times the clips", peaks[1] / peaks[0], most=1.05, about={"MiB": peaks}),
+    ]

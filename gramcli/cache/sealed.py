@@ -51,7 +51,11 @@ class Sealed:
     names: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Array:
-        """Reads one tensor.
+        """Reads one tensor; see `rows`."""
+        return self.rows(name)
+
+    def rows(self, name: str, which: slice | None = None) -> Array:
+        """Reads one tensor, or some of its rows.
 
         Raises:
             ArtefactError: The file is no longer the one that was opened.
@@ -60,7 +64,7 @@ class Sealed:
         try:
             with safe_open(self.path, framework="numpy") as file:
                 if file.metadata()["sha256"] == self.digest:
-                    array: Array = file.get_tensor(name)
+                    array: Array = file.get_tensor(name) if which is None else file.get_slice(name)[which]
                     return array
         except FileNotFoundError:
             pass

@@ -50,9 +50,9 @@ class Statistics:
         """Returns λ and Λ of one layer, each (C, K_l) float32; zeros for a class without training clips."""
         return self.file[f"lower/{layer}"], self.file[f"upper/{layer}"]
 
-    def validation_deviations(self, layer: str) -> Array:
-        """Returns δ_{l,c} of the validation clips, (N, C) float32, in order of their keys."""
-        return self.file[f"validation/deviation/{layer}"]
+    def validation_deviations(self, layer: str, which: slice | None = None) -> Array:
+        """Returns δ_{l,c} of the validation clips, or of some, (N, C) float32, in order of their keys."""
+        return self.file.rows(f"validation/deviation/{layer}", which)
 
     @property
     def subsample_sizes(self) -> Array | None:

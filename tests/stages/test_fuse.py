@@ -11,6 +11,7 @@ from gramcli.cache import decision as decisions
 from gramcli.cache import statistics
 from gramcli.decide.likelihood import log_softmax
 from gramcli.errors import UsageError
+from gramcli.stages import validated
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.classify import _prior
 from gramcli.stages.evaluate import evaluate
@@ -108,6 +109,19 @@ def test_what_is_like_nothing_known_is_unknown(both, rule):
     rng = np.random.default_rng(5)
     odd = {layer: rng.exponential(size=(30, channels)).astype(np.float32) for layer, channels in LAYERS.items()}
     assert found.judge(odd, np.zeros((30, 3))).unknown.mean() > 0.9
+
+
+def test_of_very_many_numbers_some_clips_are_fitted_on_and_all_set_the_threshold(both, monkeypatch):
+    cache = both[0]
+    whole, _ = select_layers(cache)
+    monkeypatch.setattr(validated, "MOST_NUMBERS", 1)
+    monkeypatch.setattr(validated, "LEAST_CLIPS", 40)
+    progress = Notes()
+    some, _ = select_layers(cache, progress=progress)
+    assert any(note.startswith("the rule is fitted on 40 of 90 validation clips") for note in progress.notes)
+    assert some.threshold == whole.threshold
+    assert some.fusion.weights.tolist() != whole.fusion.weights.tolist()
+    assert evaluate(cache).clean.decisions["fused"]["accuracy"] > 0.8
 
 
 def test_few_groups_set_no_threshold_and_say_so(tmp_path):

@@ -26,6 +26,8 @@ from gramcli.errors import ArtefactError, DamagedError, ResourceError, shown
 FORMAT = 1
 
 _NO_DIGEST = "0" * 64
+_HASHED = 1 << 24
+"""Bytes of a mapped file that are in memory while it is hashed."""
 _CODES = {
     "float16": "F16",
     "float32": "F32",
@@ -87,10 +89,20 @@ def encode_header(kind: str, shapes: Mapping[str, tuple[str, tuple[int, ...]]], 
     return len(text).to_bytes(8, "little") + text
 
 
+class Arrays(dict[str, Array]):
+    """Arrays backed by a file that is being written."""
+
+    content: mmap.mmap
+
+    def release(self) -> None:
+        """Gives back the memory of what was written so far, which stays in the file and can be read and changed."""
+        _release(self.content)
+
+
 @contextlib.contextmanager
 def create(
     path: Path, kind: str, shapes: Mapping[str, tuple[str, tuple[int, ...]]], about: Mapping[str, Any]
-) -> Iterator[dict[str, Array]]:
+) -> Iterator[Arrays]:
     """Yields zeroed arrays backed by the file; when the block ends, it is sealed and takes the place of `path`.
 
     Args:
@@ -106,20 +118,36 @@ def create(
     shapes = dict(sorted(shapes.items(), key=lambda item: -np.dtype(item[1][0]).itemsize))
     header = encode_header(kind, shapes, about)
     with files.staged(path) as temporary:
-        arrays: dict[str, Array] = {}
+        arrays = Arrays()
         offset = len(header)
         sizes = [np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in shapes.values()]
         files.reserve(temporary, offset + sum(sizes))
         with temporary.open("r+b") as file:
             content = mmap.mmap(file.fileno(), 0)  # closed with its last array, which the caller may still hold
         content[:offset] = header
+        arrays.content = content
         for (name, (dtype, shape)), size in zip(shapes.items(), sizes, strict=True):
             arrays[name] = np.ndarray(shape, dtype, buffer=content, offset=offset)
             offset += size
         yield arrays
         place = header.index(_NO_DIGEST.encode())
-        content[place : place + 64] = hashlib.sha256(content).hexdigest().encode()
+        content[place : place + 64] = _digest(content).hexdigest().encode()
         content.flush()
+
+
+def _digest(content: mmap.mmap, first: int = 0, stop: int | None = None, digest: Any = None) -> Any:
+    """Hashes a part of a mapped file and holds little of it in memory."""
+    digest = hashlib.sha256() if digest is None else digest
+    with memoryview(content)[first:stop] as part:
+        for begin in range(0, len(part), _HASHED):
+            digest.update(part[begin : begin + _HASHED])
+            _release(content)
+    return digest
+
+
+def _release(content: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_DONTNEED"):  # of a shared mapping nothing is lost: the pages are the file's
+        content.madvise(mmap.MADV_DONTNEED)
 
 
 def write(path: Path, kind: str, tensors: Mapping[str, Array], about: Mapping[str, Any]) -> None:
@@ -171,9 +199,10 @@ def _check(path: Path, content: mmap.mmap, advice: str) -> str:
     end = min(8 + int.from_bytes(content[:8], "little"), len(content))
     place = content.find(mark, 0, end) + len(mark)
     stored = content[place : place + 64]
-    digest = hashlib.sha256(memoryview(content)[:place])
+    digest = _digest(content, 0, place)
     digest.update(_NO_DIGEST.encode())
-    digest.update(memoryview(content)[place + 64 :])
-    if place < len(mark) or digest.hexdigest().encode() != stored:
+    _digest(content, place + 64, None, digest)
+    found: str = digest.hexdigest()
+    if place < len(mark) or found.encode() != stored:
         raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
-    return digest.hexdigest()
+    return found

@@ -109,7 +109,7 @@ def create(
     validation: int,
     outputs: int,
     subsamples: int = 0,
-) -> Iterator[dict[str, Array]]:
+) -> Iterator[sealed.Arrays]:
     """Yields the arrays of `shapes` to be filled; the file takes its place when the block ends well."""
     about = {
         "layers": list(layers.items()),

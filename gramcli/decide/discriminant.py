@@ -111,6 +111,7 @@ def learn(
     vectors = standard.apply(descriptors)
     span, features = Span.fit(vectors), vectors.shape[1]
     points = span.coordinates(vectors)[0]
+    del vectors  # as large as all descriptors
     tried: dict[float | None, list[tuple[Array, Array, _White]]] = {shrinkage: [] for shrinkage in SHRINKAGES}
     for part in np.unique(part_of[held]):
         seen, out = part_of != part, part_of == part
@@ -216,14 +217,15 @@ def _folded(
 ) -> Discriminant:
     """Returns the same scores, but for what all classes share, as weights of plain logarithms."""
     turned = sharpness * (covariance.vectors / np.sqrt(covariance.values)) @ fitted.weights(usual)
-    weights = np.zeros((len(span.centre), classes))
-    weights[:, fitted.present] = turned if span.basis is None else span.basis @ turned
     bias = np.full(classes, -np.inf)
     bias[fitted.present] = sharpness * fitted.bias(usual)
-    bias -= span.centre @ weights
     floors, by_layer, first = {}, {}, 0
     for layer, (floor, mean, scale) in standard.layers.items():
-        own = weights[first : first + len(mean)] * scale[:, None]
+        which = slice(first, first + len(mean))
+        weights = np.zeros((len(mean), classes))
+        weights[:, fitted.present] = turned[which] if span.basis is None else span.basis[which] @ turned
+        bias -= span.centre[which] @ weights
+        own = weights * scale[:, None]
         bias -= mean @ own
         floors[layer], by_layer[layer] = floor, own.astype(np.float32)
         first += len(mean)

@@ -67,13 +67,12 @@ class Standard:
             - descriptors: (N, K_l) each
             - returns: (N, D), D the channels of all layers
         """
-        return np.concatenate(
-            [
-                ((_vectors(descriptors[layer], self.kind, floor) - mean) * scale).astype(np.float32)
-                for layer, (floor, mean, scale) in self.layers.items()
-            ],
-            axis=1,
-        )
+        clips, features = len(next(iter(descriptors.values()))), sum(len(mean) for _, mean, _ in self.layers.values())
+        vectors, first = np.empty((clips, features), np.float32), 0
+        for layer, (floor, mean, scale) in self.layers.items():
+            vectors[:, first : first + len(mean)] = (_vectors(descriptors[layer], self.kind, floor) - mean) * scale
+            first += len(mean)
+        return vectors
 
 
 def _vectors(raw: Array, kind: str, floor: float) -> NDArray[np.float64]:

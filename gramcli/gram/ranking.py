@@ -37,7 +37,7 @@ def layer_score(
         I_l, or NaN if no class has clips of both kinds.
 
     Raises:
-        ValueError: Another ranking, shapes that do not fit, or a deviation that is not finite.
+        ValueError: Another ranking, shapes that do not fit, or a deviation that is negative or not finite.
 
     Shape:
         - deviations: (N, C)
@@ -48,33 +48,39 @@ def layer_score(
         raise ValueError(f"ranking is {ranking!r}, not rank or wasserstein")
     clips, classes = deviations.shape
     columns = np.arange(classes) if present is None else np.flatnonzero(present)
-    values = np.asarray(deviations[:, columns], np.float32)
-    if labels.shape != (clips,) or not np.isfinite(values).all():
-        raise ValueError(f"finite deviations and labels of {clips} clips expected")
+    values = np.ascontiguousarray(np.asarray(deviations, np.float32)[:, columns].T)
+    if labels.shape != (clips,) or not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError(f"finite deviations ≥ 0 and labels of {clips} clips expected")
     sizes = np.bincount(labels[labels >= 0], minlength=classes)[columns]
     qualified = np.flatnonzero((sizes > 0) & (sizes < clips))
     if len(qualified) == 0:
         return float("nan")
-    pooled = np.sort(values, axis=None) if ranking == "rank" else None
-    distances = [_distance(values[:, c], labels == columns[c], pooled) for c in qualified]
-    return float(np.mean(distances))
+    places = _ranks(values) if ranking == "rank" else values
+    return float(np.mean([_distance(places[c], labels == columns[c]) for c in qualified]))
 
 
-def _distance(values: NDArray[np.float32], own: NDArray[np.bool_], pooled: NDArray[np.float32] | None) -> float:
-    r"""Returns W1 = ∫ |F - G| of own and other values, or of their ranks among all that are pooled and sorted.
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns ranks among all values from 0 to 1, equal values sharing their mean rank; of the shape of `values`."""
+    # Bits of numbers ≥ 0 are in their order. With the place below them, one fast sort does what argsort takes long for.
+    bits = (values + np.float32(0)).view(np.uint32).ravel().astype(np.uint64)
+    packed = np.sort(bits << np.uint64(32) | np.arange(values.size, dtype=np.uint64))
+    first = np.flatnonzero(np.diff(packed >> np.uint64(32), prepend=~packed[:1]))
+    runs = np.diff(first, append=values.size)
+    ranks = np.empty(values.size)
+    ranks[packed & np.uint64(2**32 - 1)] = np.repeat((first + (runs - 1) / 2) / max(values.size - 1, 1), runs)
+    return ranks.reshape(values.shape)
+
+
+def _distance(values: NDArray[np.floating], own: NDArray[np.bool_]) -> float:
+    """Returns W1 = ∫ |F - G| of own and other values.
 
     Both distribution functions are steps, so the integral is a sum over the sorted values.
     """
-    order = np.argsort(values, kind="stable")
-    values, own = values[order], own[order]
-    places = values.astype(np.float64)
-    if pooled is not None:
-        # equal values share their mean rank
-        ends = np.searchsorted(pooled, values, "left") + np.searchsorted(pooled, values, "right") - 1
-        places = ends / 2 / max(len(pooled) - 1, 1)
+    order = np.argsort(values)
+    values, own = values[order].astype(np.float64), own[order]
     there, count = np.cumsum(own)[:-1], int(own.sum())
     apart = np.abs(there / count - (np.arange(1, len(own)) - there) / (len(own) - count))
-    return float(apart @ np.diff(places))
+    return float(apart @ np.diff(values))
 
 
 def paper_score(negative_means: NDArray[np.floating], counts: NDArray[np.integer]) -> float:

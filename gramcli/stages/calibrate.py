@@ -21,6 +21,7 @@ from gramcli import files
 from gramcli.cache import clips as table
 from gramcli.cache import statistics
 from gramcli.cache.clips import Clip
+from gramcli.cache.sealed import Arrays
 from gramcli.cache.statistics import Statistics
 from gramcli.cache.view import View
 from gramcli.errors import NoInputError, shown
@@ -85,8 +86,8 @@ def calibrate(cache: Path, settings: Calibrate | None = None, *, progress: Progr
             arrays["groups"][...] = groups
             if smaller is not None:
                 arrays["subsample/size"][...] = smaller.sizes
-            for layer, bound in bounds.items():
-                filled = bound.filled()
+            for layer in list(bounds):
+                filled = bounds.pop(layer).filled()
                 arrays[f"lower/{layer}"][...], arrays[f"upper/{layer}"][...] = filled.lower, filled.upper
             _validation_rows(arrays, found["validation"], index)
             _deviations(view, found["validation"], index, arrays, settings.epsilon, smaller, flat, progress)
@@ -135,7 +136,7 @@ def _deviations(
     view: View,
     clips: Sequence[Clip],
     index: Mapping[str, int],
-    arrays: dict[str, Array],
+    arrays: Arrays,
     epsilon: float,
     smaller: Subsamples | None,
     flat: dict[str, int],
@@ -170,6 +171,7 @@ def _deviations(
                 arrays[f"subsample/deviation/{layer}"][spots] = parted
         for mean, classes in ((expected, largest), (expected_of_all, present)):
             mean.add(own, np.broadcast_to(classes[labels][:, None], own.shape))
+        arrays.release()
     # a layer of which the largest classes say nothing is measured with the others
     arrays["expected"][...] = np.where(expected.mean() > 0, expected.mean(), expected_of_all.mean())
 

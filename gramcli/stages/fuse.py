@@ -20,6 +20,7 @@ from gramcli.gram.decision import total
 from gramcli.gram.ranking import curve, how_many, layer_score
 from gramcli.judge.metrics import accuracy
 from gramcli.stages.progress import Progress
+from gramcli.stages.rows import some
 from gramcli.stages.sample import Sample
 from gramcli.stages.validated import Validated
 
@@ -134,7 +135,7 @@ def _together(
     progress.start("what layers say together", len(np.unique(part)))
     try:
         learnt = discriminant.learn(
-            {layer: values[used] for layer, values in sample.descriptors.items()},
+            {layer: some(values, used) for layer, values in sample.descriptors.items()},
             np.array([names[clip.label] for clip in sampled], np.intp),
             part,
             len(names),

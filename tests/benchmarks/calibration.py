@@ -41,8 +41,8 @@ def hashed(cache: Path) -> float:
 def measure(folder: Path, _data: Path | None) -> list[Figure]:
     """Takes the figures."""
     small, large = folder / "small", folder / "large"
-    synthetic.write(small, CLIPS // 4, LAYERS, CLASSES)
-    synthetic.write(large, CLIPS, LAYERS, CLASSES)
+    synthetic.write(small, CLIPS // 4, LAYERS, CLASSES, validation=CLIPS // 16)
+    synthetic.write(large, CLIPS, LAYERS, CLASSES, validation=CLIPS // 4)
     rounds = [(hashed(large), *calibrated(large)) for _ in range(4)][1:]  # the first one compiles
     base, took = min(one[0] for one in rounds), min(one[1] for one in rounds)
     peaks = calibrated(small)[1], max(one[2] for one in rounds)

@@ -12,9 +12,7 @@ from gramcli import cache as door
 CHUNK = 1000
 
 
-def write(
-    cache: Path, clips: int, layers: Mapping[str, int], classes: int, *, validation: float = 0.25, seed: int = 0
-) -> None:
+def write(cache: Path, clips: int, layers: Mapping[str, int], classes: int, *, validation: int, seed: int = 0) -> None:
     """Fills a cache.
 
     Args:
@@ -22,16 +20,14 @@ def write(
         clips: Training and validation clips together.
         layers: Channels by layer.
         classes: Number of classes, which come in turn.
-        validation: Share of validation clips.
+        validation: How many of them are validation clips.
         seed: Of all numbers.
     """
     rng = np.random.default_rng(seed)
     names = [f"class{c:03d}" for c in range(classes)]
     usual = {layer: rng.random((classes, channels), np.float32) for layer, channels in layers.items()}
     everything = np.arange(clips)
-    # as many of each class in either split
-    held = (everything // classes) % round(1 / validation) == 0
-    for split, members in (("train", everything[~held]), ("validation", everything[held])):
+    for split, members in (("train", everything[validation:]), ("validation", everything[:validation])):
         for first in range(0, len(members), CHUNK):
             which = members[first : first + CHUNK]
             labels = which % classes

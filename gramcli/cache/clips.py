@@ -7,10 +7,12 @@ nothing when they come back. The first line carries the SHA-256 of the rest.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import gc
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +74,8 @@ class Clips:
 
     rows: tuple[Clip, ...]
     seconds: float
+    manifest: str = ""
+    """Names the manifest and the settings that the rows were made from; empty if they are from no one table."""
 
     def used(self, *splits: str) -> list[Clip]:
         """Returns the clips of some splits that have a row in a shard, each audio once, in order of their keys."""
@@ -95,8 +99,14 @@ def by_shard(clips: Iterable[Clip]) -> dict[int, list[Clip]]:
     return groups
 
 
-def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
+def write(cache: Path, rows: Sequence[Clip], seconds: float, manifest: str = "") -> None:
     """Replaces the table, whole or not at all.
+
+    Args:
+        cache: Folder of the cache.
+        rows: The clips.
+        seconds: Length of the windows.
+        manifest: See `Clips`.
 
     Raises:
         ResourceError: It cannot be written.
@@ -107,11 +117,11 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
     table.writerows(rows)  # None as nothing, a float by its shortest digits
     # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
     body = text.getvalue().encode("utf-8", "surrogateescape")
-    files.write(cache / "clips.csv", _head(FORMAT, float(seconds), body) + b"\n" + body)
+    files.write(cache / "clips.csv", _head(FORMAT, float(seconds), manifest, body) + b"\n" + body)
 
 
-def _head(version: int, seconds: float, body: bytes) -> bytes:
-    head = f"# gramcli clips format={version} seconds={seconds!r} sha256=".encode()
+def _head(version: int, seconds: float, manifest: str, body: bytes) -> bytes:
+    head = f"# gramcli clips format={version} seconds={seconds!r} manifest={manifest} sha256=".encode()
     return head + hashlib.sha256(head + body).hexdigest().encode()
 
 
@@ -133,20 +143,42 @@ def read(cache: Path) -> Clips | None:
     damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
     try:
         said = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
-        version, seconds = int(said["format"]), float(said["seconds"])
-        if head != _head(version, seconds, body):
+        version, seconds, manifest = int(said["format"]), float(said["seconds"]), said["manifest"]
+        if head != _head(version, seconds, manifest, body):
             raise damaged
         if version > FORMAT:
             raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
-        names, *values = csv.reader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
-        if tuple(names) != Clip._fields:
-            raise damaged
-        turned = zip(*values, strict=True) if values else [()] * len(names)
-        columns = [_column(name, column) for name, column in zip(names, turned, strict=True)]
-        rows = tuple(map(Clip._make, zip(*columns, strict=True)))
+        with _no_collection():
+            names, *values = csv.reader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
+            if tuple(names) != Clip._fields:
+                raise damaged
+            turned = zip(*values, strict=True) if values else [()] * len(names)
+            columns = [_column(name, column) for name, column in zip(names, turned, strict=True)]
+            rows = tuple(map(Clip._make, zip(*columns, strict=True)))
     except (ValueError, KeyError, csv.Error):
         raise damaged from None
-    return Clips(rows, seconds)
+    return Clips(rows, seconds, manifest)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps the collector of reference cycles from looking at a million new rows again and again: they have none."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def stamp(cache: Path) -> tuple[int, ...] | None:
+    """Returns what changes whenever the table is replaced; None if there is none."""
+    try:
+        about = (cache / "clips.csv").stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def require(cache: Path) -> Clips:

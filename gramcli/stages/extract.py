@@ -68,17 +68,16 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     began = time.monotonic()
     if settings.data.manifest is None:
         raise UsageError("no manifest named; give a folder, table or DCASE folder: gramcli extract MANIFEST")
-    manifest = manifests.read(settings.data)
-    for note in manifest.notes:
-        progress.note(note)
-    listed = [row for row in manifest.rows if row.split]
-    if not listed:
-        raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
     check_held_out(settings)
-    known = [row for row in listed if row.split != table.UNKNOWN]
-    labels = manifests.natural_sorted({row.label for row in known if row.label})
+    cache = Path(settings.cache.dir)
+    source, found = plan.made_from(settings), table.stamp(cache)
+    again = plan.as_before(table.read(cache), source)
+    listed = [] if again is not None else _listed(settings, progress)
+    labels = manifests.natural_sorted({
+        one.label for one in again or listed if one.label and one.split and one.split != table.UNKNOWN
+    })  # fmt: skip
     if settings.network.head == "map":
-        _check_labels(known, settings.network.classes)
+        _check_labels(listed, settings.network.classes)
         if not settings.network.classes:
             progress.note(
                 f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
@@ -87,18 +86,22 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     if settings.network.weights is None:
         progress.note("no weights given: the network is as its constructor left it")
     progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
-    cache = Path(settings.cache.dir)
     with files.lock(cache), Decoders(settings.run.decoders) as decoders:
         recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
         if (cache / "views").is_dir():  # a cache of something else is told before any file is read
             View.create(cache, ready.identity, recorded)
-        previous = table.read(cache)
-        clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
+        if again is None:
+            previous = table.read(cache)
+            clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
+        elif table.stamp(cache) == found:
+            clips = again
+        else:
+            raise ArtefactError(f"{shown(cache)}: another run has changed its clips.csv; run the same command again")
         _check_unseen(clips, settings, progress)
         view = View.create(cache, ready.identity, recorded)
         for swept in (cache, view.folder, view.folder / "shards"):
             files.sweep(swept)
-        rows = _plan(clips, previous, cache, view, settings)
+        rows = _plan(clips, previous, cache, view, settings, source) if again is None else again
         reasons = failures.read(cache, view, rows)
         failures.write(cache, rows, reasons)
         before = view.present()
@@ -116,10 +119,21 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     return done
 
 
+def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:
+    """Returns the rows of the manifest that are in a split."""
+    manifest = manifests.read(settings.data)
+    for note in manifest.notes:
+        progress.note(note)
+    listed = [row for row in manifest.rows if row.split]
+    if not listed:
+        raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
+    return listed
+
+
 def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None:
     known = set(classes)
     for row in rows:
-        if classes and row.label and row.label not in known:
+        if classes and row.label and row.split != table.UNKNOWN and row.label not in known:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
                 f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or --classes, "
@@ -140,7 +154,9 @@ def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress)
             )
 
 
-def _plan(clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View, settings: Settings) -> list[Clip]:
+def _plan(
+    clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View, settings: Settings, source: str
+) -> list[Clip]:
     """Gives each clip its place and writes the table; shards follow."""
     done = view.present()
     taken = places.taken(previous, done)
@@ -150,7 +166,7 @@ def _plan(clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View
             taken.update({key: places.Place(number, row) for row, key in enumerate(keys)})
     rows_a_shard = settings.cache.clips_per_shard or places.rows_a_shard(view.numbers_a_clip)
     rows = places.allot(clips, taken, done, rows_a_shard) + places.forgotten(clips, previous, taken)
-    table.write(cache, rows, settings.segment.seconds)
+    table.write(cache, rows, settings.segment.seconds, source)
     return rows
 
 
@@ -167,10 +183,9 @@ def _fill(
     """Computes the missing shards, adds failures to `reasons`, returns how many clips were read."""
     present = view.present()
     # two files with the same audio share a row; either of them will do
+    missing = (clip for clip in rows if clip.shard not in present)
     todo = {
-        number: list({clip.row: clip for clip in group}.values())
-        for number, group in table.by_shard(rows).items()
-        if number not in present
+        number: list({clip.row: clip for clip in group}.values()) for number, group in table.by_shard(missing).items()
     }
 
     def note_failures(bad: dict[str, str]) -> None:

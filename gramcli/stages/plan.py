@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gramcli import __version__
 from gramcli.audio import splits
 from gramcli.audio.windows import windows
 from gramcli.cache.clips import Clip, Clips
 from gramcli.errors import AudioError
+from gramcli.settings import Settings
 from gramcli.stages.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ def find_clips(
         for clip in previous.rows:
             if clip.key and clip.split:
                 known.setdefault((clip.source, clip.path, clip.bytes, clip.mtime_ns), []).append(clip)
-    stats = {row.path: _stat(row.path) for row in rows}
+    stats = {path: _stat(path) for path in {row.path for row in rows}}
     unread = [
         row.path
         for row in rows
@@ -58,6 +62,34 @@ def find_clips(
         (origin, clip.split, clip.label, clip.group, clip.key) for origin, clip in zip(origins, clips, strict=True)
     )
     return clips
+
+
+def made_from(settings: Settings) -> str:
+    """Names all that the rows of a table of clips depend on, but for the audio files; empty for a folder.
+
+    That is the bytes of the manifest and the settings that say how to read it.
+    """
+    manifest = Path(settings.data.manifest or "")
+    if not manifest.is_file():
+        return ""
+    sections = settings.as_dict()
+    told = [__version__, str(manifest.absolute()), *(sections[name] for name in ("data", "segment", "network"))]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8", "surrogatepass"))
+    digest.update(manifest.read_bytes())
+    return digest.hexdigest()
+
+
+def as_before(previous: Clips | None, made_from: str) -> list[Clip] | None:
+    """Returns the clips of the previous table if nothing has changed that they depend on, files included.
+
+    So a run that only goes on where one was stopped need not read the manifest of a million clips again.
+    """
+    if previous is None or not made_from or previous.manifest != made_from:
+        return None
+    listed = {clip.path: (clip.bytes, clip.mtime_ns) for clip in previous.rows if clip.split}
+    if not all(clip.key and clip.shard is not None for clip in previous.rows if clip.split):
+        return None  # files that could not be read are tried again
+    return list(previous.rows) if all(_stat(path) == known for path, known in listed.items()) else None
 
 
 def _stat(path: str) -> tuple[int, int] | str:

@@ -74,8 +74,6 @@ class Clips:
 
     rows: tuple[Clip, ...]
     seconds: float
-    manifest: str = ""
-    """Names the manifest and the settings that the rows were made from; empty if they are from no one table."""
 
     def used(self, *splits: str) -> list[Clip]:
         """Returns the clips of some splits that have a row in a shard, each audio once, in order of their keys."""
@@ -99,14 +97,8 @@ def by_shard(clips: Iterable[Clip]) -> dict[int, list[Clip]]:
     return groups
 
 
-def write(cache: Path, rows: Sequence[Clip], seconds: float, manifest: str = "") -> None:
+def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
     """Replaces the table, whole or not at all.
-
-    Args:
-        cache: Folder of the cache.
-        rows: The clips.
-        seconds: Length of the windows.
-        manifest: See `Clips`.
 
     Raises:
         ResourceError: It cannot be written.
@@ -117,11 +109,11 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float, manifest: str = "")
     table.writerows(rows)  # None as nothing, a float by its shortest digits
     # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
     body = text.getvalue().encode("utf-8", "surrogateescape")
-    files.write(cache / "clips.csv", _head(FORMAT, float(seconds), manifest, body) + b"\n" + body)
+    files.write(cache / "clips.csv", _head(FORMAT, float(seconds), body) + b"\n" + body)
 
 
-def _head(version: int, seconds: float, manifest: str, body: bytes) -> bytes:
-    head = f"# gramcli clips format={version} seconds={seconds!r} manifest={manifest} sha256=".encode()
+def _head(version: int, seconds: float, body: bytes) -> bytes:
+    head = f"# gramcli clips format={version} seconds={seconds!r} sha256=".encode()
     return head + hashlib.sha256(head + body).hexdigest().encode()
 
 
@@ -143,8 +135,8 @@ def read(cache: Path) -> Clips | None:
     damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
     try:
         said = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
-        version, seconds, manifest = int(said["format"]), float(said["seconds"]), said["manifest"]
-        if head != _head(version, seconds, manifest, body):
+        version, seconds = int(said["format"]), float(said["seconds"])
+        if head != _head(version, seconds, body):
             raise damaged
         if version > FORMAT:
             raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
@@ -157,7 +149,7 @@ def read(cache: Path) -> Clips | None:
             rows = tuple(map(Clip._make, zip(*columns, strict=True)))
     except (ValueError, KeyError, csv.Error):
         raise damaged from None
-    return Clips(rows, seconds, manifest)
+    return Clips(rows, seconds)
 
 
 @contextlib.contextmanager
@@ -172,13 +164,13 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def stamp(cache: Path) -> tuple[int, ...] | None:
-    """Returns what changes whenever the table is replaced; None if there is none."""
+def name(cache: Path) -> str:
+    """Returns what names the content of the table without reading it all; empty if there is none."""
     try:
-        about = (cache / "clips.csv").stat()
+        with (cache / "clips.csv").open("rb") as file:
+            return file.readline(1000).decode("ascii", "replace")
     except OSError:
-        return None
-    return about.st_ino, about.st_size, about.st_mtime_ns
+        return ""
 
 
 def require(cache: Path) -> Clips:

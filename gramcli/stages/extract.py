@@ -13,9 +13,9 @@ from gramcli import files
 from gramcli.audio import manifest as manifests
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
-from gramcli.cache import failures, places
+from gramcli.cache import failures, finished, places
 from gramcli.cache.clips import Clip, Clips
-from gramcli.cache.view import View
+from gramcli.cache.view import CLEAN, View
 from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
 from gramcli.network import checkpoint
 from gramcli.settings import Settings
@@ -70,12 +70,13 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         raise UsageError("no manifest named; give a folder, table or DCASE folder: gramcli extract MANIFEST")
     check_held_out(settings)
     cache = Path(settings.cache.dir)
-    source, found = plan.made_from(settings), table.stamp(cache)
-    again = plan.as_before(table.read(cache), source)
-    listed = [] if again is not None else _listed(settings, progress)
-    labels = manifests.natural_sorted({
-        one.label for one in again or listed if one.label and one.split and one.split != table.UNKNOWN
-    })  # fmt: skip
+    source = plan.made_from(settings)
+    before = finished.read(cache, source, _present(cache))
+    listed, notes = ([], list(before.notes)) if before else _listed(settings)
+    for note in notes:
+        progress.note(note)
+    known = {row.label for row in listed if row.label and row.split != table.UNKNOWN}
+    labels = before.labels if before else tuple(manifests.natural_sorted(known))
     if settings.network.head == "map":
         _check_labels(listed, settings.network.classes)
         if not settings.network.classes:
@@ -90,25 +91,26 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
         if (cache / "views").is_dir():  # a cache of something else is told before any file is read
             View.create(cache, ready.identity, recorded)
-        if again is None:
-            previous = table.read(cache)
-            clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
-        elif table.stamp(cache) == found:
-            clips = again
-        else:
-            raise ArtefactError(f"{shown(cache)}: another run has changed its clips.csv; run the same command again")
-        _check_unseen(clips, settings, progress)
+        if before is not None:
+            done = Extracted(before.clips, 0, before.clips, 0, len(_present(cache)), time.monotonic() - began)
+            _write_run(cache, "extract", settings, done)
+            return done
+        previous = table.read(cache)
+        clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
+        notes += _check_unseen(clips, settings, progress)
         view = View.create(cache, ready.identity, recorded)
         for swept in (cache, view.folder, view.folder / "shards"):
             files.sweep(swept)
-        rows = _plan(clips, previous, cache, view, settings, source) if again is None else again
+        rows = _plan(clips, previous, cache, view, settings)
         reasons = failures.read(cache, view, rows)
         failures.write(cache, rows, reasons)
-        before = view.present()
+        there = view.present()
         forwarded = _fill(view, cache, rows, reasons, ready, decoders, settings, progress)
-    used = [clip for clip in rows if clip.split]
-    failed = sum(bool(clip.error or clip.key in reasons) for clip in used)
-    reused = sum(clip.shard in before for clip in used)
+        used = [clip for clip in rows if clip.split]
+        failed = sum(bool(clip.error or clip.key in reasons) for clip in used)
+        if source and not failed:
+            finished.write(cache, source, rows, labels, notes, view.present())
+    reused = sum(clip.shard in there for clip in used)
     done = Extracted(len(used), forwarded, reused, failed, len(view.present()), time.monotonic() - began)
     _write_run(cache, "extract", settings, done)
     if failed == len(used):
@@ -119,15 +121,18 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     return done
 
 
-def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:
-    """Returns the rows of the manifest that are in a split."""
+def _present(cache: Path) -> set[int]:
+    """Returns the shards that are there, in a cache that may not be there yet."""
+    return View(cache / "views" / CLEAN, {}, {}).present()
+
+
+def _listed(settings: Settings) -> tuple[list[manifests.Row], list[str]]:
+    """Returns the rows of the manifest that are in a split, and notes on it."""
     manifest = manifests.read(settings.data)
-    for note in manifest.notes:
-        progress.note(note)
     listed = [row for row in manifest.rows if row.split]
     if not listed:
         raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
-    return listed
+    return listed, list(manifest.notes)
 
 
 def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None:
@@ -141,22 +146,28 @@ def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None
             )
 
 
-def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress) -> None:
-    """Refuses validation and test clips that the network was trained on, as far as its checkpoint says."""
+def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress) -> list[str]:
+    """Refuses validation and test clips that the network was trained on, as far as its checkpoint says.
+
+    Returns:
+        What it said.
+    """
+    said = []
     if settings.network.weights is not None:
         path = Path(settings.network.weights)
         metadata = checkpoint.metadata(path)
         seen.check_unseen(clips, metadata, path)
         if count := seen.chose_by(clips, metadata):
-            progress.note(
+            said.append(
                 f"{count} test clips were validation clips when {shown(path.name)} was trained, and chose its epoch: "
                 "what is measured on them flatters"
             )
+    for note in said:
+        progress.note(note)
+    return said
 
 
-def _plan(
-    clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View, settings: Settings, source: str
-) -> list[Clip]:
+def _plan(clips: Sequence[Clip], previous: Clips | None, cache: Path, view: View, settings: Settings) -> list[Clip]:
     """Gives each clip its place and writes the table; shards follow."""
     done = view.present()
     taken = places.taken(previous, done)
@@ -166,7 +177,7 @@ def _plan(
             taken.update({key: places.Place(number, row) for row, key in enumerate(keys)})
     rows_a_shard = settings.cache.clips_per_shard or places.rows_a_shard(view.numbers_a_clip)
     rows = places.allot(clips, taken, done, rows_a_shard) + places.forgotten(clips, previous, taken)
-    table.write(cache, rows, settings.segment.seconds, source)
+    table.write(cache, rows, settings.segment.seconds)
     return rows
 
 

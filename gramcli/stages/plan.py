@@ -79,19 +79,6 @@ def made_from(settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def as_before(previous: Clips | None, made_from: str) -> list[Clip] | None:
-    """Returns the clips of the previous table if nothing has changed that they depend on, files included.
-
-    So a run that only goes on where one was stopped need not read the manifest of a million clips again.
-    """
-    if previous is None or not made_from or previous.manifest != made_from:
-        return None
-    listed = {clip.path: (clip.bytes, clip.mtime_ns) for clip in previous.rows if clip.split}
-    if not all(clip.key and clip.shard is not None for clip in previous.rows if clip.split):
-        return None  # files that could not be read are tried again
-    return list(previous.rows) if all(_stat(path) == known for path, known in listed.items()) else None
-
-
 def _stat(path: str) -> tuple[int, int] | str:
     try:
         stat = os.stat(path)  # noqa: PTH116 - a name that is not UTF-8 must come through as it is

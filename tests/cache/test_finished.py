@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gramcli.cache import clips as table
+from gramcli.cache import finished
+from gramcli.cache.clips import Clip
+
+
+@pytest.fixture
+def done(tmp_path):
+    """A cache of two files, one of them with a name that is not UTF-8, written down as finished."""
+    clips = []
+    for n, name in enumerate((b"one.wav", b"tw\xff.wav")):
+        path = tmp_path / os.fsdecode(name)
+        path.write_bytes(b"sound")
+        about = path.stat()
+        clips.append(Clip(
+            path.name, f"{n}" * 64, path.name, str(path), 5, about.st_mtime_ns, None, None, "a", "train", "g", 0, n
+        ))  # fmt: skip
+    table.write(tmp_path, clips, 5.0)
+    finished.write(tmp_path, "source", clips, ["a"], ["a note"], {0, 3})
+    return tmp_path
+
+
+def test_what_was_finished_is_told(done):
+    found = finished.read(done, "source", {0, 1, 3})
+    assert found == finished.Finished(2, ("a",), ("a note",))
+
+
+def touch(path):
+    os.utime(path, ns=(1, 1))
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cache: touch(cache / "one.wav"),
+        lambda cache: (cache / "one.wav").unlink(),
+        lambda cache: (cache / os.fsdecode(b"tw\xff.wav")).write_bytes(b"longer sound"),
+        lambda cache: table.write(cache, [], 5.0),
+        lambda cache: (cache / "clips.csv").unlink(),
+        lambda cache: damage(cache / finished.FILE),
+        lambda cache: (cache / finished.FILE).unlink(),
+    ],
+)
+def test_nothing_is_finished_once_something_has_changed(done, change):
+    change(done)
+    assert finished.read(done, "source", {0, 3}) is None
+
+
+@pytest.mark.parametrize(("source", "shards"), [("other", {0, 3}), ("", {0, 3}), ("source", {0}), ("source", set())])
+def test_nothing_is_finished_for_another_manifest_or_without_a_shard(done, source, shards):
+    assert finished.read(done, source, shards) is None

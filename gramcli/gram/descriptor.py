@@ -12,6 +12,8 @@ from gramcli.gram import compiled
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LINE = 16
+"""Numbers of float32 in a cache line."""
 _STEPS = 4
 """What scaling an element costs NumPy, as `compiled.worth` counts."""
 
@@ -39,7 +41,10 @@ def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
     """
     rows = _rows(maps, channel_dim)
     over_channels = rows.sum(-1, keepdim=True)  # (N, S, 1), Fᵀ 1
-    # F times the sums, not the sums times Fᵀ: on some processors the latter rounds by where a clip lies in memory
+    # On some processors a product rounds by where a clip begins within a cache line. In nearly every network all clips
+    # begin alike, as their maps are a multiple of it; the order of product that does not care is ten times slower.
+    if rows.shape[2] % _LINE == 0 and rows.is_contiguous() and rows.data_ptr() % (4 * _LINE) == 0:
+        return over_channels.transpose(1, 2).bmm(rows).squeeze(1)
     return rows.transpose(1, 2).bmm(over_channels).squeeze(2)
 
 

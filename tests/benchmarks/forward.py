@@ -1,0 +1,93 @@
+"""What recording every activation costs: a batch through the network, beside the plain forward of the same network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gramcli import settings
+from gramcli.network import activations
+from gramcli.network.build import build
+from gramcli.network.capture import survey
+from gramcli.network.scorer import Scorer, device
+from tests.benchmarks.measure import Figure, seconds
+
+NETWORKS = ("resnet50", "densenet121", "vgg16", "mobilenetv2_100")
+BATCH, SHAPE, CLASSES = 8, (1, 128, 501), 10
+"""Ten seconds at 16 kHz: 128 mel bands, a frame every 20 ms."""
+
+
+class Ready(nn.Module):
+    """A front end that has its log-mels already, so that the network alone is measured."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+    def forward(self, _waveforms: Tensor) -> Tensor:
+        return self.inputs
+
+
+def naive(module: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """What one writes first: hooks that keep the rows of F Fᵀ summed."""
+    found: list[Tensor] = []
+
+    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        maps = output.flatten(2) if output.dim() > 2 else output.unsqueeze(2)
+        found.append(torch.bmm(maps, maps.transpose(1, 2)).sum(2))
+
+    handles = [one.register_forward_hook(hook) for one in module.modules() if activations.refusal_of_module(one) == ""]
+    try:
+        module(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def network(name: str) -> nn.Module:
+    """Returns a network with its first weights, in eval mode."""
+    return build(settings.Network(name=name), CLASSES, 0, Path.cwd()).module
+
+
+def measure(_folder: Path, _data: Path | None) -> list[Figure]:
+    """Takes the figures."""
+    figures: list[Figure] = []
+    inputs = torch.randn(BATCH, *SHAPE, generator=torch.Generator().manual_seed(0))
+    place, waveforms = device("auto"), np.zeros((BATCH, 2), np.float32)
+    inputs = inputs.to(place)
+    for name in NETWORKS:
+        plain = network(name).to(place)
+        layers = survey(network(name), inputs[:2].cpu()).layers
+        scorers = {
+            precision: Scorer(network(name), Ready(inputs), layers, place, BATCH, precision)
+            for precision in ("fp32", "bf16")
+        }
+
+        def forward(plain: nn.Module = plain) -> Tensor:
+            with torch.inference_mode():
+                return plain(inputs).cpu()
+
+        def hooked(plain: nn.Module = plain) -> list[Tensor]:
+            with torch.inference_mode():
+                return [one.cpu() for one in naive(plain, inputs)]
+
+        jobs = {"plain": forward}
+        jobs |= {key: lambda scorer=scorer: scorer.score(waveforms) for key, scorer in scorers.items()}  # type: ignore[misc]
+        if name == "resnet50":
+            jobs["naive"] = hooked
+        for job in jobs.values():
+            job()
+        took = seconds(jobs)
+        about = {f"{job}, ms a clip": 1000 * least / BATCH for job, least in took.items()} | {"device": str(place)}
+        base, what = took["plain"], f"{name}, {len(layers)} layers recorded"
+        figures += [
+            Figure(1, f"{what}, fp32, over the plain forward", took["fp32"] / base, most=0.8, about=about),
+            Figure(2, f"{what}, bf16, over the plain forward in fp32", took["bf16"] / base, most=0.55, about=about),
+        ]
+        if "naive" in took:
+            figures.append(Figure(4, f"{what}: hooks with F Fᵀ over ours", took["naive"] / took["fp32"], about=about))
+    return figures

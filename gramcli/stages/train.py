@@ -128,7 +128,9 @@ def _import_lightning() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "lightning":
             raise
-        raise ResourceError("training needs Lightning, which is not installed: pip install 'gramcli[train]'") from None
+        raise ResourceError(
+            "training needs Lightning, which is not installed; install it, or gramcli with its extra train"
+        ) from None
 
 
 def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:

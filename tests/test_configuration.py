@@ -175,6 +175,9 @@ def test_metadata_that_is_contradicted_is_named():
     wrong = c.source({"frontend": {"n_mels": 32}, "network": {"args": {"a": 2}}}, "file", Path.cwd())
     with pytest.raises(ArtefactError, match=r"^w contradicts .*n_mels 64 → 32 \(file\).*args .*override-metadata"):
         c.check_metadata(metadata, [wrong])
+    c.check_metadata(metadata, [wrong], wrong)
+    with pytest.raises(ArtefactError, match=r"n_mels 64 → 32 \(file\); leave these out, or overrule"):
+        c.check_metadata(metadata, [wrong], c.source({"network": {"args": {"a": 2}}}, "earlier", Path.cwd()))
 
 
 def test_presets_are_valid_settings():

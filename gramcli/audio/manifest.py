@@ -65,9 +65,7 @@ def read(data: Data) -> Manifest:
         NoInputError: The manifest cannot be read or is empty, or no row resolves to a file.
         UsageError: The manifest contradicts itself or the settings; the rows are named.
     """
-    if data.manifest is None:
-        raise UsageError("no manifest named; give --manifest FOLDER|TABLE (or data.manifest in gramcli.toml)")
-    manifest = Path(data.manifest).absolute()
+    manifest = _named(data)
     folder = manifest if manifest.is_dir() else manifest.parent
     entries, notes = _entries(manifest, data)
     root, more = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
@@ -91,13 +89,17 @@ def folds(data: Data) -> list[str]:
         NoInputError: The manifest cannot be read.
         UsageError: It is no table with a fold column.
     """
-    if data.manifest is None:
-        raise UsageError("no manifest named; give --manifest FOLDER|TABLE (or data.manifest in gramcli.toml)")
-    manifest = Path(data.manifest).absolute()
+    manifest = _named(data)
     table = _table_in(manifest) if manifest.is_dir() else manifest.name
     if table is None:
         raise UsageError(f"{shown(manifest)}: has no fold column, as it is no table")
     return natural_sorted(tables.folds(manifest / table if manifest.is_dir() else manifest))
+
+
+def _named(data: Data) -> Path:
+    if data.manifest is None:
+        raise UsageError("no manifest named; give one as the argument, or set data.manifest in gramcli.toml")
+    return Path(data.manifest).absolute()
 
 
 def natural_sorted(labels: Iterable[str]) -> list[str]:

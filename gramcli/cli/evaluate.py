@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gramcli.cli import render, unknowns
-from gramcli.cli.options import Condition, Given, takes
+from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
 from gramcli.cli.render import Bar, Format
 from gramcli.errors import UsageError, shown
 
@@ -49,6 +49,7 @@ def evaluate_cmd(
             help="Judge a whole cross-validation, one checkpoint a fold, e.g. 'resnet18-{fold}.safetensors'.",
         ),
     ] = None,
+    override_metadata: OverrideMetadata = False,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Split to judge on.")] = "test",
     condition: Condition = None,
     rivals: Annotated[
@@ -86,13 +87,15 @@ def evaluate_cmd(
         if folds is None:
             if manifest is not None:
                 raise UsageError(f"{shown(manifest)}: a manifest goes with --folds; a cache knows its clips")
+            if override_metadata:
+                raise UsageError("--override-metadata goes with --folds; a cache knows its settings")
             result = evaluate(given.cache, split, unknown=unknown, **asked)
         else:
             if split != "test" or unknown is not None or "weights" in given.flags.get("network", {}):
                 raise UsageError(
                     "--folds judges test clips by each fold's own checkpoint: leave out --split, --weights, --unknown"
                 )
-            result = evaluate_folds(folds, **asked)
+            result = evaluate_folds(folds, override_metadata=override_metadata, **asked)
     how = render.chosen(format, as_json)
     if how is Format.json:
         render.document(result.as_dict())

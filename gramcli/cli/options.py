@@ -47,6 +47,10 @@ Condition = Annotated[
     ),
 ]
 
+OverrideMetadata = Annotated[
+    bool, typer.Option("--override-metadata", help="Let settings contradict the checkpoint's metadata.")
+]
+
 
 @dataclass
 class Given:

@@ -16,7 +16,7 @@ from gramcli.cache import clips as table
 from gramcli.cache import failures, places
 from gramcli.cache.clips import Clip, Clips
 from gramcli.cache.view import View
-from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
+from gramcli.errors import ArtefactError, NoInputError, shown
 from gramcli.network import checkpoint
 from gramcli.settings import Settings
 from gramcli.stages import plan
@@ -66,8 +66,6 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     progress = progress or Silent()
     folder = folder or Path.cwd()
     began = time.monotonic()
-    if settings.data.manifest is None:
-        raise UsageError("no manifest named; give a folder, table or DCASE folder: gramcli extract MANIFEST")
     manifest = manifests.read(settings.data)
     for note in manifest.notes:
         progress.note(note)

@@ -123,8 +123,6 @@ def build_network(
     from gramcli.network import build, checkpoint
 
     network = settings.network
-    if network.name is None:
-        raise UsageError("no network named; give --network NAME or set network.name in gramcli.toml")
     wanted = len(classes) if classes and (network.head == "map" or network.classes) else None
     if state is None:
         built = build.build(network, wanted, settings.data.seed, folder)

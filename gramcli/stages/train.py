@@ -104,12 +104,10 @@ def train(settings: Settings, out: Path, folder: Path | None = None, progress: P
 
 
 def _check(settings: Settings, out: Path) -> None:
+    from gramcli.network import build
     from gramcli.training import augment
 
-    if settings.data.manifest is None:
-        raise UsageError("no manifest named; give a folder, table or DCASE folder: gramcli train MANIFEST")
-    if settings.network.name is None:
-        raise UsageError("no network named; give --network NAME or set network.name in gramcli.toml")
+    build.require_name(settings.network)
     if out.suffix != ".safetensors":
         raise UsageError(
             f"{shown(out)}: checkpoints are written as .safetensors; name it {shown(out.stem)}.safetensors"

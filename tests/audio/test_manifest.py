@@ -195,7 +195,7 @@ def test_labels_held_out_change_no_split_of_the_others(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no manifest named; give --manifest"):
+    with pytest.raises(UsageError, match="no manifest named; give one as the argument, or set"):
         read(Data())
     with pytest.raises(NoInputError, match="cannot be read: No such file"):
         manifest(tmp_path / "nowhere")

@@ -239,6 +239,7 @@ def test_evaluate_judges_rivals_and_folds_and_refuses_what_does_not_go_together(
     assert {line.split(",")[1] for line in judged.out.splitlines()[1:]} >= {"fused", "lda", "probe"}
     for arguments, message in (
         (("sounds/manifest.csv",), "error: sounds/manifest.csv: a manifest goes with --folds; a cache knows its clips"),
+        (("--override-metadata",), "error: --override-metadata goes with --folds; a cache knows its settings"),
         (("--folds", "x-{fold}", "--split", "validation"), "error: --folds judges test clips by each fold's own"),
         (("--folds", "x-{fold}", "--weights", "w"), "error: --folds judges test clips by each fold's own"),
         (("--folds", "x-{fold}"), "error: manifest.csv: has no fold column"),

@@ -129,6 +129,18 @@ def test_stages_that_have_not_run(project, gramcli):
     refused(gramcli("classify", "sounds"), Exit.ARTEFACT, "decision.safetensors", "run gramcli select-layers")
 
 
+def test_caches_of_folds_are_named(project, gramcli):
+    (project / ".gramcli" / "folds" / "2" / "views").mkdir(parents=True)
+    refused(gramcli("cache", "info"), Exit.ARTEFACT, "but those of 1 folds", "--cache .gramcli/folds/2")
+
+
+def test_no_network_or_manifest(project, gramcli):
+    (project / "gramcli.toml").write_text("")
+    refused(gramcli("layers"), Exit.USAGE, "no network named; set network.name in gramcli.toml", "layers an argument")
+    for command in ("extract", "evaluate --folds x-{fold}", "train --network a --out w.safetensors"):
+        refused(gramcli(*command.split()), Exit.USAGE, "no manifest named; give one as the argument, or set data.man")
+
+
 def test_another_front_end_or_network(calibrated, gramcli):
     before = contents(calibrated)
     refused(gramcli("extract", "--n-mels", "20"), Exit.ARTEFACT, "frontend.n_mels: 16 → 20")

@@ -58,7 +58,7 @@ def read(data: Data) -> Manifest:
 
     Splits are made and compared before labels are held out, so that these change nothing for the others.
 
-    File names are relative to ``data.audio_root``, or else the manifest's folder; where no file is there, to the
+    File names are relative to ``data.audio_root``, or else the manifest's folder; where more files are there, to the
     folder ``audio`` in it. A file that is missing while others are there keeps its row.
 
     Raises:
@@ -76,10 +76,13 @@ def read(data: Data) -> Manifest:
         [row.split for row in rows], [row.label for row in rows], [row.group for row in rows], data.seed
     )
     rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, made, strict=True)]
+    blind_notes = splits.check_labelled((row.origin, row.split, row.label) for row in rows)
     splits.check_disjoint((row.origin, row.split, row.label, row.group, row.id) for row in rows)
     left, held_notes = splits.hold_out([row.split for row in rows], [row.label for row in rows], data.hold_out)
     rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, left, strict=True)]
-    return Manifest(tuple(rows), (*notes, *more, *made_notes, *held_notes, *_alike({row.label for row in rows})))
+    return Manifest(
+        tuple(rows), (*notes, *more, *made_notes, *blind_notes, *held_notes, *_alike({row.label for row in rows}))
+    )
 
 
 def folds(data: Data) -> list[str]:
@@ -163,20 +166,23 @@ def _folders(root: Path) -> tuple[list[Entry], list[str]]:
 def _root(manifest: Path, entries: Sequence[Entry], root: str) -> tuple[str, list[str]]:
     """Returns the folder that file names are relative to, and a note on files that are missing."""
     roots = root, _path(root, "audio")
-    for base in roots:
-        missing = [entry for entry in entries if not os.path.exists(_path(base, entry.file))]  # noqa: PTH110
-        if len(missing) < len(entries):
-            break
-    else:
+    base, missing = root, list(entries)
+    for one in roots:
+        if missing:  # the second is looked into only then
+            absent = [entry for entry in entries if not os.path.exists(_path(one, entry.file))]  # noqa: PTH110
+            if len(absent) < len(missing):
+                base, missing = one, absent
+    if len(missing) == len(entries):
         tried = (shown(_path(base, entry.file)) for entry in entries for base in roots)
         raise NoInputError(
             f"{shown(manifest)}: none of its {len(entries)} rows leads to a file; "
-            f"tried {', '.join(islice(tried, 3))}; set data.audio_root"
+            f"tried {', '.join(islice(tried, 3))}; set data.audio_root (--audio-root of extract)"
         )
     if not missing:
         return base, []
     first = f"{missing[0].origin}: '{shown(missing[0].file)}'"
-    return base, [f"{len(missing)} of {len(entries)} rows lead to no file; the first is {first}"]
+    note = f"{len(missing)} of {len(entries)} rows lead to no file in {shown(base)}; the first is {first}"
+    return base, [f"{note}; if they are elsewhere, set data.audio_root (--audio-root of extract)"]
 
 
 def _path(root: str, file: str) -> str:

@@ -32,8 +32,8 @@ def classify_cmd(
         list[str] | None,
         typer.Option(
             "--prior",
-            metavar="uniform|CLASS=SHARE",
-            help="How frequent the classes are here (default: as in training).",
+            metavar="uniform|CLASS=SHARE,...",
+            help="How frequent the classes are here; those not named get what is left of 1 (default: as in training).",
         ),
     ] = None,
     submission: Annotated[
@@ -90,15 +90,21 @@ def _prior(given: list[str] | None) -> dict[str, float] | None:
     if given == ["uniform"]:
         return {}
     prior = {}
-    for one in given:
+    shares = [part.strip() for one in given for part in (one.split(",") if _many(one) else [one])]
+    for one in shares:
         label, equals, share = one.rpartition("=")
         try:
             prior[label] = float(share)
         except ValueError:
             equals = ""
         if not equals or not label:
-            raise UsageError(f"--prior {shown(one)}: give uniform, or CLASS=SHARE for each class")
+            raise UsageError(f"--prior {shown(one)}: give uniform, or CLASS=SHARE,... with shares of 1")
     return prior
+
+
+def _many(text: str) -> bool:
+    """Tells CLASS=SHARE,CLASS=SHARE from one class with a comma in its name."""
+    return all("=" in part for part in text.split(","))
 
 
 _SEEN = ("file", "seconds", "label", "prob", "deviation", "runner-up", "network")

@@ -66,6 +66,15 @@ def test_usage(project, gramcli, arguments, words):
     refused(gramcli(*arguments), Exit.USAGE, *words)
 
 
+def test_priors(calibrated, gramcli):
+    told = "prior: the shares of 1 of 3 classes add up to 30"
+    refused(gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=30"), Exit.USAGE, told)
+    refused(gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum:0.3"), Exit.USAGE, "--prior hum:0.3: give unif")
+    apart = gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3", "--prior", "hiss=0.7")
+    assert apart.code == Exit.OK
+    assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3, hiss=0.7").out == apart.out
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -64,6 +64,8 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
             raise refuse(f"at least {about['least']}{or_words}")
         if about["above"] is not None and number <= about["above"]:
             raise refuse(f"above {about['above']}{or_words}")
+        if about["below"] is not None and number >= about["below"]:
+            raise refuse(f"below {about['below']}{or_words}")
         return number
     if kind == "switch":
         if not isinstance(value, bool) and value not in ("true", "false"):

@@ -56,6 +56,7 @@ def refused(outcome, code: Exit, *words: str) -> None:
         (["extract", "--network", "resnet81"], ["resnet81", "did you mean"]),
         (["extract", "--network", "no.such:thing"], ["no.such:thing", "there is no module"]),
         (["extract", "--validation-fold", "1"], ["fold"]),
+        (["select-layers", "--false-reject", "5"], ["decision.false_reject must be below 1", "'5'"]),
         (["evaluate", "--split", "dev"], ["split is dev", "train, validation, test"]),
         (["classify"], ["Missing argument"]),
         (["check"], ["Missing argument"]),

@@ -32,7 +32,7 @@ def check_cmd(
     from gramcli.stages.check import COLUMNS, check
 
     with Bar(quiet=given.quiet) as bar:
-        found = check(model or given.cache, folder, flags=given.flags, config=given.config, progress=bar)
+        found = check(given.model(model), folder, flags=given.flags, config=given.config, progress=bar)
     how = render.chosen(format, as_json)
     places = [place.row() for place in found.places]
     if how is Format.table:

@@ -47,11 +47,14 @@ def classify_cmd(
 ) -> None:
     """Classify recordings, one row a window, by how little they deviate from each class."""
     from gramcli.audio.find import audio_files
+    from gramcli.files import require_place
     from gramcli.outputs import dcase
     from gramcli.stages.classify import COLUMNS, GramClassifier, Prediction
 
     paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
-    classifier = GramClassifier.load(model or given.cache, given.flags, given.config, _prior(prior))
+    if submission is not None:
+        require_place(submission)
+    classifier = GramClassifier.load(given.model(model), given.flags, given.config, _prior(prior))
     how = render.chosen(format, as_json)
     failed: dict[str, str] = {}
     read = set()
@@ -79,8 +82,12 @@ def classify_cmd(
         render.rows(_SEEN, map(_seen, done), how)
     elif how is Format.json:
         render.rows(COLUMNS, done, how)
-    if submission is not None:
+    if submission is not None and read:
         dcase.write(submission, submitted, classifier.classes)
+        if (missing := len(paths) - len(read)) and not given.quiet:
+            render.complain(
+                "note", f"{shown(submission)}: {missing} of {len(paths)} recordings have no line, as they failed"
+            )
     settle(failed, len(paths), usable=bool(read))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from gramcli.cli.app import run
@@ -76,6 +77,14 @@ def test_priors(calibrated, gramcli):
     assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3, hiss=0.7").out == apart.out
 
 
+def test_a_place_where_no_file_can_be_is_refused_before_the_work(calibrated, gramcli, monkeypatch):
+    monkeypatch.setattr("gramcli.stages.classify.GramClassifier.load", None)
+    monkeypatch.setattr("gramcli.stages.model.from_cache", None)
+    for command in (["classify", "sounds", "--submission"], ["export"]):
+        refused(gramcli(*command, "."), Exit.USAGE, ".: is a folder; name a file")
+        refused(gramcli(*command, "no/x"), Exit.USAGE, "no/x: there is no folder no; make it")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -112,6 +121,8 @@ def test_no_usable_input(calibrated, gramcli, tmp_path):
     refused(gramcli("classify", tmp_path / "empty"), Exit.NO_INPUT, "empty")
     refused(gramcli("classify", tmp_path / "bad.wav"), Exit.NO_INPUT, "bad.wav", "not audio")
     refused(gramcli("classify", tmp_path / "missing.wav"), Exit.NO_INPUT, "missing.wav")
+    for command in ("classify", "check"):
+        refused(gramcli(command, "sounds", "--model", "no.safetensors"), Exit.NO_INPUT, "no.safetensors: no such file")
     refused(gramcli("extract", tmp_path / "empty"), Exit.NO_INPUT, "empty")
     refused(gramcli("extract", "--config", tmp_path / "no.toml"), Exit.NO_INPUT, "no.toml")
     refused(gramcli("extract", "--weights", tmp_path / "no.safetensors"), Exit.NO_INPUT, "no.safetensors")
@@ -176,6 +187,14 @@ def test_another_format(calibrated, gramcli):
     refused(gramcli("classify", "--model", "model.safetensors", "sounds"), Exit.ARTEFACT, "model.safetensors")
 
 
+def test_a_plain_checkpoint_is_no_model(calibrated, gramcli):
+    safetensors.torch.save_file({"fc.weight": torch.zeros(3, 9)}, "w.safetensors", {"gramcli": "{}"})
+    outcome = gramcli("classify", "--model", "w.safetensors", "sounds")
+    refused(
+        outcome, Exit.ARTEFACT, "w.safetensors: holds tensors, but is no model of gramcli; make it with gramcli exp"
+    )
+
+
 # --- 5: finished, some inputs failed
 
 
@@ -186,6 +205,16 @@ def test_some_inputs_failed(calibrated, gramcli, tmp_path):
     refused(mixed, Exit.PARTIAL, "1 of 3 files failed", "bad.wav", "not audio")
     kept = [line for line in mixed.out.splitlines() if "bad.wav" not in line]
     assert kept == good.out.splitlines()
+
+
+def test_a_submission_lacks_what_failed(calibrated, gramcli, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio")
+    mixed = gramcli("classify", "sounds/hum-3-0.wav", tmp_path / "bad.wav", "--submission", "x.tsv")
+    refused(mixed, Exit.PARTIAL, "1 of 2 files failed")
+    assert "note: x.tsv: 1 of 2 recordings have no line, as they failed" in mixed.err
+    assert len(Path("x.tsv").read_text().splitlines()) == 2
+    refused(gramcli("classify", tmp_path / "bad.wav", "--submission", "y.tsv"), Exit.NO_INPUT, "1 of 1 files failed")
+    assert not Path("y.tsv").exists()
 
 
 def test_an_earlier_run_left_failures(project, gramcli):

@@ -29,6 +29,9 @@ _NAMES = {
 _MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "negative_log_likelihood", "brier")
 _SHORT = {"balanced_accuracy": "balanced", "macro_f1": "F1", "negative_log_likelihood": "NLL", "brier": "Brier"}
 
+_UNKNOWN = "called_unknown"
+"""Column: share of these known clips that are called unknown; only the default decision says so."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -107,9 +110,12 @@ def evaluate_cmd(
         for decision, measures in heard.decisions.items():
             label = _NAMES.get(decision, decision) if table else decision
             told = {_SHORT.get(key, key) if table else key: value for key, value in measures.items()}
-            rows.append({"condition": name, "decision": label, **told})
+            unknown_share = heard.rejected if decision == result.default else None
+            rows.append({"condition": name, "decision": label, **told, _UNKNOWN: unknown_share})
     only = table and len(result.conditions) == 1
     columns = ["decision", *(_SHORT.get(key, key) if table else key for key in _MEASURES)]
+    if not table:  # which has a line of it
+        columns.append(_UNKNOWN)
     clean = result.clean
     title = f"{result.split}: {clean.clips} clips of {clean.groups} groups, {clean.failed} failed"
     render.rows(columns if only else ["condition", *columns], rows, how, title=title)
@@ -118,7 +124,7 @@ def evaluate_cmd(
             if heard.rejected is not None:
                 render.out(f"{name}: {heard.rejected:.1%} of these known clips are called unknown")
         render.out(result.verdict)
-    elif not given.quiet:
+    elif not given.quiet or result.split != "test":  # that nothing can be concluded belongs to the figures
         render.complain("verdict", result.verdict)
     for one in result.unknown or ():
         unknowns.tell(one, how, given.quiet)

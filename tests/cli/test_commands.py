@@ -101,8 +101,11 @@ def test_evaluate_json(calibrated, gramcli):
     assert sum(map(sum, clean["confusion"])) == 6
     assert (clean["comparison"]["groups"], clean["comparison"]["low"]) == (3, None)
     assert "too few groups for an interval" in document["verdict"]
-    flattered = gramcli("evaluate", "--split", "validation", "--json")
-    assert "these figures flatter" in flattered.err
+    told = "Nothing can be concluded from the validation split: statistics and rule were fitted on these clips"
+    assert json.loads(gramcli("evaluate", "--split", "validation", "--json").out)["verdict"].startswith(told)
+    assert f"verdict: {told}" in gramcli("evaluate", "--split", "validation", "-q", "--format", "csv").err
+    assert told in gramcli("evaluate", "--split", "validation", "-q", "--format", "table").out
+    assert gramcli("evaluate", "-q", "--format", "csv").err == ""
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json", "jsonl"])

@@ -79,7 +79,9 @@ def classify_cmd(
         else:
             done = list(rows(bar))
     if how is Format.table:
-        render.rows(_SEEN, map(_seen, done), how)
+        render.rows(_SEEN, map(_seen, done), how, shrink="file")
+        for path, reason in failed.items():
+            render.say(f"failed: {shown(path)}: {reason}")
     elif how is Format.json:
         render.rows(COLUMNS, done, how)
     if submission is not None and read:
@@ -114,23 +116,23 @@ def _many(text: str) -> bool:
     return all("=" in part for part in text.split(","))
 
 
-_SEEN = ("file", "seconds", "label", "prob", "deviation", "runner-up", "network")
+_SEEN = ("file", "seconds", "label", "prob", "deviation", "network")
 """Columns of the table, which has to fit a terminal; the other formats have all."""
 
 
 def _seen(row: dict[str, Any]) -> dict[str, Any]:
-    label = f"failed: {row['error']}" if row["status"] != "ok" else _label(row)
     confidence = row["network_confidence"]
     return {
         "file": Path(row["path"]).name,
         "seconds": "" if row["start"] is None else f"{row['start']:g}-{row['end']:g}",
-        "label": label,
+        "label": _label(row),
         "prob": row["probability_if_known"],
         "deviation": row["deviation"],
-        "runner-up": row["runner_up"],
         "network": None if confidence is None else f"{row['network_label']} {confidence:.2f}",
     }
 
 
 def _label(row: dict[str, Any]) -> str:
+    if row["status"] != "ok":
+        return "failed"
     return f"unknown ({row['label']})" if row["unknown"] else row["label"] + " (tied)" * row["tied"]

@@ -122,8 +122,8 @@ def evaluate_cmd(
     if table:
         for name, heard in result.conditions.items():
             if heard.rejected is not None:
-                render.out(f"{name}: {heard.rejected:.1%} of these known clips are called unknown")
-        render.out(result.verdict)
+                render.say(f"{name}: {heard.rejected:.1%} of these known clips are called unknown")
+        render.say(result.verdict)
     elif not given.quiet or result.split != "test":  # that nothing can be concluded belongs to the figures
         render.complain("verdict", result.verdict)
     for one in result.unknown or ():

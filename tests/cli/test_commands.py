@@ -123,6 +123,11 @@ def test_classify_formats(calibrated, gramcli, format):
     else:
         assert "hiss-3-0.wav" in done.out
         assert max(map(len, done.out.splitlines())) <= 80
+        (bad := calibrated / "bad.wav").write_text("no audio")
+        mixed = gramcli("classify", "--format", format, "sounds/hiss-3-0.wav", bad)
+        _, _, failed, why = mixed.out.splitlines()
+        assert failed.split() == ["bad.wav", "failed"]
+        assert why.startswith(f"failed: {bad}: not audio")
         return
     assert [tuple(row) for row in rows] == [COLUMNS, COLUMNS]
     assert [row["path"] for row in rows] == ["sounds/hiss-3-0.wav", "sounds/hiss-3-1.wav"]

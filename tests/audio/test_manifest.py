@@ -225,7 +225,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         read(Data())
     with pytest.raises(NoInputError, match="cannot be read: No such file"):
         manifest(tmp_path / "nowhere")
-    with pytest.raises(NoInputError, match="no files there; gramcli reads"):
+    with pytest.raises(NoInputError, match="no audio, nor any other file; gramcli reads"):
         manifest(tmp_path)
     touch(tmp_path, "dog/1.wav")
     with pytest.raises(UsageError, match="has no fold column"):

@@ -59,6 +59,7 @@ def refused(outcome, code: Exit, *words: str) -> None:
         (["extract", "--validation-fold", "1"], ["fold"]),
         (["select-layers", "--false-reject", "5"], ["decision.false_reject must be below 1", "'5'"]),
         (["evaluate", "--split", "dev"], ["split is dev", "train, validation, test"]),
+        (["classify", "x.wav", "--format", "xml"], ["Invalid value for '--format': 'xml' is not one of 'table', "]),
         (["classify"], ["Missing argument"]),
         (["check"], ["Missing argument"]),
     ],

@@ -75,7 +75,7 @@ def test_labels_are_held_out(project, gramcli):
     (project / "w").mkdir()
     trained = gramcli("train", "--hold-out", "click,hiss", "--epochs", "1", "--out", "w/w.safetensors")
     assert trained.code == 0, trained.err
-    assert "4 training and 2 validation clips, 1 classes" in trained.err
+    assert "4 training and 2 validation clips, 1 classes of 4 clips" in trained.err
     wrong = gramcli("extract", "--hold-out", "clack")
     assert wrong.code == Exit.USAGE
     assert "data.hold_out: no clip is labelled 'clack'; there are click, hiss, hum" in wrong.error

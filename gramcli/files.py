@@ -27,9 +27,9 @@ def _resource_error(path: Path, error: OSError) -> ResourceError:
     advice = {
         errno.ENOSPC: "free some space and run the same command again",
         errno.EDQUOT: "free some space and run the same command again",
-        errno.EROFS: "choose a folder that can be written with --cache",
-        errno.EACCES: "choose a folder that can be written with --cache",
-        errno.EPERM: "choose a folder that can be written with --cache",
+        errno.EROFS: "choose a folder that can be written (--cache, for a cache)",
+        errno.EACCES: "choose a folder that can be written (--cache, for a cache)",
+        errno.EPERM: "choose a folder that can be written (--cache, for a cache)",
     }.get(error.errno or 0, "nothing that was there is lost")
     return ResourceError(f"{shown(path)}: cannot be written: {error.strerror or error}; {advice}")
 

@@ -120,8 +120,8 @@ def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None
         if classes and row.label and row.label not in known:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
-                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or --classes, "
-                "--hold-out it, or use --head none"
+                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or network.classes, "
+                "name it in data.hold_out, or set network.head to none"
             )
 
 

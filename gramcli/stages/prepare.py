@@ -132,7 +132,7 @@ def build_network(
     if network.head == "map" and classes and built.outputs != len(classes):
         raise ArtefactError(
             f"{built.architecture}: has {built.outputs} outputs for {len(classes)} labels; "
-            f"name its classes in order (--classes), or use --head none"
+            f"name its classes in order in network.classes, or set network.head to none"
         )
     return built
 

@@ -137,13 +137,13 @@ def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:
     for note in manifest.notes:
         progress.note(note)
     # rows of the test split are not even opened
-    rows = [row for row in manifest.rows if row.split in ("train", "validation") and row.label]
+    rows = [row for row in manifest.rows if row.split in ("train", "validation")]
     known = set(settings.network.classes)
     for row in rows:
         if known and row.label not in known:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(known)} outputs; "
-                "mend the manifest or --classes"
+                "mend the manifest or network.classes"
             )
     trained = {row.label for row in rows if row.split == "train"}
     for label in manifests.natural_sorted((known or {row.label for row in rows}) - trained):

@@ -171,7 +171,13 @@ def test_another_front_end_or_network(calibrated, gramcli):
 
 
 def test_a_label_that_is_no_output(project, gramcli):
-    refused(gramcli("extract", "--classes", "click,hiss,bird"), Exit.ARTEFACT, "manifest.csv:2", "hum", "--head none")
+    refused(
+        gramcli("extract", "--classes", "click,hiss,bird"),
+        Exit.ARTEFACT,
+        "manifest.csv:2",
+        "hum",
+        "network.head to none",
+    )
 
 
 def test_weights_that_do_not_fit(project, gramcli):

@@ -91,7 +91,7 @@ def test_outputs_from_the_arguments(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mynets.factories:narrow", "test_resnet"])
 def test_outputs_that_nobody_knows(folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}: how many outputs has the network.* give --arg num_classes=N"):
+    with pytest.raises(UsageError, match=f"{name}: how many outputs has the network.* set num_classes in network.args"):
         build(Network(name=name), None, 0, folder)
 
 

@@ -87,7 +87,10 @@ def prepare(
             found = {**found, "weights": identity["weights"]}
         changed = differences(identity, found)
         if changed:
-            raise ArtefactError(f"the network does not fit the statistics ({'; '.join(changed)})")
+            raise ArtefactError(
+                f"the network does not fit the statistics ({'; '.join(changed)}); give the settings of the extract, "
+                "as --weights, or extract into another cache"
+            )
     recorded = chosen if only is None else [layer for layer in chosen if layer.name in set(only)]
     ready = scorer.Scorer(
         built.module,

@@ -20,10 +20,11 @@ from rich.text import Text
 
 from gramcli.errors import shown
 
-_LEAST = 8
-"""Characters that are left of a column that is cut."""
 FORMAT = 1
 """Version of the JSON documents."""
+
+_LEAST = 8
+"""Characters that are left of a column that is cut."""
 
 
 class Format(StrEnum):

@@ -230,11 +230,10 @@ def _train(
     for clip, why in loaded.failed[:1]:
         progress.note(f"{len(loaded.failed)} clips cannot be decoded; the first, {shown(clip.id)}: {why}")
     counts = Counter(clip.label for clip in training)
-    least, most = min(counts.values()), max(counts.values())
     progress.note(
         f"{built.architecture} on {device}: {len(loaded.training.labels)} training and "
         f"{len(loaded.validation.labels)} validation clips, {len(classes)} classes of "
-        f"{least if least == most else f'{least} to {most}'} clips"
+        f"{' to '.join(map(str, sorted({min(counts.values()), max(counts.values())})))} clips"
     )
     if resumed:
         checkpoint.load_into(built.module, course.weights, diary.path)

@@ -64,6 +64,8 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
             raise refuse(f"at least {about['least']}{or_words}")
         if about["above"] is not None and number <= about["above"]:
             raise refuse(f"above {about['above']}{or_words}")
+        if about["below"] is not None and number >= about["below"]:
+            raise refuse(f"below {about['below']}{or_words}")
         return number
     if kind == "switch":
         if not isinstance(value, bool) and value not in ("true", "false"):
@@ -189,8 +191,13 @@ def resolve(*sources: Source) -> Settings:
     return Settings(**sections)
 
 
-def check_metadata(metadata: Source, explicit: list[Source]) -> None:
+def check_metadata(metadata: Source, explicit: list[Source], settled: Source | None = None) -> None:
     """Refuses a setting that contradicts what the checkpoint says of itself.
+
+    Args:
+        metadata: What the checkpoint says.
+        explicit: Settings that may not contradict it.
+        settled: Settings of an earlier run, whose contradictions were overruled then.
 
     Raises:
         ArtefactError: Naming each contradiction, stored → wanted.
@@ -202,9 +209,11 @@ def check_metadata(metadata: Source, explicit: list[Source]) -> None:
                 wanted = one.values.get(section, {}).get(key, stored)
                 if key == "args":
                     wanted = {**stored, **wanted}
-                if wanted != stored:
+                agreed = settled is not None and settled.values.get(section, {}).get(key) == wanted
+                if wanted != stored and not agreed:
                     clashes.append(f"{section}.{key} {stored!r} → {wanted!r} ({one.origin})")
     if clashes:
         raise ArtefactError(
-            f"{metadata.origin} contradicts the settings: {'; '.join(clashes)}; --override-metadata overrules it"
+            f"{metadata.origin} contradicts the settings: {'; '.join(clashes)}; leave these out, or overrule it with "
+            "--override-metadata (of extract, and of evaluate --folds)"
         )

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from gramcli.errors import LockedError, ResourceError, shown
+from gramcli.errors import LockedError, ResourceError, UsageError, shown
 
 _SUFFIX = ".tmp"
 
@@ -27,9 +27,9 @@ def _resource_error(path: Path, error: OSError) -> ResourceError:
     advice = {
         errno.ENOSPC: "free some space and run the same command again",
         errno.EDQUOT: "free some space and run the same command again",
-        errno.EROFS: "choose a folder that can be written with --cache",
-        errno.EACCES: "choose a folder that can be written with --cache",
-        errno.EPERM: "choose a folder that can be written with --cache",
+        errno.EROFS: "choose a folder that can be written (--cache, for a cache)",
+        errno.EACCES: "choose a folder that can be written (--cache, for a cache)",
+        errno.EPERM: "choose a folder that can be written (--cache, for a cache)",
     }.get(error.errno or 0, "nothing that was there is lost")
     return ResourceError(f"{shown(path)}: cannot be written: {error.strerror or error}; {advice}")
 
@@ -46,6 +46,21 @@ def make_folder(path: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _resource_error(path, error) from None
+
+
+def require_place(path: Path) -> None:
+    """Refuses a name that no file can be written under, before the work for the file is done.
+
+    Raises:
+        UsageError: It is a folder, or there is no folder to hold it.
+        ResourceError: That folder cannot be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"{shown(path)}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{shown(path)}: there is no folder {shown(path.parent)}; make it, or name another file")
+    if not os.access(path.parent, os.W_OK):
+        raise _resource_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ def option(
     words: tuple[str, ...] = (),
     least: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     flag: str | None = None,
 ) -> Any:
     """A dataclass field that knows how to read and describe itself.
@@ -33,9 +34,12 @@ def option(
         words: Words that are valid values; for numbers, in place of a number.
         least: Smallest valid number.
         above: Number that a valid one exceeds.
+        below: Number that exceeds a valid one.
         flag: Name of the command-line flag where it is not the key in kebab case.
     """
-    about = {"help": help, "kind": kind, "words": words, "least": least, "above": above, "flag": flag}
+    about = {
+        "help": help, "kind": kind, "words": words, "least": least, "above": above, "below": below, "flag": flag,
+    }  # fmt: skip
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
     return field(default=default, metadata=about)
@@ -153,7 +157,7 @@ class Decision:
         "fused", "Network and layers together, or the paper's smallest deviation.", "word", words=("fused", "gram")
     )
     false_reject: float = option(
-        0.05, "Share of known recordings that may be called unknown.", "number", above=0, least=1e-6
+        0.05, "Share of known recordings that may be called unknown.", "number", above=0, least=1e-6, below=1
     )
 
 

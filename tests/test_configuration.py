@@ -74,6 +74,7 @@ def test_a_wrong_value_is_refused_with_its_origin(section, key):
         ("run.batch = 0", "run.batch must be at least 1, not"),
         (f"run.batch = 1{'0' * 400}", "run.batch must be a whole number, not"),
         (f"segment.seconds = 1{'0' * 400}", "segment.seconds must be a number, not"),
+        ("decision.false_reject = 1", "decision.false_reject must be below 1, not"),
         ("segment.seconds = 0", "segment.seconds must be above 0, not"),
         ("segment.channel = -1", "segment.channel must be at least 0 or 'mix', not"),
         ("frontend.top_db = 'x'", "frontend.top_db must be a number or 'none', not"),
@@ -175,6 +176,9 @@ def test_metadata_that_is_contradicted_is_named():
     wrong = c.source({"frontend": {"n_mels": 32}, "network": {"args": {"a": 2}}}, "file", Path.cwd())
     with pytest.raises(ArtefactError, match=r"^w contradicts .*n_mels 64 → 32 \(file\).*args .*override-metadata"):
         c.check_metadata(metadata, [wrong])
+    c.check_metadata(metadata, [wrong], wrong)
+    with pytest.raises(ArtefactError, match=r"n_mels 64 → 32 \(file\); leave these out, or overrule"):
+        c.check_metadata(metadata, [wrong], c.source({"network": {"args": {"a": 2}}}, "earlier", Path.cwd()))
 
 
 def test_presets_are_valid_settings():

@@ -33,6 +33,10 @@ class Ended(Exception):  # noqa: N818 - an event, not an error of the program
     """The process has ended, or had to be ended; the message says how."""
 
 
+class TimedOut(Ended):
+    """The process was silent for too long and had to be ended."""
+
+
 class Child:
     """A process that speaks the protocol of `gramcli.audio.worker`.
 
@@ -70,6 +74,11 @@ class Child:
         """
         try:
             self.receive(START_S)
+        except TimedOut as end:
+            raise ResourceError(
+                f"a decoder cannot be started: {end}; the machine is busy: run the same command again, or with fewer "
+                "--decoders"
+            ) from None
         except Ended as end:
             raise ResourceError(f"a decoder cannot be started: {end}") from None
 
@@ -111,7 +120,7 @@ class Child:
         """Waits for more bytes."""
         if not self._arrived.select(max(0.0, deadline - time.monotonic())):
             self.end()
-            raise Ended(f"timed out after {timeout_s:g} s")
+            raise TimedOut(f"timed out after {timeout_s:g} s")
         block = os.read(self._replies.fileno(), 1 << 20)
         if not block:
             with contextlib.suppress(subprocess.TimeoutExpired):

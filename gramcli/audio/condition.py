@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,13 @@ from gramcli.errors import NoInputError, UsageError, shown
 Samples = npt.NDArray[np.float32]
 
 FORMS = "noise:DB, gain:DB, lowpass:HZ, reverb:SECONDS, background:FOLDER:DB, codec:mp3-KBPS"
+
+_MPEG_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_MP3 = {  # kbit/s that there are, by the sample rates of MPEG-2.5, MPEG-2 and MPEG-1
+    **dict.fromkeys((8000, 11025, 12000), _MPEG_2[:8]),
+    **dict.fromkeys((16000, 22050, 24000), _MPEG_2),
+    **dict.fromkeys((32000, 44100, 48000), (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)),
+}
 
 _REACH_S = 1.0
 """Longest reverberation tail is this many times its decay time."""
@@ -93,6 +101,8 @@ def parse(text: str) -> Condition:
     }
     if kind not in limits or not limits[kind][0] <= value <= limits[kind][1] or (kind == "background" and not folder):
         raise UsageError(f"condition {shown(text)}: give one of {FORMS}")
+    if kind == "codec":
+        _require_kbps(value, {kbps for rates in _MP3.values() for kbps in rates}, "")
     if kind == "background":
         return Condition(kind, value, folder, tuple(_digests(folder)))
     return Condition(kind, value)
@@ -105,7 +115,7 @@ def apply(condition: Condition, samples: Samples, rate: int, key: str) -> Sample
     theirs; a silent clip has no such ratio and stays as it is. gain multiplies, without clipping. lowpass is a
     Butterworth filter of order 8, run forwards and backwards, so that nothing moves in time. reverb convolves with the
     direct sound and white noise that decays by 60 dB in the stated time, of the energy of the direct sound; what rings
-    on after the end is cut. codec writes and reads MP3 at about the stated rate and takes its delay out.
+    on after the end is cut. codec writes and reads MP3 at the stated rate and takes its delay out.
 
     Args:
         condition: What to do.
@@ -211,21 +221,21 @@ def _codec(samples: Samples, kbps: float, rate: int) -> npt.NDArray[Any]:
     return _aligned(decoded.astype(np.float64), samples.astype(np.float64))
 
 
-_MP3 = {  # kbit/s, lowest and highest, by the sample rates of MPEG-2.5, MPEG-2 and MPEG-1
-    **dict.fromkeys((8000, 11025, 12000), (8, 64)),
-    **dict.fromkeys((16000, 22050, 24000), (8, 160)),
-    **dict.fromkeys((32000, 44100, 48000), (32, 320)),
-}
-
-
 def _level(kbps: float, rate: int) -> float:
     """Returns libsndfile's compression level, 0 to 1, that gives this constant bit rate."""
     if rate not in _MP3:
         raise UsageError(f"condition codec:mp3-{kbps:g}: MP3 has no sample rate of {rate} Hz")
-    lowest, highest = _MP3[rate]
-    if not lowest <= kbps <= highest:
-        raise UsageError(f"condition codec:mp3-{kbps:g}: MP3 at {rate} Hz has {lowest} to {highest} kbit/s")
+    _require_kbps(kbps, _MP3[rate], f" at {rate} Hz")
+    lowest, highest = min(_MP3[rate]), max(_MP3[rate])
     return min((highest - kbps) / (highest - lowest), 0.999)  # at 1 libsndfile fails
+
+
+def _require_kbps(kbps: float, there: Collection[int], where: str) -> None:
+    """Refuses a bit rate that the encoder would silently replace by the nearest one there is."""
+    if kbps not in there:
+        raise UsageError(
+            f"condition codec:mp3-{kbps:g}: MP3{where} has {', '.join(map(str, sorted(there)))} kbit/s, and no other"
+        )
 
 
 def _aligned(decoded: npt.NDArray[Any], samples: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -41,8 +41,9 @@ def _expand(name: str) -> list[str]:
     audio = [file for file in files if file.lower().endswith(SUFFIXES)]
     if not audio:
         kinds = Counter(Path(file).suffix.lower() or "no suffix" for file in files).most_common(4)
-        there = ", ".join(f"{count} {shown(kind)}" for kind, count in kinds) or "nothing"
-        raise NoInputError(f"{shown(name)}: no audio, but {there}; gramcli reads {' '.join(SUFFIXES)}")
+        there = ", ".join(f"{count} {shown(kind)}" for kind, count in kinds)
+        what = f"no audio, but {there}" if kinds else "no audio, nor any other file"
+        raise NoInputError(f"{shown(name)}: {what}; gramcli reads {' '.join(SUFFIXES)}")
     return audio
 
 

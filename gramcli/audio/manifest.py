@@ -58,16 +58,14 @@ def read(data: Data) -> Manifest:
 
     Splits are made and compared before labels are held out, so that these change nothing for the others.
 
-    File names are relative to ``data.audio_root``, or else the manifest's folder; where no file is there, to the
+    File names are relative to ``data.audio_root``, or else the manifest's folder; where more files are there, to the
     folder ``audio`` in it. A file that is missing while others are there keeps its row.
 
     Raises:
         NoInputError: The manifest cannot be read or is empty, or no row resolves to a file.
         UsageError: The manifest contradicts itself or the settings; the rows are named.
     """
-    if data.manifest is None:
-        raise UsageError("no manifest named; give --manifest FOLDER|TABLE (or data.manifest in gramcli.toml)")
-    manifest = Path(data.manifest).absolute()
+    manifest = _named(data)
     folder = manifest if manifest.is_dir() else manifest.parent
     entries, notes = _entries(manifest, data)
     root, more = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
@@ -78,10 +76,13 @@ def read(data: Data) -> Manifest:
         [row.split for row in rows], [row.label for row in rows], [row.group for row in rows], data.seed
     )
     rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, made, strict=True)]
+    blind_notes = splits.check_labelled((row.origin, row.split, row.label) for row in rows)
     splits.check_disjoint((row.origin, row.split, row.label, row.group, row.id) for row in rows)
     left, held_notes = splits.hold_out([row.split for row in rows], [row.label for row in rows], data.hold_out)
     rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, left, strict=True)]
-    return Manifest(tuple(rows), (*notes, *more, *made_notes, *held_notes, *_alike({row.label for row in rows})))
+    return Manifest(
+        tuple(rows), (*notes, *more, *made_notes, *blind_notes, *held_notes, *_alike({row.label for row in rows}))
+    )
 
 
 def folds(data: Data) -> list[str]:
@@ -91,13 +92,17 @@ def folds(data: Data) -> list[str]:
         NoInputError: The manifest cannot be read.
         UsageError: It is no table with a fold column.
     """
-    if data.manifest is None:
-        raise UsageError("no manifest named; give --manifest FOLDER|TABLE (or data.manifest in gramcli.toml)")
-    manifest = Path(data.manifest).absolute()
+    manifest = _named(data)
     table = _table_in(manifest) if manifest.is_dir() else manifest.name
     if table is None:
         raise UsageError(f"{shown(manifest)}: has no fold column, as it is no table")
     return natural_sorted(tables.folds(manifest / table if manifest.is_dir() else manifest))
+
+
+def _named(data: Data) -> Path:
+    if data.manifest is None:
+        raise UsageError("no manifest named; give one as the argument, or set data.manifest in gramcli.toml")
+    return Path(data.manifest).absolute()
 
 
 def natural_sorted(labels: Iterable[str]) -> list[str]:
@@ -161,20 +166,23 @@ def _folders(root: Path) -> tuple[list[Entry], list[str]]:
 def _root(manifest: Path, entries: Sequence[Entry], root: str) -> tuple[str, list[str]]:
     """Returns the folder that file names are relative to, and a note on files that are missing."""
     roots = root, _path(root, "audio")
-    for base in roots:
-        missing = [entry for entry in entries if not os.path.exists(_path(base, entry.file))]  # noqa: PTH110
-        if len(missing) < len(entries):
-            break
-    else:
+    base, missing = root, list(entries)
+    for one in roots:
+        if missing:  # the second is looked into only then
+            absent = [entry for entry in entries if not os.path.exists(_path(one, entry.file))]  # noqa: PTH110
+            if len(absent) < len(missing):
+                base, missing = one, absent
+    if len(missing) == len(entries):
         tried = (shown(_path(base, entry.file)) for entry in entries for base in roots)
         raise NoInputError(
             f"{shown(manifest)}: none of its {len(entries)} rows leads to a file; "
-            f"tried {', '.join(islice(tried, 3))}; set data.audio_root"
+            f"tried {', '.join(islice(tried, 3))}; set data.audio_root (--audio-root of extract)"
         )
     if not missing:
         return base, []
     first = f"{missing[0].origin}: '{shown(missing[0].file)}'"
-    return base, [f"{len(missing)} of {len(entries)} rows lead to no file; the first is {first}"]
+    note = f"{len(missing)} of {len(entries)} rows lead to no file in {shown(base)}; the first is {first}"
+    return base, [f"{note}; if they are elsewhere, set data.audio_root (--audio-root of extract)"]
 
 
 def _path(root: str, file: str) -> str:

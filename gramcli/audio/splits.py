@@ -178,6 +178,29 @@ def _take(groups: Sequence[str], sizes: Counter[str], target: float) -> set[str]
     return taken
 
 
+def check_labelled(items: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Refuses unlabelled clips of training and validation, from which nothing can be learnt.
+
+    Test clips may have no label: those of a challenge are blind.
+
+    Args:
+        items: Origin (as ``meta.csv:17``), split and label of each clip.
+
+    Returns:
+        A note if there are such test clips.
+
+    Raises:
+        UsageError: Naming the first of training and validation.
+    """
+    blind: list[str] = []
+    for origin, split, label in items:
+        if split and not label:
+            if split in NAMES[:2]:
+                raise UsageError(f"{origin}: has no label but is in the {split} split; give it one, or take it out")
+            blind.append(origin)
+    return [f"{len(blind)} test rows have no label and are not judged; the first is {blind[0]}"] if blind else []
+
+
 def check_disjoint(items: Iterable[tuple[str, str, str, str, str]]) -> None:
     """Refuses clips that would let training see what it is judged by.
 

@@ -13,7 +13,7 @@ from typing import Any
 from gramcli.audio.child import COMMAND, Child, Ended, Reply
 from gramcli.audio.decode import Probe, Samples
 from gramcli.audio.windows import Window
-from gramcli.errors import AudioError
+from gramcli.errors import AudioError, ResourceError
 
 AHEAD = 32
 """Windows that are decoded before they are asked for."""
@@ -227,10 +227,20 @@ class _Lane:
         if self._child is not None and not self._child.alive():
             self._drop()
         if self._child is None:
-            self._child = Child(self._command)
-            if self._stopped:  # stop() may have come before the child
-                self._child.kill()
-            self._child.greet()
+            try:
+                return self._start()
+            except ResourceError:  # on a busy machine the second one may be in time
+                self._drop()
+                if self._stopped:
+                    raise
+            return self._start()
+        return self._child
+
+    def _start(self) -> Child:
+        self._child = Child(self._command)
+        if self._stopped:  # stop() may have come before the child
+            self._child.kill()
+        self._child.greet()
         return self._child
 
     def _drop(self) -> None:

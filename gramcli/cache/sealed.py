@@ -167,13 +167,13 @@ def load(path: Path, kind: str, advice: str) -> Sealed:
         advice: What to do when it is missing or of no use.
 
     Raises:
-        ArtefactError: Missing, of another kind, or of a newer format.
+        ArtefactError: Missing, not sealed at all, of another kind, or of a newer format.
         DamagedError: Its content is not what was sealed.
         ResourceError: It cannot be read.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            digest = _check(path, content, advice)
+            digest = _check(path, content, kind, advice)
         with safe_open(path, framework="numpy") as tensors:
             metadata = tensors.metadata()
             names = tuple(tensors.keys())
@@ -192,8 +192,19 @@ def load(path: Path, kind: str, advice: str) -> Sealed:
     return Sealed(path, digest, about, names)
 
 
-def _check(path: Path, content: mmap.mmap, advice: str) -> str:
+def _of_others(path: Path) -> bool:
+    """Returns whether it is a safetensors file that was never sealed; one damaged byte does not make it look so."""
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            return bool(tensors.keys()) and not {"kind", "sha256"} & (tensors.metadata() or {}).keys()
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def _check(path: Path, content: mmap.mmap, kind: str, advice: str) -> str:
     """Returns the stored digest if it is that of the content."""
+    if _of_others(path):
+        raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} of gramcli; {advice}")
     mark = b'"sha256":"'
     # the header comes first and its length is bounded, so a large file is not searched
     end = min(8 + int.from_bytes(content[:8], "little"), len(content))

@@ -107,6 +107,11 @@ class View:
         folder = cache / "views" / name
         path = folder / "view.json"
         if not path.is_file():
+            if folds := sorted(cache.glob("folds/*/views")):  # of a cross-validation
+                raise ArtefactError(
+                    f"{shown(cache)}: no extracted clips there but those of {len(folds)} folds; name the cache of one "
+                    f"with --cache {shown(folds[0].parent)}"
+                )
             raise ArtefactError(f"{shown(cache)}: no extracted clips there; run gramcli extract first")
         try:
             stored = json.loads(shard.read_bytes(path))

@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     except GramcliError as error:
         return _fail(str(error), error.exit_code)
     except _ClickError as error:
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")  # which is no word for people
         return _fail(f"{message} (see --help)", Exit.USAGE) if message else Exit.USAGE
     except BrokenPipeError:
         return Exit.OK

@@ -51,4 +51,4 @@ def verify_cmd(given: Given, as_json: Json = False) -> None:
     if result.damaged:
         raise DamagedError(f"{given.cache}: {len(result.damaged)} of {result.files} files are damaged or do not fit")
     if not as_json:
-        render.out(f"{result.files} files, all whole")
+        render.say(f"{result.files} files, all whole")

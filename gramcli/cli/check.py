@@ -32,18 +32,18 @@ def check_cmd(
     from gramcli.stages.check import COLUMNS, check
 
     with Bar(quiet=given.quiet) as bar:
-        found = check(model or given.cache, folder, flags=given.flags, config=given.config, progress=bar)
+        found = check(given.model(model), folder, flags=given.flags, config=given.config, progress=bar)
     how = render.chosen(format, as_json)
     places = [place.row() for place in found.places]
     if how is Format.table:
         stated = f"unknown windows, of which the threshold is set for {100 * found.threshold.false_reject:.3g}%"
-        render.rows(_SEEN, (_seen(row, folder) for row in places), how, title=stated)
+        render.rows(_SEEN, (_seen(row, folder) for row in places), how, title=stated, shrink="folder")
     else:
         render.rows(COLUMNS, places, how, about=found.about())
     sentences = [("warning", one) for one in found.warnings] or [("verdict", found.verdict)]
     for kind, sentence in () if how is Format.json else sentences:
         if how is Format.table:
-            render.out(f"{kind}: {sentence}")
+            render.say(f"{kind}: {sentence}")
         elif not given.quiet:
             render.complain(kind, sentence)
     settle(found.failed, found.files, usable=found.places[0].clips > 0)

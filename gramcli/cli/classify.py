@@ -32,8 +32,8 @@ def classify_cmd(
         list[str] | None,
         typer.Option(
             "--prior",
-            metavar="uniform|CLASS=SHARE",
-            help="How frequent the classes are here (default: as in training).",
+            metavar="uniform|CLASS=SHARE,...",
+            help="How frequent the classes are here; those not named get what is left of 1 (default: as in training).",
         ),
     ] = None,
     submission: Annotated[
@@ -47,11 +47,14 @@ def classify_cmd(
 ) -> None:
     """Classify recordings, one row a window, by how little they deviate from each class."""
     from gramcli.audio.find import audio_files
+    from gramcli.files import require_place
     from gramcli.outputs import dcase
     from gramcli.stages.classify import COLUMNS, GramClassifier, Prediction
 
     paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
-    classifier = GramClassifier.load(model or given.cache, given.flags, given.config, _prior(prior))
+    if submission is not None:
+        require_place(submission)
+    classifier = GramClassifier.load(given.model(model), given.flags, given.config, _prior(prior))
     how = render.chosen(format, as_json)
     failed: dict[str, str] = {}
     read = set()
@@ -76,11 +79,17 @@ def classify_cmd(
         else:
             done = list(rows(bar))
     if how is Format.table:
-        render.rows(_SEEN, map(_seen, done), how)
+        render.rows(_SEEN, map(_seen, done), how, shrink="file")
+        for path, reason in failed.items():
+            render.say(f"failed: {shown(path)}: {reason}")
     elif how is Format.json:
         render.rows(COLUMNS, done, how)
-    if submission is not None:
+    if submission is not None and read:
         dcase.write(submission, submitted, classifier.classes)
+        if (missing := len(paths) - len(read)) and not given.quiet:
+            render.complain(
+                "note", f"{shown(submission)}: {missing} of {len(paths)} recordings have no line, as they failed"
+            )
     settle(failed, len(paths), usable=bool(read))
 
 
@@ -90,34 +99,40 @@ def _prior(given: list[str] | None) -> dict[str, float] | None:
     if given == ["uniform"]:
         return {}
     prior = {}
-    for one in given:
+    shares = [part.strip() for one in given for part in (one.split(",") if _many(one) else [one])]
+    for one in shares:
         label, equals, share = one.rpartition("=")
         try:
             prior[label] = float(share)
         except ValueError:
             equals = ""
         if not equals or not label:
-            raise UsageError(f"--prior {shown(one)}: give uniform, or CLASS=SHARE for each class")
+            raise UsageError(f"--prior {shown(one)}: give uniform, or CLASS=SHARE,... with shares of 1")
     return prior
 
 
-_SEEN = ("file", "seconds", "label", "prob", "deviation", "runner-up", "network")
+def _many(text: str) -> bool:
+    """Tells CLASS=SHARE,CLASS=SHARE from one class with a comma in its name."""
+    return all("=" in part for part in text.split(","))
+
+
+_SEEN = ("file", "seconds", "label", "prob", "deviation", "network")
 """Columns of the table, which has to fit a terminal; the other formats have all."""
 
 
 def _seen(row: dict[str, Any]) -> dict[str, Any]:
-    label = f"failed: {row['error']}" if row["status"] != "ok" else _label(row)
     confidence = row["network_confidence"]
     return {
         "file": Path(row["path"]).name,
         "seconds": "" if row["start"] is None else f"{row['start']:g}-{row['end']:g}",
-        "label": label,
+        "label": _label(row),
         "prob": row["probability_if_known"],
         "deviation": row["deviation"],
-        "runner-up": row["runner_up"],
         "network": None if confidence is None else f"{row['network_label']} {confidence:.2f}",
     }
 
 
 def _label(row: dict[str, Any]) -> str:
+    if row["status"] != "ok":
+        return "failed"
     return f"unknown ({row['label']})" if row["unknown"] else row["label"] + " (tied)" * row["tied"]

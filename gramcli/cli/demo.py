@@ -50,7 +50,8 @@ def demo_cmd(
         ("Each decision on test clips that none has seen, and which one to use.", ["evaluate"]),
         (f"One of these clips; its label is {one['label']}.", ["classify", clip]),
     ):  # fmt: skip
-        _say(f"\n# {why}\n$ {shlex.join(['gramcli', *command])}")
+        _say(f"\n# {why}")
+        render.out(f"$ {shlex.join(['gramcli', *command])}")
         done = subprocess.run([sys.executable, "-m", "gramcli", *command], cwd=folder, env=_environment(), check=False)
         if done.returncode:
             raise typer.Exit(done.returncode)
@@ -65,4 +66,4 @@ def _environment() -> dict[str, str]:
 
 def _say(text: str) -> None:
     for line in text.split("\n"):
-        render.out(line)
+        render.say(line)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gramcli.cli import render, unknowns
-from gramcli.cli.options import Condition, Given, takes
+from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
 from gramcli.cli.render import Bar, Format
 from gramcli.errors import UsageError, shown
 
@@ -28,6 +28,9 @@ _NAMES = {
 }
 _MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "negative_log_likelihood", "brier")
 _SHORT = {"balanced_accuracy": "balanced", "macro_f1": "F1", "negative_log_likelihood": "NLL", "brier": "Brier"}
+
+_UNKNOWN = "called_unknown"
+"""Column: share of these known clips that are called unknown; only the default decision says so."""
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +52,7 @@ def evaluate_cmd(
             help="Judge a whole cross-validation, one checkpoint a fold, e.g. 'resnet18-{fold}.safetensors'.",
         ),
     ] = None,
+    override_metadata: OverrideMetadata = False,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Split to judge on.")] = "test",
     condition: Condition = None,
     rivals: Annotated[
@@ -86,13 +90,15 @@ def evaluate_cmd(
         if folds is None:
             if manifest is not None:
                 raise UsageError(f"{shown(manifest)}: a manifest goes with --folds; a cache knows its clips")
+            if override_metadata:
+                raise UsageError("--override-metadata goes with --folds; a cache knows its settings")
             result = evaluate(given.cache, split, unknown=unknown, **asked)
         else:
             if split != "test" or unknown is not None or "weights" in given.flags.get("network", {}):
                 raise UsageError(
                     "--folds judges test clips by each fold's own checkpoint: leave out --split, --weights, --unknown"
                 )
-            result = evaluate_folds(folds, **asked)
+            result = evaluate_folds(folds, override_metadata=override_metadata, **asked)
     how = render.chosen(format, as_json)
     if how is Format.json:
         render.document(result.as_dict())
@@ -104,18 +110,21 @@ def evaluate_cmd(
         for decision, measures in heard.decisions.items():
             label = _NAMES.get(decision, decision) if table else decision
             told = {_SHORT.get(key, key) if table else key: value for key, value in measures.items()}
-            rows.append({"condition": name, "decision": label, **told})
+            unknown_share = heard.rejected if decision == result.default else None
+            rows.append({"condition": name, "decision": label, **told, _UNKNOWN: unknown_share})
     only = table and len(result.conditions) == 1
     columns = ["decision", *(_SHORT.get(key, key) if table else key for key in _MEASURES)]
+    if not table:  # which has a line of it
+        columns.append(_UNKNOWN)
     clean = result.clean
     title = f"{result.split}: {clean.clips} clips of {clean.groups} groups, {clean.failed} failed"
     render.rows(columns if only else ["condition", *columns], rows, how, title=title)
     if table:
         for name, heard in result.conditions.items():
             if heard.rejected is not None:
-                render.out(f"{name}: {heard.rejected:.1%} of these known clips are called unknown")
-        render.out(result.verdict)
-    elif not given.quiet:
+                render.say(f"{name}: {heard.rejected:.1%} of these known clips are called unknown")
+        render.say(result.verdict)
+    elif not given.quiet or result.split != "test":  # that nothing can be concluded belongs to the figures
         render.complain("verdict", result.verdict)
     for one in result.unknown or ():
         unknowns.tell(one, how, given.quiet)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gramcli.cli.options import Condition, Given, takes
+from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
 from gramcli.cli.render import Bar, complain
 from gramcli.errors import Exit
 
@@ -34,9 +34,7 @@ def extract_cmd(
     manifest: Annotated[
         str | None, typer.Argument(help="Folder, CSV/TSV/JSONL file or DCASE folder that lists the clips.")
     ] = None,
-    override_metadata: Annotated[
-        bool, typer.Option("--override-metadata", help="Let settings contradict the checkpoint's metadata.")
-    ] = False,
+    override_metadata: OverrideMetadata = False,
     condition: Condition = None,
 ) -> None:
     """Send every clip through the network once and keep each layer's descriptor.

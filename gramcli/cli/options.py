@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gramcli import settings
+from gramcli.errors import NoInputError, shown
 
 if TYPE_CHECKING:
     from gramcli.stages.progress import Progress
@@ -47,6 +48,10 @@ Condition = Annotated[
     ),
 ]
 
+OverrideMetadata = Annotated[
+    bool, typer.Option("--override-metadata", help="Let settings contradict the checkpoint's metadata.")
+]
+
 
 @dataclass
 class Given:
@@ -69,6 +74,16 @@ class Given:
         from gramcli.stages.configure import cache_folder
 
         return cache_folder(self.flags, self.config)
+
+    def model(self, named: Path | None) -> Path:
+        """Returns where the network and its statistics are: the exported model that was named, or else the cache.
+
+        Raises:
+            NoInputError: There is no file of that name.
+        """
+        if named is not None and not named.exists():
+            raise NoInputError(f"{shown(named)}: no such file; gramcli export makes one from a cache")
+        return self.cache if named is None else named
 
     def tell(self, bar: Progress, chosen: settings.Settings) -> None:
         """With --verbose, notes every setting that is not the default."""

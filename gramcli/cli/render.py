@@ -6,11 +6,13 @@ import csv
 import json
 import math
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -20,6 +22,9 @@ from gramcli.errors import shown
 
 FORMAT = 1
 """Version of the JSON documents."""
+
+_LEAST = 8
+"""Characters that are left of a column that is cut."""
 
 
 class Format(StrEnum):
@@ -58,12 +63,23 @@ def out(line: str) -> None:
     sys.stdout.flush()
 
 
+def say(text: str) -> None:
+    """Writes a sentence to stdout, on a terminal in lines that end between words."""
+    out(_wrapped(text) if sys.stdout.isatty() else text)
+
+
+def _wrapped(text: str) -> str:
+    """Breaks a line at words where the terminal would break it anywhere; a longer word, as a path, stays whole."""
+    return textwrap.fill(text, Console().width, break_long_words=False, break_on_hyphens=False)
+
+
 def rows(
     columns: Sequence[str],
     records: Iterable[Mapping[str, Any]],
     format: Format,
     *,
     title: str = "",
+    shrink: str = "",
     about: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes records in one of the formats, as they come where the format allows.
@@ -73,6 +89,7 @@ def rows(
         records: The rows.
         format: How.
         title: Above a table.
+        shrink: Column of a table that is cut at its left where the table is too wide.
         about: Further fields of the JSON document.
     """
     if format is Format.json:
@@ -86,16 +103,38 @@ def rows(
         for record in records:
             writer.writerow([_cell(record[column], exact=True) for column in columns])
     else:
-        table = Table(
-            title=title or None, title_justify="left", box=None, padding=(0, 1), pad_edge=False, header_style="bold"
-        )
-        records = list(records)
-        for column in columns:
-            number = all(isinstance(record[column], int | float | None) for record in records) and bool(records)
-            table.add_column(column, justify="right" if number else "left", overflow="fold")
-        for record in records:
-            table.add_row(*(Text(_cell(record[column])) for column in columns))
-        Console(highlight=False).print(table)
+        if title:
+            say(title)
+        _print(columns, list(records), shrink)
+
+
+def _print(columns: Sequence[str], records: Sequence[Mapping[str, Any]], shrink: str) -> None:
+    """Prints a table as wide as the terminal at most."""
+    console = Console(highlight=False)
+    cells = {column: [_cell(record[column]) for record in records] for column in columns}
+    if shrink:
+        others = [max(map(cell_len, [name, *texts])) + 2 for name, texts in cells.items() if name != shrink]
+        room = max(console.width - sum(others), cell_len(shrink), _LEAST)
+        cells[shrink] = [_tail(text, room) for text in cells[shrink]]
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    for column in columns:
+        number = all(isinstance(record[column], int | float | None) for record in records) and bool(records)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*map(Text, row))
+    with console.capture() as printed:
+        console.print(table)
+    for line in printed.get().rstrip("\n").split("\n"):
+        out(line.rstrip())
+
+
+def _tail(text: str, room: int) -> str:
+    """Returns the end of a text, which tells names and folders apart."""
+    if cell_len(text) <= room:
+        return text
+    while cell_len(text) > room - 1:
+        text = text[1:]
+    return f"…{text}"
 
 
 class _Lines:
@@ -127,8 +166,9 @@ def size(count: float) -> str:
 
 
 def complain(kind: str, text: str) -> None:
-    """Writes one line to stderr."""
-    sys.stderr.write(f"{kind}: {' '.join(text.split())}\n")
+    """Writes one line to stderr, on a terminal in lines that end between words."""
+    line = f"{kind}: {' '.join(text.split())}"
+    sys.stderr.write(f"{_wrapped(line) if sys.stderr.isatty() else line}\n")
     sys.stderr.flush()
 
 
@@ -197,6 +237,6 @@ class Bar:
         if self._quiet:
             return
         if self._bar is not None:
-            self._bar.console.print(Text(f"note: {text}"), soft_wrap=True)
+            self._bar.console.print(Text(f"note: {text}"))
         else:
             complain("note", text)

@@ -48,10 +48,10 @@ def tell(found: Unknown, how: Format, quiet: bool) -> None:
             title=title,
         )
         if found.matched:
-            render.out(f"* of {found.matched} pairs, known and unknown, of like length, level and bandwidth")
+            render.say(f"* of {found.matched} pairs, known and unknown, of like length, level and bandwidth")
         if found.beyond is not None:
-            render.out(f"{found.beyond:.1%} of these unknown sounds are called unknown")
-        render.out(found.verdict)
+            render.say(f"{found.beyond:.1%} of these unknown sounds are called unknown")
+        render.say(found.verdict)
     elif how is not Format.json and not quiet:
         render.complain("verdict", found.verdict)
 

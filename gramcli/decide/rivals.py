@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,16 @@ STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)
 """C of the probe, for clips at a distance of about 1."""
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """What holds vector scaling near one temperature for all classes."""
+
+
+def require_scikit_learn() -> None:
+    """Raises a ResourceError where scikit-learn, which the probe is made with, is not installed."""
+    try:
+        importlib.import_module("sklearn.linear_model")
+    except ImportError:
+        raise ResourceError(
+            "rivals need scikit-learn, which is not installed; install it, or gramcli with its extra evaluate"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,11 +248,10 @@ def _neighbours(points: Array, labels: NDArray[np.integer], classes: int, k: int
 
 
 def _probe(points: Array, labels: NDArray[np.integer], classes: int, strength: float) -> Scorer:
-    try:
-        from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
-        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    except ImportError:
-        raise ResourceError("rivals need scikit-learn, which is missing: pip install 'gramcli[evaluate]'") from None
+    require_scikit_learn()
+    from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
     present = np.unique(labels)
     if len(present) == 1:
         return lambda new, _: _spread(np.zeros((len(new), 1)), present, classes)

@@ -27,9 +27,14 @@ class Threshold:
     """Folder whose recordings it was set on; None for the validation clips."""
 
     @property
-    def origin(self) -> str:
+    def source(self) -> str:
         """What it was set on, in words."""
-        return f"{self.groups} validation groups" if self.folder is None else f"{self.groups} files of {self.folder}"
+        return "validation groups" if self.folder is None else f"files of {self.folder}"
+
+    @property
+    def origin(self) -> str:
+        """What it was set on, and how many of it, in words."""
+        return f"{self.groups} {self.source}"
 
     @property
     def promise(self) -> str:

@@ -36,6 +36,15 @@ class Built:
     outputs: int
 
 
+def require_name(network: settings.Network) -> str:
+    """Returns the name of the network; raises a UsageError where there is none."""
+    if network.name is None:
+        raise UsageError(
+            "no network named; set network.name in gramcli.toml (extract and train take --network, layers an argument)"
+        )
+    return network.name
+
+
 def build(network: settings.Network, num_classes: int | None, seed: int, folder: Path) -> Built:
     """Makes the network of the settings and loads its weights.
 
@@ -49,8 +58,7 @@ def build(network: settings.Network, num_classes: int | None, seed: int, folder:
         UsageError: Unknown network, arguments it does not take, or an unknown number of outputs.
         NoInputError, ArtefactError, UnsafeError: The checkpoint cannot be read or does not fit.
     """
-    if network.name is None:
-        raise UsageError("network.name: which network? give --network a timm name or package.module:factory")
+    name = require_name(network)
     path = None if network.weights is None else Path(network.weights)
     state = None if path is None else checkpoint.read(path)
     arguments = dict(network.args)
@@ -59,31 +67,33 @@ def build(network: settings.Network, num_classes: int | None, seed: int, folder:
         raise UsageError(f"network.args: num_classes = {stated!r} contradicts the {num_classes} classes of the network")
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
         torch.manual_seed(seed)
-        if ":" in network.name:
-            outputs = _outputs(network.name, num_classes, stated, None)
-            with _first_on_path(folder, network.name.partition(":")[0]):
-                factory = _factory(network.name)
+        if ":" in name:
+            outputs = _outputs(name, num_classes, stated, None)
+            with _first_on_path(folder, name.partition(":")[0]):
+                factory = _factory(name)
                 if not _takes(factory, "in_chans") and arguments.get("in_chans") == settings.Network().args["in_chans"]:
                     del arguments["in_chans"]
-                module = _call(network.name, factory, outputs, arguments)
+                module = _call(name, factory, outputs, arguments)
         else:
-            zoo = _zoo(network.name)
-            held = None if state is None else _classifier_outputs(zoo, network.name, state)
-            outputs = _outputs(network.name, num_classes, stated, held)
-            module = _call(network.name, functools.partial(_create, zoo, network.name), outputs, arguments)
+            zoo = _zoo(name)
+            held = None if state is None else _classifier_outputs(zoo, name, state)
+            outputs = _outputs(name, num_classes, stated, held)
+            module = _call(name, functools.partial(_create, zoo, name), outputs, arguments)
     if path is None or state is None:
         weights = checkpoint.state_digest(module)
     else:
         checkpoint.load_into(module, state, path)
         weights = checkpoint.digest(path)
-    return Built(module.eval(), network.name, arguments, weights, outputs)
+    return Built(module.eval(), name, arguments, weights, outputs)
 
 
 def _outputs(name: str, *known: Any) -> int:
     """Returns the first number of outputs that is known."""
     number = next((one for one in known if one is not None), None)
     if number is None:
-        raise UsageError(f"{shown(name)}: how many outputs has the network? give --arg num_classes=N")
+        raise UsageError(
+            f"{shown(name)}: how many outputs has the network? set num_classes in network.args (--arg num_classes=N)"
+        )
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise UsageError(f"network.args: num_classes must be a whole number above 0, not {shown(repr(number))}")
     return number

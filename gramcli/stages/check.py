@@ -197,7 +197,7 @@ def _sentences(places: Sequence[Place], limit: Threshold) -> tuple[tuple[str, ..
     elif whole.finding == PERHAPS:
         warnings.append(
             f"{heard}, but {stated}: the statistics may not carry over to these sounds, or the threshold rejects more "
-            "than stated, which its range allows; more validation groups would tell"
+            f"than stated, which its range allows; more {shown(limit.source)} would tell"
         )
     odd = [part for part in parts if part.finding in (STRANGER, PERHAPS)]
     if odd:

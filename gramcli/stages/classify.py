@@ -57,7 +57,7 @@ class Prediction:
     runner_up: str | None = None
     margin: float | None = None
     """With the rule gram Δ̄ of the runner-up minus that of the label; with fused the difference of their
-    log-probabilities."""
+    log-probabilities, None where the prior gives the runner-up no chance."""
     network_label: str | None = None
     """What the network alone says."""
     network_confidence: float | None = None
@@ -88,7 +88,7 @@ class GramClassifier:
         prior: How frequent each class is where the recordings come from; as in training if None.
 
     Raises:
-        UsageError: The prior names another class, or gives no class a chance.
+        UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.
     """
 
     def __init__(self, settings: Settings, model: Model, prior: Mapping[str, float] | None = None) -> None:
@@ -119,11 +119,11 @@ class GramClassifier:
             path: Folder of a cache, or the file that `gramcli export` wrote.
             flags: Settings over those of the extract, by section and key, e.g. ``{"run": {"device": "cpu"}}``.
             config: A settings file; ``gramcli.toml`` of the working folder if None and there is one.
-            prior: How frequent each class is where the recordings come from, classes that are not
-                named share what is left of 1; as in training if None.
+            prior: How frequent each class is where the recordings come from: shares, of which classes that are not
+                named get what is left of 1, or weights of all classes; as in training if None.
 
         Raises:
-            UsageError: The prior names another class, or gives no class a chance.
+            UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.
             ArtefactError: A stage has not run, or network, front end or classes do not fit the statistics.
             DamagedError: A file is not as it was written.
             ResourceError: The device is missing.
@@ -197,6 +197,8 @@ class GramClassifier:
         verdict, there = judged.verdict, np.flatnonzero(rule.present)
         for n, part in enumerate(parts):
             label, runner_up = int(verdict.label[n]), int(verdict.runner_up[n])
+            # beside a class of prior 0 there is none
+            ahead = runner_up >= 0 and bool(np.isfinite(verdict.margin[n]))
             network, confidence = _network(logits[n]) if own else (None, None)
             chances = None if judged.log_p is None else np.exp(judged.log_p[n])
             yield Prediction(
@@ -208,7 +210,7 @@ class GramClassifier:
                 unknown=None if judged.unknown is None else bool(judged.unknown[n]),
                 deviation=float(judged.deviations[n, label]),
                 runner_up=rule.classes[runner_up] if runner_up >= 0 else None,
-                margin=float(verdict.margin[n]) if runner_up >= 0 else None,
+                margin=float(verdict.margin[n]) if ahead else None,
                 network_label=None if network is None else rule.classes[network],
                 network_confidence=confidence,
                 tied=bool(verdict.tied[n]),
@@ -230,6 +232,11 @@ def _prior(prior: Mapping[str, float], rule: Rule) -> Array:
         values[index[label]] = chance
     left = [n for label, n in index.items() if label not in prior]
     if left:
+        if values.sum() > 1 + 1e-9:
+            raise UsageError(
+                f"prior: the shares of {len(prior)} of {len(index)} classes add up to {values.sum():.4g}, more than 1; "
+                "give shares of 1, or a weight for every class"
+            )
         values[left] = max(0.0, 1.0 - values.sum()) / len(left)
     if not values[rule.present].sum() > 0:
         raise UsageError("prior: no class that has training clips is given a chance")

@@ -53,7 +53,7 @@ def configure(
     if weights and path is not None:
         metadata = checkpoint.as_source(Path(path))
         if not override_metadata:
-            configuration.check_metadata(metadata, explicit)
+            configuration.check_metadata(metadata, explicit, base[0] if base else None)
         base.insert(0, metadata)
     return configuration.resolve(*base, *explicit)
 

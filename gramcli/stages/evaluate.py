@@ -58,7 +58,7 @@ class Evaluation:
     classes: tuple[str, ...]
     conditions: Mapping[str, Condition]
     verdict: str
-    """One sentence: which decision to use on this data."""
+    """One sentence: which decision to use on this data, or why these clips cannot tell."""
     unknown: tuple[Unknown, ...] | None
     """Unknown sounds beside the known ones of the test split; None where there are none."""
 
@@ -109,8 +109,6 @@ def evaluate(
     contenders = Contenders.of(cache, progress, with_rivals=rivals)
     strange = unknowns(cache, contenders.view, contenders.rule, split, unknown, progress, flags=flags, config=config)
     found = contests(cache, contenders, split, conditions, progress, flags=flags, config=config)
-    if split != "test":
-        progress.note(f"the {split} split was used to make the statistics: these figures flatter")
     return judged(split, contenders.rule, found, strange)
 
 
@@ -146,7 +144,7 @@ def judged(
 ) -> Evaluation:
     """Returns the measures of what was said under each condition."""
     conditions = {name: _condition(contest, rule.name, len(rule.classes)) for name, contest in found.items()}
-    told = verdict(rule.name, conditions[CLEAN].comparison)
+    told = verdict(rule.name, conditions[CLEAN].comparison) if split == "test" else fitted_on(split)
     return Evaluation(split, rule.name, rule.classes, conditions, told, unknown)
 
 
@@ -180,6 +178,14 @@ def _measures(predicted: Array, log_p: Array | None, labels: Array) -> dict[str,
         "negative_log_likelihood": None if log_p is None else metrics.negative_log_likelihood(log_p, labels),
         "brier": None if log_p is None else metrics.brier(log_p, labels),
     }
+
+
+def fitted_on(split: str) -> str:
+    """Returns what stands in place of a verdict on clips of training and validation."""
+    return (
+        f"Nothing can be concluded from the {split} split: statistics and rule were fitted on these clips, so the "
+        "figures flatter."
+    )
 
 
 def verdict(default: str, comparison: Paired | None) -> str:

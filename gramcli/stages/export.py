@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from gramcli import files
 from gramcli.settings import Settings
 from gramcli.stages import model as models
 from gramcli.stages.prepare import prepare
@@ -25,8 +26,10 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
 
     Raises:
         ArtefactError: A stage has not run, or the network is not the one that was extracted.
+        UsageError: The name is no place for a file.
         ResourceError: It cannot be written.
     """
+    files.require_place(path)
     model = models.from_cache(cache)
     ready = prepare(settings, model.rule.classes, model.folder, only=model.rule.layers, identity=model.identity)
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()

@@ -16,7 +16,7 @@ from gramcli.cache import clips as table
 from gramcli.cache import failures, finished, places
 from gramcli.cache.clips import Clip, Clips
 from gramcli.cache.view import CLEAN, View
-from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
+from gramcli.errors import ArtefactError, NoInputError, shown
 from gramcli.network import checkpoint
 from gramcli.settings import Settings
 from gramcli.stages import plan
@@ -66,8 +66,6 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
     progress = progress or Silent()
     folder = folder or Path.cwd()
     began = time.monotonic()
-    if settings.data.manifest is None:
-        raise UsageError("no manifest named; give a folder, table or DCASE folder: gramcli extract MANIFEST")
     check_held_out(settings)
     cache = Path(settings.cache.dir)
     source = plan.made_from(settings)
@@ -141,8 +139,8 @@ def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None
         if classes and row.label and row.split != table.UNKNOWN and row.label not in known:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
-                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or --classes, "
-                "--hold-out it, or use --head none"
+                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or network.classes, "
+                "name it in data.hold_out, or set network.head to none"
             )
 
 

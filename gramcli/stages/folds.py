@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gramcli.audio import manifest as manifests
+from gramcli.decide.rivals import require_scikit_learn
 from gramcli.errors import ArtefactError, NoInputError, UsageError, shown
 from gramcli.network import checkpoint
 from gramcli.settings import Settings
@@ -43,6 +44,7 @@ def evaluate_folds(
     rivals: bool = False,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     config: Path | None = None,
+    override_metadata: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Extracts, calibrates and selects layers fold by fold, and judges all test clips together.
@@ -56,20 +58,32 @@ def evaluate_folds(
         rivals: As for `evaluate`.
         flags: Settings by section and key; ``data.manifest`` must be given there or in a settings file.
         config: A settings file.
-        progress: Told of steps and notes.
+        override_metadata: Whether explicit settings may contradict the checkpoints' metadata.
+        progress: Told of steps and notes, and of checkpoints that do not say what they were trained on.
 
     Raises:
-        UsageError: No fold column, no ``{fold}`` in the pattern, or a checkpoint that was trained on the clips that it
-            would be judged on.
+        UsageError: No fold column, no ``{fold}`` in the pattern, one checkpoint for several folds, or one that says it
+            was trained on the clips that it would be judged on.
         NoInputError: A checkpoint is missing, or a fold has no usable clip.
         ArtefactError: Folds differ in their classes or in their rule; and what the stages raise.
+        ResourceError: Rivals are wanted, and scikit-learn is not installed.
     """
     progress = progress or Silent()
     flags = flags or {}
+    if rivals:
+        require_scikit_learn()
+    folds = plan(pattern, flags, config)
+    # what can be said of all folds without decoding is said before the first one is extracted
+    chosen = [_settings(fold, flags, config, override_metadata) for fold in folds]
+    for fold in folds:
+        if not checkpoint.metadata(fold.weights).get("trained_on"):
+            progress.note(
+                f"{shown(fold.weights)}: does not say what it was trained on; that it never heard fold "
+                f"{shown(fold.name)} is taken on trust"
+            )
     parts: list[dict[str, Contest]] = []
     rules: dict[str, Rule] = {}
-    for fold in plan(pattern, flags, config):
-        settings = _settings(fold, flags, config)
+    for fold, settings in zip(folds, chosen, strict=True):
         progress.note(f"fold {shown(fold.name)}: {shown(fold.weights)}, validated on fold {shown(fold.validation)}")
         extract(settings, folder=home(config), progress=progress)
         calibrate(fold.cache, settings.calibrate, progress=progress)
@@ -99,7 +113,7 @@ def _require_alike(rules: Mapping[str, Rule], first: str) -> None:
 
 
 def plan(pattern: str, flags: Mapping[str, Mapping[str, Any]], config: Path | None) -> list[Fold]:
-    """Returns the folds of the manifest, whose checkpoints are all there; see `evaluate_folds` for what is raised."""
+    """Returns the folds of the manifest, whose checkpoints are all there, each another; see `evaluate_folds`."""
     if PLACE not in pattern:
         raise UsageError(f"--folds {shown(pattern)}: name one checkpoint a fold, as in resnet18-{PLACE}.safetensors")
     base = configure(flags, config=config, weights=False)
@@ -109,7 +123,16 @@ def plan(pattern: str, flags: Mapping[str, Mapping[str, Any]], config: Path | No
             f"{shown(base.data.manifest)}: a cross-validation takes 3 folds, for training, validation and test; there "
             f"are {len(names)}"
         )
-    return list(_folds(pattern, names, Path(base.cache.dir)))
+    folds = list(_folds(pattern, names, Path(base.cache.dir)))
+    first: dict[str, Fold] = {}
+    for fold in folds:
+        other = first.setdefault(checkpoint.digest(fold.weights), fold)
+        if other is not fold:
+            raise UsageError(
+                f"{shown(other.weights)} and {shown(fold.weights)} are the same network, which has learnt the clips of "
+                f"fold {shown(other.name)} or {shown(fold.name)}; give each fold a network trained without it"
+            )
+    return folds
 
 
 def _folds(pattern: str, names: Sequence[str], cache: Path) -> Iterator[Fold]:
@@ -118,7 +141,7 @@ def _folds(pattern: str, names: Sequence[str], cache: Path) -> Iterator[Fold]:
         if not weights.is_file():
             raise NoInputError(f"{shown(weights)}: the checkpoint of fold {shown(name)} is missing")
         training = checkpoint.metadata(weights).get("training")
-        # another's checkpoint does not say; the next fold is as good as any, and clips that it has learnt are refused
+        # another's checkpoint does not say; the next fold is as good as any
         told = str(training.get("validation_fold")) if isinstance(training, dict) else ""
         validation = told if told in names and told != name else names[(n + 1) % len(names)]
         yield Fold(name, validation, weights, cache / "folds" / _folder(name))
@@ -129,11 +152,13 @@ def _folder(name: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "-_" else f"%{ord(sign):02X}" for sign in name)
 
 
-def _settings(fold: Fold, flags: Mapping[str, Mapping[str, Any]], config: Path | None) -> Settings:
+def _settings(
+    fold: Fold, flags: Mapping[str, Mapping[str, Any]], config: Path | None, override_metadata: bool
+) -> Settings:
     own = {
         "data": {"test_fold": fold.name, "validation_fold": fold.validation},
         "network": {"weights": str(fold.weights)},
         "cache": {"dir": str(fold.cache)},
     }
     sections = {section: {**flags.get(section, {}), **own.get(section, {})} for section in {*flags, *own}}
-    return configure(sections, config=config)
+    return configure(sections, config=config, override_metadata=override_metadata)

@@ -87,7 +87,10 @@ def prepare(
             found = {**found, "weights": identity["weights"]}
         changed = differences(identity, found)
         if changed:
-            raise ArtefactError(f"the network does not fit the statistics ({'; '.join(changed)})")
+            raise ArtefactError(
+                f"the network does not fit the statistics ({'; '.join(changed)}); give the settings of the extract, "
+                "as --weights, or extract into another cache"
+            )
     recorded = chosen if only is None else [layer for layer in chosen if layer.name in set(only)]
     ready = scorer.Scorer(
         built.module,
@@ -123,8 +126,6 @@ def build_network(
     from gramcli.network import build, checkpoint
 
     network = settings.network
-    if network.name is None:
-        raise UsageError("no network named; give --network NAME or set network.name in gramcli.toml")
     wanted = len(classes) if classes and (network.head == "map" or network.classes) else None
     if state is None:
         built = build.build(network, wanted, settings.data.seed, folder)
@@ -134,7 +135,7 @@ def build_network(
     if network.head == "map" and classes and built.outputs != len(classes):
         raise ArtefactError(
             f"{built.architecture}: has {built.outputs} outputs for {len(classes)} labels; "
-            f"name its classes in order (--classes), or use --head none"
+            f"name its classes in order in network.classes, or set network.head to none"
         )
     return built
 

@@ -94,11 +94,11 @@ def label_indices(clips: Sequence[Clip], index: Mapping[str, int]) -> npt.NDArra
     """Returns the class of each clip, (N,).
 
     Raises:
-        ArtefactError: A label is none of the classes.
+        ArtefactError: A label is none of the classes; the first such clip is named.
     """
     try:
         return np.array([index[clip.label] for clip in clips], dtype=np.intp)
-    except KeyError as error:
-        raise ArtefactError(
-            f"label {shown(error.args[0])} is none of the network's outputs; mend the manifest and extract again"
-        ) from None
+    except KeyError:
+        clip = next(clip for clip in clips if clip.label not in index)
+        label = f"label {shown(clip.label)} is none of the network's outputs" if clip.label else "has no label"
+        raise ArtefactError(f"{shown(clip.id)}: {label}; mend the manifest and extract again") from None

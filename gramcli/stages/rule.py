@@ -129,8 +129,7 @@ class Rule:
         together = None if self.discriminant is None else self.discriminant.log_probabilities(descriptors)
         log_p = self._log_p(found, far, logits, together, prior)
         if self.name == "fused" and log_p is not None:
-            # a class of prior 0 has no probability; it may still be the only one there is
-            verdict = decide(np.where(np.isfinite(log_p), -log_p, np.finfo(np.float64).max), there, logits)
+            verdict = decide(-log_p, there, logits)
         else:
             verdict = self.apply(far, logits)
         unknown = None if self.threshold is None else strange > self.threshold.value

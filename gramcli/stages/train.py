@@ -104,12 +104,10 @@ def train(settings: Settings, out: Path, folder: Path | None = None, progress: P
 
 
 def _check(settings: Settings, out: Path) -> None:
+    from gramcli.network import build
     from gramcli.training import augment
 
-    if settings.data.manifest is None:
-        raise UsageError("no manifest named; give a folder, table or DCASE folder: gramcli train MANIFEST")
-    if settings.network.name is None:
-        raise UsageError("no network named; give --network NAME or set network.name in gramcli.toml")
+    build.require_name(settings.network)
     if out.suffix != ".safetensors":
         raise UsageError(
             f"{shown(out)}: checkpoints are written as .safetensors; name it {shown(out.stem)}.safetensors"
@@ -128,7 +126,9 @@ def _import_lightning() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "lightning":
             raise
-        raise ResourceError("training needs Lightning, which is not installed: pip install 'gramcli[train]'") from None
+        raise ResourceError(
+            "training needs Lightning, which is not installed; install it, or gramcli with its extra train"
+        ) from None
 
 
 def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:
@@ -137,13 +137,13 @@ def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:
     for note in manifest.notes:
         progress.note(note)
     # rows of the test split are not even opened
-    rows = [row for row in manifest.rows if row.split in ("train", "validation") and row.label]
+    rows = [row for row in manifest.rows if row.split in ("train", "validation")]
     known = set(settings.network.classes)
     for row in rows:
         if known and row.label not in known:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(known)} outputs; "
-                "mend the manifest or --classes"
+                "mend the manifest or network.classes"
             )
     trained = {row.label for row in rows if row.split == "train"}
     for label in manifests.natural_sorted((known or {row.label for row in rows}) - trained):
@@ -233,7 +233,7 @@ def _train(
     progress.note(
         f"{built.architecture} on {device}: {len(loaded.training.labels)} training and "
         f"{len(loaded.validation.labels)} validation clips, {len(classes)} classes of "
-        f"{min(counts.values())} to {max(counts.values())} clips"
+        f"{' to '.join(map(str, sorted({min(counts.values()), max(counts.values())})))} clips"
     )
     if resumed:
         checkpoint.load_into(built.module, course.weights, diary.path)

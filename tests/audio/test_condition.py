@@ -118,13 +118,19 @@ def test_codec_keeps_time_and_level(tone):
 @pytest.mark.parametrize(
     ("text", "rate", "message"),
     [
-        ("codec:mp3-320", 16000, "MP3 at 16000 Hz has 8 to 160 kbit/s"),
+        ("codec:mp3-320", 16000, "MP3 at 16000 Hz has 8, 16, .*, 144, 160 kbit/s, and no other"),
         ("codec:mp3-64", 17000, "MP3 has no sample rate of 17000 Hz"),
     ],
 )
 def test_codec_refuses_what_mp3_has_not(tone, text, rate, message):
     with pytest.raises(UsageError, match=message):
         apply(parse(text), tone, rate, "clip")
+
+
+@pytest.mark.parametrize("kbps", [31, 65, 319])
+def test_a_rate_that_mp3_has_not_is_refused_before_anything_is_heard(kbps):
+    with pytest.raises(UsageError, match=rf"condition codec:mp3-{kbps}: MP3 has 8, 16, .*, 320 kbit/s, and no other"):
+        parse(f"codec:mp3-{kbps}")
 
 
 def test_background_is_mixed_at_the_ratio(tone, street):

@@ -44,7 +44,7 @@ def test_nothing_found_says_what_there_is(tmp_path: Path) -> None:
     touch(tmp_path, "a.m4a", "b.m4a", "c.txt")
     with pytest.raises(NoInputError, match=r"no audio, but 2 \.m4a, 1 \.txt; gramcli reads \.wav"):
         audio_files([tmp_path])
-    with pytest.raises(NoInputError, match=r"q\*: no audio, but nothing"):
+    with pytest.raises(NoInputError, match=r"q\*: no audio, nor any other file; gramcli reads"):
         audio_files([str(tmp_path / "q*")])
 
 

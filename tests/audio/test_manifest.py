@@ -101,6 +101,29 @@ def test_where_files_are_looked_for(tmp_path: Path, where: str) -> None:
     ]
 
 
+def test_the_folder_with_most_of_the_files_is_taken(tmp_path: Path) -> None:
+    """One name that happens to be beside the manifest too, hides no other."""
+    touch(tmp_path, "1.wav", "audio/1.wav", "audio/2.wav", "audio/3.wav")
+    path = table(tmp_path / "m.csv", "file,label", "1.wav,a", "2.wav,a", "3.wav,a", "4.wav,a")
+    found = manifest(path)
+    assert found.rows[0].path == str(tmp_path / "audio" / "1.wav")
+    assert found.notes[0].startswith(f"1 of 4 rows lead to no file in {tmp_path / 'audio'}; the first is m.csv:5: ")
+    touch(tmp_path, "2.wav", "3.wav")
+    assert manifest(path).rows[0].path == str(tmp_path / "1.wav")
+
+
+def test_an_unlabelled_row_is_named_where_it_would_be_learnt_from(tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav", "2.wav", "3.wav", "4.wav")
+    rows = ["file,label,split", "1.wav,a,train", "2.wav,b,validation", "3.wav,,test", "4.wav,,"]
+    found = manifest(table(tmp_path / "m.csv", *rows))
+    assert [row.split for row in found.rows] == ["train", "validation", "test", ""]
+    assert "1 test rows have no label and are not judged; the first is m.csv:4" in found.notes
+    for split in ("train", "validation"):
+        rows[3] = f"3.wav,,{split}"
+        with pytest.raises(UsageError, match=rf"m\.csv:4: has no label but is in the {split} split; give it one, or"):
+            manifest(table(tmp_path / "m.csv", *rows))
+
+
 def test_a_file_outside_the_root_keeps_a_name_of_its_own(tmp_path: Path) -> None:
     touch(tmp_path, "far/1.wav")
     found = manifest(table(tmp_path / "lists" / "m.csv", "file,label", f"{tmp_path}/far/1.wav,a", "../far/2.wav,a"))
@@ -113,7 +136,10 @@ def test_a_missing_file_keeps_its_row(tmp_path: Path) -> None:
     path = table(tmp_path / "m.csv", "file,label,split", "0.wav,a,test", "1.wav,a,train", f"{long},a,train")
     found = manifest(path)
     assert [Path(row.path).name for row in found.rows] == ["0.wav", "1.wav", long]
-    assert "2 of 3 rows lead to no file; the first is m.csv:2: '0.wav'" in found.notes
+    assert (
+        f"2 of 3 rows lead to no file in {tmp_path}; the first is m.csv:2: '0.wav'; if they are elsewhere, "
+        "set data.audio_root (--audio-root of extract)"
+    ) in found.notes
 
 
 def test_no_row_that_resolves_shows_what_was_tried(tmp_path: Path) -> None:
@@ -195,11 +221,11 @@ def test_labels_held_out_change_no_split_of_the_others(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no manifest named; give --manifest"):
+    with pytest.raises(UsageError, match="no manifest named; give one as the argument, or set"):
         read(Data())
     with pytest.raises(NoInputError, match="cannot be read: No such file"):
         manifest(tmp_path / "nowhere")
-    with pytest.raises(NoInputError, match="no audio, but nothing"):
+    with pytest.raises(NoInputError, match="no audio, nor any other file; gramcli reads"):
         manifest(tmp_path)
     touch(tmp_path, "dog/1.wav")
     with pytest.raises(UsageError, match="has no fold column"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gramcli.audio import workers
+from gramcli.audio import child, workers
 from gramcli.audio.decode import Probe, Reader, probe
 from gramcli.audio.workers import Decoded, Decoders, Request
 from gramcli.errors import AudioError, ResourceError
@@ -227,6 +227,28 @@ def test_children_that_cannot_start_are_the_machines_fault(command: list[str]) -
     ):
         list(decoders.probe(["x.wav"]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_a_child_that_is_late_is_started_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int) -> None:
+    monkeypatch.setattr(child, "START_S", 2.0)
+    count = tmp_path / "count"
+    wait = f"""
+import time
+with open({str(count)!r}, "a+") as file:
+    file.write("x")
+    file.seek(0)
+    if len(file.read()) <= {late}:
+        file.flush()
+        time.sleep(60)
+"""
+    with fake(code=wait + FAKE) as decoders:
+        if late == 1:
+            assert len(list(decoders.decode([Request("fine", (None,), 16000)]))) == 1
+        else:
+            with pytest.raises(ResourceError, match=r"timed out after 2 s; .*: run .* fewer --decoders"):
+                list(decoders.decode([Request("fine", (None,), 16000)]))
+    assert count.read_text() == "xx"
 
 
 def test_a_child_that_speaks_nonsense_stops_the_run() -> None:

@@ -170,3 +170,14 @@ def test_too_few_files_and_clips_of_the_cache(limited, gramcli):
     seen = gramcli("select-layers", "--threshold-from", "place/same", "--false-reject", "0.25")
     assert seen.code == Exit.USAGE
     assert "1 of 13 files are clips of the training or test split" in seen.error
+
+
+def test_every_format_tells_how_many_known_clips_are_called_unknown(limited, gramcli):
+    (line,) = [line for line in gramcli("evaluate", "--format", "table").out.splitlines()
+               if "called unknown" in line]  # fmt: skip
+    evaluated = gramcli("evaluate", "--format", "csv")
+    shares = {row["decision"]: row["called_unknown"] for row in csv.DictReader(io.StringIO(evaluated.out))}
+    assert line.startswith(f"clean: {float(shares.pop('fused')):.1%} of these")
+    assert set(shares.values()) == {""}
+    records = map(json.loads, gramcli("evaluate", "--format", "jsonl").out.splitlines())
+    assert [record["called_unknown"] is None for record in records] == [True, True, True, False]

@@ -75,7 +75,7 @@ def test_labels_are_held_out(project, gramcli):
     (project / "w").mkdir()
     trained = gramcli("train", "--hold-out", "click,hiss", "--epochs", "1", "--out", "w/w.safetensors")
     assert trained.code == 0, trained.err
-    assert "4 training and 2 validation clips, 1 classes" in trained.err
+    assert "4 training and 2 validation clips, 1 classes of 4 clips" in trained.err
     wrong = gramcli("extract", "--hold-out", "clack")
     assert wrong.code == Exit.USAGE
     assert "data.hold_out: no clip is labelled 'clack'; there are click, hiss, hum" in wrong.error
@@ -101,8 +101,11 @@ def test_evaluate_json(calibrated, gramcli):
     assert sum(map(sum, clean["confusion"])) == 6
     assert (clean["comparison"]["groups"], clean["comparison"]["low"]) == (3, None)
     assert "too few groups for an interval" in document["verdict"]
-    flattered = gramcli("evaluate", "--split", "validation", "--json")
-    assert "these figures flatter" in flattered.err
+    told = "Nothing can be concluded from the validation split: statistics and rule were fitted on these clips"
+    assert json.loads(gramcli("evaluate", "--split", "validation", "--json").out)["verdict"].startswith(told)
+    assert f"verdict: {told}" in gramcli("evaluate", "--split", "validation", "-q", "--format", "csv").err
+    assert told in gramcli("evaluate", "--split", "validation", "-q", "--format", "table").out
+    assert gramcli("evaluate", "-q", "--format", "csv").err == ""
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json", "jsonl"])
@@ -120,6 +123,11 @@ def test_classify_formats(calibrated, gramcli, format):
     else:
         assert "hiss-3-0.wav" in done.out
         assert max(map(len, done.out.splitlines())) <= 80
+        (bad := calibrated / "bad.wav").write_text("no audio")
+        mixed = gramcli("classify", "--format", format, "sounds/hiss-3-0.wav", bad)
+        _, _, failed, why = mixed.out.splitlines()
+        assert failed.split() == ["bad.wav", "failed"]
+        assert why.startswith(f"failed: {bad}: not audio")
         return
     assert [tuple(row) for row in rows] == [COLUMNS, COLUMNS]
     assert [row["path"] for row in rows] == ["sounds/hiss-3-0.wav", "sounds/hiss-3-1.wav"]
@@ -239,6 +247,7 @@ def test_evaluate_judges_rivals_and_folds_and_refuses_what_does_not_go_together(
     assert {line.split(",")[1] for line in judged.out.splitlines()[1:]} >= {"fused", "lda", "probe"}
     for arguments, message in (
         (("sounds/manifest.csv",), "error: sounds/manifest.csv: a manifest goes with --folds; a cache knows its clips"),
+        (("--override-metadata",), "error: --override-metadata goes with --folds; a cache knows its settings"),
         (("--folds", "x-{fold}", "--split", "validation"), "error: --folds judges test clips by each fold's own"),
         (("--folds", "x-{fold}", "--weights", "w"), "error: --folds judges test clips by each fold's own"),
         (("--folds", "x-{fold}"), "error: manifest.csv: has no fold column"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from gramcli.cli.app import run
@@ -56,7 +57,9 @@ def refused(outcome, code: Exit, *words: str) -> None:
         (["extract", "--network", "resnet81"], ["resnet81", "did you mean"]),
         (["extract", "--network", "no.such:thing"], ["no.such:thing", "there is no module"]),
         (["extract", "--validation-fold", "1"], ["fold"]),
+        (["select-layers", "--false-reject", "5"], ["decision.false_reject must be below 1", "'5'"]),
         (["evaluate", "--split", "dev"], ["split is dev", "train, validation, test"]),
+        (["classify", "x.wav", "--format", "xml"], ["Invalid value for '--format': 'xml' is not one of 'table', "]),
         (["classify"], ["Missing argument"]),
         (["check"], ["Missing argument"]),
     ],
@@ -64,6 +67,23 @@ def refused(outcome, code: Exit, *words: str) -> None:
 )
 def test_usage(project, gramcli, arguments, words):
     refused(gramcli(*arguments), Exit.USAGE, *words)
+
+
+def test_priors(calibrated, gramcli):
+    told = "prior: the shares of 1 of 3 classes add up to 30"
+    refused(gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=30"), Exit.USAGE, told)
+    refused(gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum:0.3"), Exit.USAGE, "--prior hum:0.3: give unif")
+    apart = gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3", "--prior", "hiss=0.7")
+    assert apart.code == Exit.OK
+    assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3, hiss=0.7").out == apart.out
+
+
+def test_a_place_where_no_file_can_be_is_refused_before_the_work(calibrated, gramcli, monkeypatch):
+    monkeypatch.setattr("gramcli.stages.classify.GramClassifier.load", None)
+    monkeypatch.setattr("gramcli.stages.model.from_cache", None)
+    for command in (["classify", "sounds", "--submission"], ["export"]):
+        refused(gramcli(*command, "."), Exit.USAGE, ".: is a folder; name a file")
+        refused(gramcli(*command, "no/x"), Exit.USAGE, "no/x: there is no folder no; make it")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +122,8 @@ def test_no_usable_input(calibrated, gramcli, tmp_path):
     refused(gramcli("classify", tmp_path / "empty"), Exit.NO_INPUT, "empty")
     refused(gramcli("classify", tmp_path / "bad.wav"), Exit.NO_INPUT, "bad.wav", "not audio")
     refused(gramcli("classify", tmp_path / "missing.wav"), Exit.NO_INPUT, "missing.wav")
+    for command in ("classify", "check"):
+        refused(gramcli(command, "sounds", "--model", "no.safetensors"), Exit.NO_INPUT, "no.safetensors: no such file")
     refused(gramcli("extract", tmp_path / "empty"), Exit.NO_INPUT, "empty")
     refused(gramcli("extract", "--config", tmp_path / "no.toml"), Exit.NO_INPUT, "no.toml")
     refused(gramcli("extract", "--weights", tmp_path / "no.safetensors"), Exit.NO_INPUT, "no.safetensors")
@@ -129,6 +151,18 @@ def test_stages_that_have_not_run(project, gramcli):
     refused(gramcli("classify", "sounds"), Exit.ARTEFACT, "decision.safetensors", "run gramcli select-layers")
 
 
+def test_caches_of_folds_are_named(project, gramcli):
+    (project / ".gramcli" / "folds" / "2" / "views").mkdir(parents=True)
+    refused(gramcli("cache", "info"), Exit.ARTEFACT, "but those of 1 folds", "--cache .gramcli/folds/2")
+
+
+def test_no_network_or_manifest(project, gramcli):
+    (project / "gramcli.toml").write_text("")
+    refused(gramcli("layers"), Exit.USAGE, "no network named; set network.name in gramcli.toml", "layers an argument")
+    for command in ("extract", "evaluate --folds x-{fold}", "train --network a --out w.safetensors"):
+        refused(gramcli(*command.split()), Exit.USAGE, "no manifest named; give one as the argument, or set data.man")
+
+
 def test_another_front_end_or_network(calibrated, gramcli):
     before = contents(calibrated)
     refused(gramcli("extract", "--n-mels", "20"), Exit.ARTEFACT, "frontend.n_mels: 16 → 20")
@@ -137,7 +171,13 @@ def test_another_front_end_or_network(calibrated, gramcli):
 
 
 def test_a_label_that_is_no_output(project, gramcli):
-    refused(gramcli("extract", "--classes", "click,hiss,bird"), Exit.ARTEFACT, "manifest.csv:2", "hum", "--head none")
+    refused(
+        gramcli("extract", "--classes", "click,hiss,bird"),
+        Exit.ARTEFACT,
+        "manifest.csv:2",
+        "hum",
+        "network.head to none",
+    )
 
 
 def test_weights_that_do_not_fit(project, gramcli):
@@ -154,6 +194,14 @@ def test_another_format(calibrated, gramcli):
     refused(gramcli("classify", "--model", "model.safetensors", "sounds"), Exit.ARTEFACT, "model.safetensors")
 
 
+def test_a_plain_checkpoint_is_no_model(calibrated, gramcli):
+    safetensors.torch.save_file({"fc.weight": torch.zeros(3, 9)}, "w.safetensors", {"gramcli": "{}"})
+    outcome = gramcli("classify", "--model", "w.safetensors", "sounds")
+    refused(
+        outcome, Exit.ARTEFACT, "w.safetensors: holds tensors, but is no model of gramcli; make it with gramcli exp"
+    )
+
+
 # --- 5: finished, some inputs failed
 
 
@@ -164,6 +212,16 @@ def test_some_inputs_failed(calibrated, gramcli, tmp_path):
     refused(mixed, Exit.PARTIAL, "1 of 3 files failed", "bad.wav", "not audio")
     kept = [line for line in mixed.out.splitlines() if "bad.wav" not in line]
     assert kept == good.out.splitlines()
+
+
+def test_a_submission_lacks_what_failed(calibrated, gramcli, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio")
+    mixed = gramcli("classify", "sounds/hum-3-0.wav", tmp_path / "bad.wav", "--submission", "x.tsv")
+    refused(mixed, Exit.PARTIAL, "1 of 2 files failed")
+    assert "note: x.tsv: 1 of 2 recordings have no line, as they failed" in mixed.err
+    assert len(Path("x.tsv").read_text().splitlines()) == 2
+    refused(gramcli("classify", tmp_path / "bad.wav", "--submission", "y.tsv"), Exit.NO_INPUT, "1 of 1 files failed")
+    assert not Path("y.tsv").exists()
 
 
 def test_an_earlier_run_left_failures(project, gramcli):

@@ -91,7 +91,7 @@ def test_outputs_from_the_arguments(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mynets.factories:narrow", "test_resnet"])
 def test_outputs_that_nobody_knows(folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}: how many outputs has the network.* give --arg num_classes=N"):
+    with pytest.raises(UsageError, match=f"{name}: how many outputs has the network.* set num_classes in network.args"):
         build(Network(name=name), None, 0, folder)
 
 
@@ -149,7 +149,7 @@ def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.T
         (":make", "network.name"),
         ("mynets.factories:none", "returned NoneType, not a torch.nn.Module"),
         ("mynets.factories:fails", r"fails: cannot be made with {}: KeyError: .first line"),
-        (None, "which network"),
+        (None, "no network named; set network.name"),
     ],
 )
 def test_networks_that_cannot_be_made(folder: Path, name: str | None, message: str) -> None:

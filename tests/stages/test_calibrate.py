@@ -18,9 +18,18 @@ from gramcli.gram.ranking import curve
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.extract import extract
 from gramcli.stages.progress import Silent
+from gramcli.stages.rows import label_indices
 from gramcli.stages.select_layers import select_layers
 from tests import reference
 from tests.sets import ROOT, headless, quick, read_manifest, write_manifest, write_set
+
+
+def test_a_label_that_is_no_class_is_named_with_its_clip():
+    clip = table.Clip("a.wav", "k", "a.wav", "", 0, 0, None, None, "bird", "train", "g", 0, 0)
+    with pytest.raises(ArtefactError, match=r"a\.wav: label bird is none of the network's outputs; mend"):
+        label_indices([clip._replace(label="hum"), clip], {"hum": 0})
+    with pytest.raises(ArtefactError, match=r"a\.wav: has no label; mend the manifest"):
+        label_indices([clip._replace(label="")], {"hum": 0})
 
 
 def edited(tmp_path: Path, change, *, head: bool = False) -> tuple[Path, list[str]]:

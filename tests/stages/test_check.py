@@ -112,7 +112,10 @@ def test_more_than_stated_but_within_the_range_of_the_threshold(limited, site):
     places = check(limited, site / "odd").places
     warnings, verdict = checks._sentences([replace(places[0], finding=PERHAPS)], limit)
     assert "may not carry over to these sounds, or the threshold rejects more than stated" in warnings[0]
+    assert warnings[0].endswith("; more validation groups would tell")
     assert verdict == ""
+    warnings, _ = checks._sentences([replace(places[0], finding=PERHAPS)], replace(limit, folder="yard"))
+    assert warnings[0].endswith("; more files of yard would tell")
 
 
 def test_failed_files(limited, site, tmp_path):

@@ -59,6 +59,16 @@ def test_a_prediction_says_what_it_is(classifier, sounds):
     assert all(math.isfinite(value) for value in row.deviations.values())
 
 
+def test_a_runner_up_without_a_chance_has_no_margin(selected, sounds):
+    alone = GramClassifier.load(selected, prior={"hum": 1})
+    (row,) = alone.predict([sounds.parent / "hum-3-0.wav"])
+    assert (row.label, row.probability_if_known, row.margin, row.tied) == ("hum", 1.0, None, False)
+    weights = GramClassifier.load(selected, prior={"hum": 30, "hiss": 10, "click": 10})
+    shares = GramClassifier.load(selected, prior={"hum": 0.6, "hiss": 0.2})
+    (one,), (other,) = (classifier.predict([sounds.parent / "hum-3-0.wav"]) for classifier in (weights, shares))
+    assert one.probabilities == pytest.approx(other.probabilities)
+
+
 def test_a_training_clip_does_not_deviate(classifier, sounds):
     (row,) = classifier.predict([sounds.parent / "hiss-0-1.wav"])
     assert (row.label, row.deviation) == ("hiss", 0.0)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gramcli.cache import clips as table
-from gramcli.errors import ArtefactError, NoInputError, UsageError
+from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError
 from gramcli.network import checkpoint
 from gramcli.stages.configure import configure
 from gramcli.stages.evaluate import evaluate
@@ -127,6 +128,45 @@ def test_a_checkpoint_that_does_not_say_is_validated_on_the_next_fold(folder, mo
     heard = Forwards()
     evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), progress=heard)
     assert [note.rpartition(" ")[2] for note in heard.notes if note.startswith("fold ")] == ["2", "3", "10", "1"]
+
+
+def test_what_a_checkpoint_does_not_say_is_told(folder, monkeypatch):
+    real = checkpoint.metadata
+    bare = {key: value for key, value in real(folder / "net-3.safetensors").items() if key != "trained_on"}
+    monkeypatch.setattr(checkpoint, "metadata", lambda path: bare if path.name == "net-3.safetensors" else real(path))
+    heard = Forwards()
+    evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), progress=heard)
+    assert [note for note in heard.notes if "on trust" in note] == [
+        "net-3.safetensors: does not say what it was trained on; that it never heard fold 3 is taken on trust"
+    ]
+
+
+def test_one_network_for_two_folds_is_refused(folder):
+    shutil.copy(folder / "net-1.safetensors", folder / "net-3.safetensors")
+    with pytest.raises(UsageError, match=r"net-1\.safetensors and net-3\.safetensors are the same network, which has"):
+        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+    assert not (folder / "cache").exists()
+
+
+def test_settings_that_contradict_a_later_checkpoint_are_refused_at_once(folder, monkeypatch):
+    real = checkpoint.metadata
+
+    def metadata(path):
+        return {**real(path), "frontend": {**FRONT, "n_mels": 32}} if path.name == "net-10.safetensors" else real(path)
+
+    monkeypatch.setattr(checkpoint, "metadata", metadata)
+    with pytest.raises(ArtefactError, match=r"net-10\.safetensors contradicts the settings: frontend\.n_mels 32 → 16"):
+        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+    assert not (folder / "cache").exists()
+    result = evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), override_metadata=True)
+    assert result.clean.clips == 36
+
+
+def test_rivals_without_scikit_learn_are_refused_at_once(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ResourceError, match="rivals need scikit-learn, which is not installed; install it, or gramcli"):
+        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), rivals=True)
+    assert not (folder / "cache").exists()
 
 
 def test_folds_that_decide_otherwise_are_not_pooled(folder, monkeypatch):

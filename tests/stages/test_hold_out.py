@@ -172,7 +172,9 @@ def test_outputs_that_nobody_named_are_the_labels_that_are_left(sounds, tmp_path
 def test_a_label_that_the_network_has_no_output_for_is_refused_with_a_hint(sounds, tmp_path):
     settings = quick(sounds, tmp_path / "cache")
     settings = replace(settings, network=replace(settings.network, classes=LEFT))
-    with pytest.raises(ArtefactError, match=f"label {HELD} is none of .*--hold-out it, or use --head none"):
+    with pytest.raises(
+        ArtefactError, match=f"label {HELD} is none of .*name it in data.hold_out, or set network.head to none"
+    ):
         extract(settings, folder=ROOT)
 
 

@@ -62,7 +62,7 @@ def test_test_labels_change_nothing_that_is_said(known, tmp_path):
     rng = np.random.default_rng(3)
     tests = [n for n, clip in enumerate(rows) if clip.split == "test"]
     for n, other in zip(tests, rng.permutation(tests), strict=True):
-        rows[n] = replace(rows[n], label=clips.rows[other].label)
+        rows[n] = rows[n]._replace(label=clips.rows[other].label)
     table.write(tmp_path / "moved", rows, clips.seconds)
     (_, one), (_, two) = contest(known), contest(tmp_path / "moved")
     assert not np.array_equal(one.labels, two.labels)
@@ -131,7 +131,7 @@ def test_one_validation_group_leaves_rivals_out_and_says_so(tmp_path):
 
 def test_without_scikit_learn_it_says_what_to_install(known, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(ResourceError, match=r"pip install 'gramcli\[evaluate\]'"):
+    with pytest.raises(ResourceError, match="not installed; install it, or gramcli with its extra evaluate"):
         evaluate(known, rivals=True)
 
 

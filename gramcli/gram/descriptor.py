@@ -12,6 +12,8 @@ from gramcli.gram import compiled
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LARGE = 1 << 18
+"""Numbers of one clip's maps from which on clips are taken two at a time: a batch of them is beyond the caches."""
 _LINE = 16
 """Numbers of float32 in a cache line."""
 _STEPS = 4
@@ -39,7 +41,22 @@ def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
         - maps: (N, K, *positions), or with the channels at `channel_dim`
         - returns: (N, K)
     """
-    rows = _rows(maps, channel_dim)
+    import torch
+
+    rows = _positions(maps, channel_dim)
+    clips, positions, channels = rows.shape
+    if clips < 3 or positions * channels < _LARGE:
+        return _products(rows)
+    # Two at a time, so that what is read twice, or was widened, is still near when it is read again.
+    *pairs, last = range(0, clips, 2)
+    found = [_products(rows[first : first + 2]) for first in pairs]
+    rest = clips - last  # 1 or 2; one alone would be another product, with other roundings
+    return torch.cat([*found, _products(rows[-2:])[-rest:]])
+
+
+def _products(rows: Tensor) -> Tensor:
+    """Returns ĝ of maps (N, S, K)."""
+    rows = rows.float()
     over_channels = rows.sum(-1, keepdim=True)  # (N, S, 1), Fᵀ 1
     # On some processors a product rounds by where a clip begins within a cache line. In nearly every network all clips
     # begin alike, as their maps are a multiple of it; the order of product that does not care is ten times slower.
@@ -59,14 +76,14 @@ def row_sums_and_means(maps: Tensor, channel_dim: int = 1) -> Tensor:
     """
     import torch
 
-    return torch.cat([row_sums(maps, channel_dim), _rows(maps, channel_dim).mean(1)], dim=1)
+    return torch.cat([row_sums(maps, channel_dim), _positions(maps, channel_dim).float().mean(1)], dim=1)
 
 
-def _rows(maps: Tensor, channel_dim: int) -> Tensor:
-    """Returns the maps as (N, S, K) float32, where they lie if they are channels_last."""
+def _positions(maps: Tensor, channel_dim: int) -> Tensor:
+    """Returns the maps as (N, S, K), where they lie if they are channels_last."""
     if maps.ndim < 2 or channel_dim % maps.ndim == 0:
         raise ValueError(f"clips and channels are two dimensions, not {tuple(maps.shape)} with channels {channel_dim}")
-    rows = maps.float().movedim(channel_dim, -1)
+    rows = maps.movedim(channel_dim, -1)
     return rows.flatten(1, -2) if rows.ndim > 2 else rows.unsqueeze(1)
 
 

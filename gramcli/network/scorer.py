@@ -49,6 +49,19 @@ def device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def check_precision(precision: str, where: torch.device) -> None:
+    """Raises a ResourceError if the device has no arithmetic of this precision, ``fp32`` or ``bf16``."""
+    if precision != "bf16":
+        return
+    able = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if where.type == "cuda"
+        else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    if not able:
+        raise ResourceError(f"run.precision: {where} has no arithmetic in bfloat16; use fp32")
+
+
 class Scorer:
     """Runs front end and network on waveforms, so that no clip influences another.
 
@@ -81,7 +94,7 @@ class Scorer:
         self.module = module.to(device).eval()
         for parameter in self.module.parameters():
             if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+                parameter.data = _channels_last(parameter.data)
         self.frontend = frontend.to(device).eval()
         self.device = device
         self.batch = max(2, batch)
@@ -145,7 +158,7 @@ class Scorer:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             inputs = self.frontend(inputs)
             if inputs.dim() == 4:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
+                inputs = _channels_last(inputs)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 returned, descriptors = self._record(inputs)
         columns = [self._logits(returned, len(inputs)).float(), *descriptors.values()]
@@ -167,6 +180,17 @@ class Scorer:
             f"the network returns {found} for {clips} clips, not ({clips}, {self.outputs or 'classes'}): "
             "check network.classes, or wrap it in a factory"
         )
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Returns it laid out channels_last, and says so.
+
+    With one channel or one position both layouts are the same in memory, and torch keeps the strides of the other. By
+    these it chooses the layout of a convolution's output: one channel of log-mels would take the whole network along.
+    """
+    clips, channels, rows, columns = tensor.shape
+    strides = (rows * columns * channels, 1, columns * channels, channels)
+    return tensor.contiguous(memory_format=torch.channels_last).as_strided((clips, channels, rows, columns), strides)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -75,6 +75,7 @@ def prepare(
     if settings.run.threads is not None:
         torch.set_num_threads(settings.run.threads)
     device = scorer.device(settings.run.device)
+    scorer.check_precision(settings.run.precision, device)
     classes = settings.network.classes or tuple(labels)
     built = build_network(settings, classes, folder, state)
     samples = frontend.samples(settings.frontend, settings.segment)

@@ -16,7 +16,7 @@ from gramcli.network.scorer import Scorer, device
 from tests.benchmarks.measure import Figure, seconds
 
 NETWORKS = ("resnet50", "densenet121", "vgg16", "mobilenetv2_100")
-BATCH, SHAPE, CLASSES = 8, (1, 128, 501), 10
+BATCH, SHAPE, CLASSES = 16, (1, 128, 501), 10
 """Ten seconds at 16 kHz: 128 mel bands, a frame every 20 ms."""
 
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from gramcli.audio import frontend
 from gramcli.errors import ArtefactError, ResourceError, UsageError
+from gramcli.gram import descriptor
 from gramcli.network import capture, scorer
-from gramcli.network.scorer import Scorer, Scores
+from gramcli.network.capture import survey
+from gramcli.network.scorer import Scorer, Scores, check_precision
 from gramcli.settings import Frontend
 from tests.network import toys
 
@@ -233,3 +235,36 @@ def test_devices_that_do_not_exist(name: str) -> None:
     with pytest.raises(UsageError, match=r"run.device must be auto, cpu, cuda or cuda:N") as caught:
         scorer.device(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_processor_without_bfloat16_says_so(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    check_precision("fp32", torch.device("cpu"))
+    with pytest.raises(ResourceError, match=r"run\.precision: cpu has no arithmetic in bfloat16; use fp32"):
+        check_precision("bf16", torch.device("cpu"))
+
+
+def test_one_channel_of_input_takes_the_whole_network_channels_last():
+    """Of one channel both layouts are one in memory, and torch takes the strides for what is meant."""
+    seen = []
+    module = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.ReLU())
+    for one in module:
+        one.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    head = nn.Sequential(module, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    front = nn.Unflatten(1, (1, 8, -1))
+    layers = survey(head, torch.randn(2, 1, 8, 20)).layers
+    seen.clear()
+    Scorer(head, front, layers, torch.device("cpu")).score(np.zeros((4, 160), np.float32))
+    assert len(seen) == 4
+    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in seen)
+
+
+def test_large_maps_taken_by_twos_are_those_taken_at_once(monkeypatch):
+    maps = torch.rand(7, 32, 9, 5).contiguous(memory_format=torch.channels_last)
+    at_once = {n: descriptor.row_sums(maps[:n]) for n in range(2, 8)}
+    monkeypatch.setattr(descriptor, "_LARGE", 1)
+    for n, wanted in at_once.items():
+        assert torch.equal(descriptor.row_sums(maps[:n]), wanted)
+        halves = descriptor.row_sums(maps[:n].bfloat16())
+        assert halves.dtype == torch.float32
+        torch.testing.assert_close(halves, wanted, rtol=2e-2, atol=0)

@@ -1,0 +1,65 @@
+"""The whole of extract, from OGG files to durable shards, beside the plain forward alone on ready tensors."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from gramcli.stages.configure import configure
+from gramcli.stages.extract import extract
+from tests.benchmarks.forward import BATCH, CLASSES, SHAPE, network
+from tests.benchmarks.measure import Figure
+
+CLIPS, ROUNDS = 256, 3
+MOST = {"resnet50": 1.0, "mobilenetv2_100": 1.25}
+
+
+def recordings(folder: Path, data: Path) -> Path:
+    """Writes clips of ten seconds at 44.1 kHz as OGG, each of two recordings, and returns their manifest."""
+    files = sorted((data / "audio").glob("*.ogg"))
+    lines = ["file,label,split"]
+    for number, (one, other) in enumerate(itertools.islice(itertools.pairwise(files), CLIPS)):
+        samples = [soundfile.read(path, frames=5 * 44_100, fill_value=0.0, dtype="float32") for path in (one, other)]
+        if {rate for _, rate in samples} != {44_100}:
+            raise AssertionError(f"{one} is not at 44.1 kHz")
+        soundfile.write(folder / f"{number:03d}.ogg", np.concatenate([both[0] for both in samples]), 44_100)
+        lines.append(f"{number:03d}.ogg,class{number % CLASSES},{'validation' if number % 4 == 0 else 'train'}")
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def measure(folder: Path, data: Path | None) -> list[Figure]:
+    """Takes the figures; none without recordings."""
+    if data is None:
+        return []
+    manifest = recordings(folder, data)
+    figures = []
+    for name, most in MOST.items():
+        flags = {
+            "data": {"manifest": str(manifest)},
+            "network": {"name": name, "classes": [f"class{c}" for c in range(CLASSES)]},
+            "cache": {"dir": str(folder / "cache")},
+        }
+        plain, inputs = network(name), torch.randn(BATCH, *SHAPE)
+        ratios, best = [], {"forward": float("inf"), "extract": float("inf")}
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            with torch.inference_mode():
+                for _ in range(CLIPS // BATCH):
+                    plain(inputs)
+            forward = time.perf_counter() - began
+            whole = extract(configure(flags, config=None)).seconds
+            shutil.rmtree(folder / "cache")
+            ratios.append(whole / forward)
+            best = {"forward": min(best["forward"], forward), "extract": min(best["extract"], whole)}
+        about = {f"{what}, ms a clip": 1000 * least / CLIPS for what, least in best.items()} | {"ratios": ratios}
+        what = f"extract of {name}, {CLIPS} clips of 10 s in OGG at 44.1 kHz, over its plain forward"
+        figures.append(Figure(3, what, best["extract"] / best["forward"], most=most, about=about))
+    return figures

@@ -18,13 +18,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, ResourceError, UnsafeError, shown
+
+if TYPE_CHECKING:
+    import h5py  # where a shard is read or written, and not where a recording is classified
 
 FORMAT = 1
 OK = "ok"
@@ -70,6 +72,8 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
         shard: The rows.
         fingerprint: Of the view they belong to.
     """
+    import h5py
+
     image = io.BytesIO()
     # one library range, contiguous data of final size and no time stamps: byte for byte reproducible
     kind = {"libver": ("v110", "v110"), "userblock_size": _USER_BLOCK}
@@ -119,6 +123,8 @@ def decode(
         ArtefactError: It belongs to another view, or to a newer format.
         UnsafeError: It holds links or external data, which no shard has.
     """
+    import h5py
+
     if not checked:
         check(content, path)
     try:
@@ -133,6 +139,8 @@ def decode(
 def _decode(
     file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], content: bytes, with_means: bool
 ) -> Shard:
+    import h5py
+
     version = _attribute(file, "gramcli_format", "iu")
     if version > FORMAT:
         raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
@@ -194,6 +202,8 @@ def _attribute(file: h5py.File, name: str, kinds: str) -> Any:
 
 def _own(group: h5py.Group, name: str, path: Path) -> Any:
     """Returns the identifier of a group whose member of this name lies in this very file."""
+    import h5py
+
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:  # `in` and `get` would follow it
         raise UnsafeError(f"{shown(path)}: {shown(name)} is a link; not opened")
     return group.id

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -200,6 +201,8 @@ class Reader:
         self._start = 0
         self._broken: AudioError | None = None
         """Why nothing more can be decoded."""
+        self.resampling_s = 0.0
+        """Seconds that resampling has taken so far."""
         if isinstance(channel, int) and channel >= self._sound.channels:
             channels = self._sound.channels
             self.close()
@@ -250,7 +253,10 @@ class Reader:
         source = _believed(self._kept[: stop - start], start)
         if self._sound.samplerate == self._rate:
             return source.copy()
-        return np.asarray(soxr.resample(source, self._sound.samplerate, self._rate, quality="HQ"), np.float32)
+        began = time.perf_counter()
+        samples = np.asarray(soxr.resample(source, self._sound.samplerate, self._rate, quality="HQ"), np.float32)
+        self.resampling_s += time.perf_counter() - began
+        return samples
 
     def _frames(self, window: Window | None) -> tuple[int, int]:
         if window is None:

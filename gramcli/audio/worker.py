@@ -40,27 +40,34 @@ class Worker:
     def answer(self, request: dict[str, Any]) -> None:
         """Answers one request, whatever its file holds."""
         if "probe" in request:
+            began = time.perf_counter()
             try:
-                self._reply(probe=dataclasses.astuple(probe(request["probe"], self._alive)))
+                found = dataclasses.astuple(probe(request["probe"], self._alive))
+                self._reply(probe=found, seconds={"hash": time.perf_counter() - began})
             except Exception as error:
                 self._reply(error=_reason(error))
             return
         for window in request["windows"]:
+            began = time.perf_counter()
             try:
-                samples = self._window(request, window)
+                samples, resampling = self._window(request, window)
             except Exception as error:
                 self._reply(error=_reason(error))
             else:
-                self._reply(samples, samples=len(samples))
+                decoding = time.perf_counter() - began - resampling
+                self._reply(samples, samples=len(samples), seconds={"decode": decoding, "resample": resampling})
 
-    def _window(self, request: dict[str, Any], window: tuple[float, float] | None) -> Samples:
+    def _window(self, request: dict[str, Any], window: tuple[float, float] | None) -> tuple[Samples, float]:
+        """Returns the samples, and the seconds that resampling took."""
         wanted = (request["path"], request["sample_rate"], request["channel"])
         if self._open is None or self._open[0] != wanted or not self._open[1].reaches(window):
             if self._open is not None:
                 self._open[1].close()
                 self._open = None
             self._open = wanted, Reader(*wanted, self._alive)
-        return self._open[1].read(window)
+        reader = self._open[1]
+        before = reader.resampling_s
+        return reader.read(window), reader.resampling_s - before
 
     def _reply(self, payload: Samples | None = None, **reply: Any) -> None:
         self._replies.write(json.dumps(reply).encode() + b"\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -63,6 +63,8 @@ class Decoders:
     ) -> None:
         if count < 1 or ahead < 1:
             raise ValueError(f"count and ahead must be at least 1, not {count} and {ahead}")
+        self.seconds: Counter[str] = Counter()
+        """Seconds that the children took together, by step: hash, decode, resample."""
         self._ahead = ahead
         self._closed = False
         self._lanes = [_Lane(timeout_s, command) for _ in range(count)]
@@ -125,6 +127,7 @@ class Decoders:
                     reply = pending[0].replies.get()
                     if isinstance(reply, Exception):
                         raise reply
+                    self.seconds.update(reply[0].pop("seconds", {}))
                     yield reply
                     outstanding -= 1
                 pending.popleft()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
-from gramcli.cli.render import Bar, complain
+from gramcli.cli.render import Bar, chosen, complain, rows
 from gramcli.errors import Exit
 
 
@@ -36,6 +37,7 @@ def extract_cmd(
     ] = None,
     override_metadata: OverrideMetadata = False,
     condition: Condition = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Print where the time went, step by step.")] = False,
 ) -> None:
     """Send every clip through the network once and keep each layer's descriptor.
 
@@ -58,7 +60,7 @@ def extract_cmd(
     settings = configure(given.flags, config=given.config, remembered=remembered, override_metadata=override_metadata)
     with Bar(quiet=given.quiet) as bar:
         given.tell(bar, settings)
-        done = extract(settings, folder=folder, progress=bar)
+        done = extract(settings, folder=folder, progress=bar, profile=profile)
         if conditions:  # training clips set the bounds as they are
             heard = require(given.cache).used("validation", "test", UNKNOWN)
             altered(given.cache, conditions, heard, flags=given.flags, config=given.config, progress=bar)
@@ -69,6 +71,26 @@ def extract_cmd(
             f"{done.reused} were there, {done.failed} failed, "
             f"{done.seconds:.1f} s",
         )
+    if done.profile is not None:
+        _print_profile(done.profile, done.forwarded, settings.run.decoders)
     if done.failed:
         complain("error", f"{done.failed} of {done.clips} clips cannot be used; see {settings.cache.dir}/failures.csv")
         raise typer.Exit(Exit.PARTIAL)
+
+
+def _print_profile(profile: Mapping[str, Mapping[str, float]], clips: int, decoders: int) -> None:
+    """Prints the steps of both parts, the longest first."""
+    part = {"here": "this process", "decoders": f"{decoders} decoders, meanwhile"}
+    whole = sum(profile["here"].values())
+    found = [
+        {
+            "where": part[where],
+            "step": step,
+            "seconds": seconds,
+            "ms a clip": 1000 * seconds / clips if clips else None,
+            "share": f"{seconds / whole:.0%}",
+        }
+        for where in part
+        for step, seconds in sorted(profile[where].items(), key=lambda item: -item[1])
+    ]
+    rows(["where", "step", "seconds", "ms a clip", "share"], found, chosen(None, False))

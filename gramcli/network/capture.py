@@ -20,6 +20,7 @@ from gramcli.errors import ArtefactError, UsageError, shown
 from gramcli.gram.descriptor import row_sums
 from gramcli.network import activations
 from gramcli.network.watch import Activation, ChannelsLast, Watch, base
+from gramcli.stopwatch import NoStopwatch, Stopwatch
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,15 @@ class Recorder:
     """
 
     def __init__(
-        self, module: nn.Module, layers: Sequence[Layer], measure: Callable[[Tensor, int], Tensor] = row_sums
+        self,
+        module: nn.Module,
+        layers: Sequence[Layer],
+        measure: Callable[[Tensor, int], Tensor] = row_sums,
     ) -> None:
         self.module = module
         self.measure = measure
+        self.stopwatch: Stopwatch = NoStopwatch()
+        """Told of the time that measuring takes, as ``reduce``."""
         self.layers = {layer.name: layer for layer in layers}
         self._functions = any(layer.function is not None for layer in layers)
 
@@ -166,7 +172,8 @@ class Recorder:
                 reason = f"shape {tuple(maps.shape)} has not {layer.channels} channels in dimension {layer.channel_dim}"
             if reason:
                 raise _changed(layer, reason)
-            with torch.autocast(maps.device.type, enabled=False):  # sums are float32, whatever the network computes in
+            # sums are float32, whatever the network computes in
+            with self.stopwatch.step("reduce"), torch.autocast(maps.device.type, enabled=False):
                 found[layer.name] = self.measure(maps, layer.channel_dim)
 
         watch = Watch(self.module, seen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gramcli.errors import ArtefactError, ResourceError, UsageError, shown
 from gramcli.gram.descriptor import row_sums, row_sums_and_means
 from gramcli.network.capture import Layer, Recorder
+from gramcli.stopwatch import NoStopwatch, Stopwatch
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ class Scorer:
         self.outputs = outputs
         self.with_means = with_means
         self._record = Recorder(self.module, layers, row_sums_and_means if with_means else row_sums)
+        self.stopwatch: Stopwatch = NoStopwatch()
+        self.note: Callable[[str], None] = lambda text: None
+        """Told when the batch is halved."""
+
+    def time_with(self, stopwatch: Stopwatch) -> None:
+        """Has the steps ``mel``, ``forward`` and ``reduce`` timed from now on, each to its end on the device."""
+        self.stopwatch = self._record.stopwatch = stopwatch
+        if self.device.type == "cuda":
+            stopwatch.settle = lambda: torch.cuda.synchronize(self.device)
 
     def score(self, waveforms: NDArray[np.float32]) -> Scores:
         """Returns logits and descriptors of waveforms (N, T), N ≥ 1.
@@ -144,6 +154,7 @@ class Scorer:
                         "shorten segment.seconds or use another device"
                     ) from None
                 self.batch = max(2, self.batch // 2)
+                self.note(f"{self.device}: out of memory: goes on with {self.batch} clips at once")
             else:
                 start += len(part)
 
@@ -151,15 +162,19 @@ class Scorer:
     def _forward(self, waveforms: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Returns the logits, then the descriptor of every layer."""
         clips = len(waveforms)
-        inputs = torch.tensor(waveforms, dtype=torch.float32, device=self.device)
+        inputs = torch.tensor(waveforms, dtype=torch.float32)  # a copy: arrays may be read-only
+        if self.device.type == "cuda":
+            inputs = inputs.pin_memory().to(self.device, non_blocking=True)
         if clips == 1:
             inputs = torch.cat([inputs, inputs])
         # TensorFloat-32 keeps ten bits of what is called fp32, and a kernel picked by timing may differ between runs.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            inputs = self.frontend(inputs)
+            with self.stopwatch.step("mel"):
+                inputs = self.frontend(inputs)
             if inputs.dim() == 4:
                 inputs = _channels_last(inputs)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            precision = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+            with self.stopwatch.step("forward"), precision:
                 returned, descriptors = self._record(inputs)
         columns = [self._logits(returned, len(inputs)).float(), *descriptors.values()]
         # One transfer from the device, not one a layer.

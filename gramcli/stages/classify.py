@@ -165,6 +165,7 @@ class GramClassifier:
         progress = progress or Silent()
         paths = find.audio_files([str(file) for file in files])
         progress.start("classifying", len(paths))
+        self._ready.scorer.note = progress.note
         last = None
         for batch in self.scored(paths):
             for row in self._rows(batch):

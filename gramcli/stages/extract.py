@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gramcli import files
@@ -23,6 +23,7 @@ from gramcli.stages import plan
 from gramcli.stages.fill import fill
 from gramcli.stages.prepare import Prepared, check_held_out, prepare, versions
 from gramcli.stages.progress import Progress, Silent
+from gramcli.stopwatch import NoStopwatch, Stopwatch
 from gramcli.training import seen
 
 
@@ -42,9 +43,14 @@ class Extracted:
     """Shards of the view."""
     seconds: float
     """Wall time."""
+    profile: Mapping[str, Mapping[str, float]] | None = None
+    """Seconds by step if they were asked for: of this process, which add up to `seconds`, and of the decoders, which
+    work meanwhile."""
 
 
-def extract(settings: Settings, *, folder: Path | None = None, progress: Progress | None = None) -> Extracted:
+def extract(
+    settings: Settings, *, folder: Path | None = None, progress: Progress | None = None, profile: bool = False
+) -> Extracted:
     """Brings the cache up to date with the manifest.
 
     Only clips whose audio is not in the cache are decoded and forwarded; a run that was interrupted is finished by
@@ -54,6 +60,7 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         settings: All settings; ``data.manifest`` and ``network.name`` must be given.
         folder: First on the import path of a factory; the working folder if None.
         progress: Told of tasks, steps and notes.
+        profile: Whether to time the steps.
 
     Raises:
         UsageError: Settings or manifest contradict themselves.
@@ -63,14 +70,35 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         ResourceError: Device, space or permission is missing.
         LockedError: Another process writes to the cache.
     """
-    progress = progress or Silent()
-    folder = folder or Path.cwd()
-    began = time.monotonic()
+    progress, began = progress or Silent(), time.monotonic()
+    stopwatch = Stopwatch() if profile else NoStopwatch()
+    with stopwatch.step("other"):
+        done, decoding, trouble = _extracted(settings, folder or Path.cwd(), progress, stopwatch)
+    done = replace(done, seconds=time.monotonic() - began)
+    if profile:
+        done = replace(done, profile={"here": stopwatch.seconds, "decoders": decoding})
+    _write_run(Path(settings.cache.dir), "extract", settings, done)
+    if done.failed == done.clips:
+        raise NoInputError(
+            f"{shown(settings.data.manifest)}: none of its {done.failed} clips is usable (the first: {trouble})"
+        )
+    return done
+
+
+def _extracted(
+    settings: Settings, folder: Path, progress: Progress, stopwatch: Stopwatch
+) -> tuple[Extracted, dict[str, float], str]:
+    """Does the work of `extract`.
+
+    Returns:
+        What was done, the decoders' seconds by step, and why the first clip that failed did.
+    """
     check_held_out(settings)
     cache = Path(settings.cache.dir)
-    source = plan.made_from(settings)
-    before = finished.read(cache, source, _present(cache))
-    listed, notes = ([], list(before.notes)) if before else _listed(settings)
+    with stopwatch.step("manifest"):
+        source = plan.made_from(settings)
+        before = finished.read(cache, source, _present(cache))
+        listed, notes = ([], list(before.notes)) if before else _listed(settings)
     for note in notes:
         progress.note(note)
     known = {row.label for row in listed if row.label and row.split != table.UNKNOWN}
@@ -81,7 +109,10 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
             progress.note(
                 f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
             )
-    ready = prepare(settings, labels, folder)
+    with stopwatch.step("network"):
+        ready = prepare(settings, labels, folder)
+    ready.scorer.time_with(stopwatch)
+    ready.scorer.note = progress.note
     if settings.network.weights is None:
         progress.note("no weights given: the network is as its constructor left it")
     progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
@@ -90,11 +121,11 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         if (cache / "views").is_dir():  # a cache of something else is told before any file is read
             View.create(cache, ready.identity, recorded)
         if before is not None:
-            done = Extracted(before.clips, 0, before.clips, 0, len(_present(cache)), time.monotonic() - began)
-            _write_run(cache, "extract", settings, done)
-            return done
-        previous = table.read(cache)
-        clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
+            return Extracted(before.clips, 0, before.clips, 0, len(_present(cache)), 0.0), {}, ""
+        with stopwatch.step("manifest"):
+            previous = table.read(cache)
+        with stopwatch.step("wait for hashes"):
+            clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
         notes += _check_unseen(clips, settings, progress)
         view = View.create(cache, ready.identity, recorded)
         for swept in (cache, view.folder, view.folder / "shards"):
@@ -105,18 +136,12 @@ def extract(settings: Settings, *, folder: Path | None = None, progress: Progres
         there = view.present()
         forwarded = _fill(view, cache, rows, reasons, ready, decoders, settings, progress)
         used = [clip for clip in rows if clip.split]
-        failed = sum(bool(clip.error or clip.key in reasons) for clip in used)
-        if source and not failed:
+        troubles = [clip.error or reasons[clip.key] for clip in used if clip.error or clip.key in reasons]
+        if source and not troubles:
             finished.write(cache, source, rows, labels, notes, view.present())
     reused = sum(clip.shard in there for clip in used)
-    done = Extracted(len(used), forwarded, reused, failed, len(view.present()), time.monotonic() - began)
-    _write_run(cache, "extract", settings, done)
-    if failed == len(used):
-        first = next(clip.error or reasons[clip.key] for clip in used)
-        raise NoInputError(
-            f"{shown(settings.data.manifest)}: none of its {failed} clips is usable (the first: {first})"
-        )
-    return done
+    done = Extracted(len(used), forwarded, reused, len(troubles), len(view.present()), 0.0)
+    return done, dict(decoders.seconds), troubles[0] if troubles else ""
 
 
 def _present(cache: Path) -> set[int]:

@@ -49,7 +49,7 @@ def fill(
     Raises:
         ResourceError: A shard cannot be written.
     """
-    total = sum(map(len, todo.values()))
+    total, stopwatch = sum(map(len, todo.values())), ready.scorer.stopwatch
     progress.start("extracting" if condition is None else f"extracting {condition.text}", total)
     pending = itertools.chain.from_iterable(todo.values())
     decoded = decoders.decode(requests(pending, settings))
@@ -57,14 +57,17 @@ def fill(
         batches = []
         for first in range(0, len(group), settings.run.batch):
             part = group[first : first + settings.run.batch]
-            heard = list(itertools.islice(decoded, len(part)))
+            with stopwatch.step("wait for audio"):
+                heard = list(itertools.islice(decoded, len(part)))
             batches.append(_score(part, heard, ready, settings, condition))
             progress.advance(len(part), sum(status != shard.OK for status in batches[-1].status))
         whole = _join(batches)
         bad = {key: status for key, status in zip(whole.keys, whole.status, strict=True) if status != shard.OK}
         if bad:
             failed(bad)
-        if not view.write(number, whole):
+        with stopwatch.step("commit"):
+            same = view.write(number, whole)
+        if not same:
             progress.note(f"{shown(view.path(number))}: another run committed other bytes first; these are kept")
     return total
 

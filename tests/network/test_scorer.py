@@ -178,8 +178,11 @@ def test_half_the_batch_where_memory_runs_out(clips: np.ndarray) -> None:
         return x[:, :3]
 
     one = Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), 8)
+    notes: list[str] = []
+    one.note = notes.append
     assert np.array_equal(one.score(clips).logits, clips[:, :3])
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
+    assert notes == [f"cpu: out of memory: goes on with {n} clips at once" for n in (4, 2)]
 
 
 @pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory: you tried", "shapes do not match"])

@@ -65,6 +65,16 @@ def test_running_again_forwards_nothing(grown):
     assert {path: path.read_bytes() for path in Path(grown.cache.dir).rglob("*.h5")} == before
 
 
+def test_a_profile_adds_up_to_the_time_that_passed(sounds, tmp_path):
+    done = extract(quick(sounds, tmp_path / "cache"), folder=ROOT, profile=True)
+    here, decoders = done.profile["here"], done.profile["decoders"]
+    assert {"mel", "forward", "reduce", "commit", "wait for audio", "network", "other"} <= set(here)
+    assert set(decoders) == {"decode", "resample", "hash"}
+    assert sum(here.values()) == pytest.approx(done.seconds, rel=0.05)
+    assert all(seconds >= 0 for seconds in (*here.values(), *decoders.values()))
+    assert extract(quick(sounds, tmp_path / "cache"), folder=ROOT).profile is None
+
+
 def test_means_are_kept_when_asked_for_and_a_cache_without_them_stays_without(grown, tmp_path):
     wanted = replace(grown, network=replace(grown.network, with_means=True))
     with pytest.raises(ArtefactError, match="was extracted otherwise \\(with_means: absent → true\\)"):

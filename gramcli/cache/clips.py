@@ -114,7 +114,13 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
 
 def _head(version: int, seconds: float, body: bytes) -> bytes:
     head = f"# gramcli clips format={version} seconds={seconds!r} sha256=".encode()
-    return head + hashlib.sha256(head + body).hexdigest().encode()
+    return head + _digest(head, body)
+
+
+def _digest(head: bytes, body: bytes) -> bytes:
+    digest = hashlib.sha256(head)
+    digest.update(body)
+    return digest.hexdigest().encode()
 
 
 def read(cache: Path) -> Clips | None:
@@ -165,12 +171,13 @@ def _no_collection() -> Iterator[None]:
 
 
 def name(cache: Path) -> str:
-    """Returns what names the content of the table without reading it all; empty if there is none."""
+    """Returns what names the content of the table without parsing it; empty if there is none that is whole."""
     try:
-        with (cache / "clips.csv").open("rb") as file:
-            return file.readline(1000).decode("ascii", "replace")
+        head, _, body = (cache / "clips.csv").read_bytes().partition(b"\n")
     except OSError:
         return ""
+    before, _, digest = head.rpartition(b"=")
+    return head.decode("ascii", "replace") if _digest(before + b"=", body) == digest else ""
 
 
 def require(cache: Path) -> Clips:

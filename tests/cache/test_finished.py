@@ -49,6 +49,7 @@ def damage(path):
         lambda cache: table.write(cache, [], 5.0),
         lambda cache: (cache / "clips.csv").unlink(),
         lambda cache: damage(cache / finished.FILE),
+        lambda cache: damage(cache / "clips.csv"),
         lambda cache: (cache / finished.FILE).unlink(),
     ],
 )

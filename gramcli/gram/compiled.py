@@ -8,7 +8,7 @@ done and says when that has paid: one recording never waits for a compiler.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -58,9 +58,17 @@ def side_by_side(work: Callable[[slice], None], clips: int, threads: int) -> Non
     if step >= clips:
         work(slice(0, clips))
         return
-    parts: Iterable[slice] = (slice(first, min(first + step, clips)) for first in range(0, clips, step))
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, parts))
+    first, *others = (slice(begin, min(begin + step, clips)) for begin in range(0, clips, step))
+    elsewhere = [_pool(threads - 1).submit(work, part) for part in others]
+    work(first)  # here: a thread that only waits would be in the way of one that is woken
+    for one in elsewhere:
+        one.result()
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that wait for work: starting them takes as long as a small layer does."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="gramcli kernel")
 
 
 @functools.cache
@@ -103,10 +111,14 @@ def deviate(
     running, sums = np.empty((8, WIDTH), np.float64), np.empty((len(stretches), WIDTH), np.float64)
     for first in range(0, clips, WIDTH):
         filled = min(WIDTH, clips - first)
-        for i in range(WIDTH):
-            clip = first + min(i, filled - 1)
+        if filled == WIDTH:
             for k in range(channels):
-                block[k, i] = scaled[clip, k]
+                for i in range(WIDTH):
+                    block[k, i] = scaled[first + i, k]
+        else:
+            for k in range(channels):
+                for i in range(WIDTH):
+                    block[k, i] = scaled[first + min(i, filled - 1), k]
         for c in range(len(lower)):
             for p in range(len(stretches)):
                 start, length = stretches[p]

@@ -9,8 +9,8 @@ from gramcli.gram import compiled
 
 BLOCK = 1 << 15
 """Elements of g̃ that NumPy works on at once: a few such buffers stay in the second-level cache."""
-SHARE = 1 << 22
-"""Elements times classes that are worth a thread: about a millisecond."""
+SHARE = 1 << 19
+"""Elements times classes that are worth a thread: about a tenth of a millisecond."""
 
 
 def deviations(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 from collections import Counter, deque
@@ -20,6 +21,33 @@ AHEAD = 32
 WINDOWS_A_JOB = 8
 STRIKES = 2
 """Children that one file may take down before the rest of it is given up."""
+
+
+_SPARE: deque[Child] = deque()
+"""Children that were started before they were needed."""
+
+
+def start_ahead() -> None:
+    """Starts a child for the next `Decoders`, so that it gets ready while a network is being built.
+
+    Raises:
+        ResourceError: It cannot be started.
+    """
+    if not _SPARE:
+        _SPARE.append(Child())
+
+
+def _spare() -> Child | None:
+    try:
+        return _SPARE.pop()
+    except IndexError:  # another lane may have been faster
+        return None
+
+
+@atexit.register
+def _end_spare() -> None:
+    while (child := _spare()) is not None:
+        child.end()
 
 
 @dataclass(frozen=True)
@@ -240,7 +268,7 @@ class _Lane:
         return self._child
 
     def _start(self) -> Child:
-        self._child = Child(self._command)
+        self._child = (_spare() if tuple(self._command) == COMMAND else None) or Child(self._command)
         if self._stopped:  # stop() may have come before the child
             self._child.kill()
         self._child.greet()

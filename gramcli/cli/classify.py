@@ -47,6 +47,7 @@ def classify_cmd(
 ) -> None:
     """Classify recordings, one row a window, by how little they deviate from each class."""
     from gramcli.audio.find import audio_files
+    from gramcli.audio.workers import start_ahead
     from gramcli.files import require_place
     from gramcli.outputs import dcase
     from gramcli.stages.classify import COLUMNS, GramClassifier, Prediction
@@ -54,6 +55,7 @@ def classify_cmd(
     paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
     if submission is not None:
         require_place(submission)
+    start_ahead()
     classifier = GramClassifier.load(given.model(model), given.flags, given.config, _prior(prior))
     how = render.chosen(format, as_json)
     failed: dict[str, str] = {}

@@ -301,3 +301,16 @@ def test_children_end_with_a_killed_parent(tmp_path: Path, end: signal.Signals) 
 def test_counts_below_one_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Decoders(0)
+
+
+def test_a_child_that_was_started_ahead_is_the_one_that_decodes(tmp_path):
+    workers.start_ahead()
+    workers.start_ahead()
+    (spare,) = workers._SPARE
+    path = write(tmp_path / "tone.wav", noise(0.1))
+    with Decoders(1) as decoders:
+        (found,) = decoders.probe([str(path)])
+        assert found == probe(str(path))
+        assert not workers._SPARE
+        assert spare.alive()
+    assert not spare.alive()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from pathlib import Path
 
 from tests.benchmarks import synthetic
 from tests.benchmarks.kernel import CHANNELS
-from tests.benchmarks.measure import Figure, run
+from tests.benchmarks.measure import Figure, with_peak
 
 CLIPS, CLASSES = 20_000, 10
 LAYERS = {f"act{n:02d}": channels for n, channels in enumerate(CHANNELS)}
@@ -26,8 +25,8 @@ print(time.perf_counter() - began)
 
 def calibrated(cache: Path) -> tuple[float, float]:
     """Returns seconds and peak MiB."""
-    ran = run(sys.executable, "-c", SCRIPT, cache)
-    return float(ran.stdout), ran.peak_mib
+    ran, peak = with_peak(cache, code=SCRIPT)
+    return float(ran.stdout), peak
 
 
 def hashed(cache: Path) -> float:

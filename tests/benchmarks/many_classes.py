@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.benchmarks import synthetic
 from tests.benchmarks.calibration import LAYERS
-from tests.benchmarks.measure import Figure, gramcli
+from tests.benchmarks.measure import Figure, with_peak
 
 CLASSES, VALIDATION, TRAINING = 527, 20_000, 8
 """Classes, validation clips, and training clips a class."""
@@ -25,9 +25,9 @@ def both(folder: Path, classes: int, validation: int) -> tuple[float, float]:
     """Returns seconds and peak MiB of both commands on a cache made for it."""
     cache = folder / f"{classes}-{validation}"
     synthetic.write(cache, classes * TRAINING + validation, LAYERS, classes, validation=validation)
-    ran = [gramcli(command, "--cache", cache) for command in ("calibrate", "select-layers")]
+    ran = [with_peak(command, "--cache", cache) for command in ("calibrate", "select-layers")]
     shutil.rmtree(cache)
-    return sum(one.seconds for one in ran), max(one.peak_mib for one in ran)
+    return sum(one.seconds for one, _ in ran), max(peak for _, peak in ran)
 
 
 def measure(folder: Path, _data: Path | None) -> list[Figure]:

@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -66,49 +67,58 @@ def median_ratio(job: Callable[[], object], base: Callable[[], object], rounds: 
     return statistics.median(a / b for a, b in pairs), [min(times) for times in zip(*pairs, strict=True)]
 
 
+# a process that was forked from a large one counts that one's memory as its own past, but not in VmHWM
+_PEAK = """
+import atexit, os, re, sys
+atexit.register(lambda: open(os.environ["PEAK"], "w").write(
+    re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]
+))
+"""
+_COMMAND = """
+from gramcli.cli.app import main
+main()
+"""
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a process took."""
 
     seconds: float
-    peak_mib: float
-    """Most memory that it held at once."""
     stdout: str
 
 
-def run(*command: str | Path, folder: Path | None = None, code: int = 0, **environment: str) -> Ran:
+def run(*command: str | Path, folder: Path | None = None, **environment: str) -> Ran:
     """Runs a process to its end.
 
     Raises:
-        RuntimeError: It ended with another code.
+        RuntimeError: It failed.
     """
     began = time.perf_counter()
-    child = subprocess.Popen(
+    done = subprocess.run(
         list(map(str, command)),
         cwd=folder,
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    out, err = child.stdout.read(), child.stderr.read()
-    _, status, used = os.wait4(child.pid, 0)
     took = time.perf_counter() - began
-    child.returncode = os.waitstatus_to_exitcode(status)
-    child.stdout.close(), child.stderr.close()
-    if child.returncode != code:
-        raise RuntimeError(f"{' '.join(map(str, command))} ended with {child.returncode}: {err.decode()[-2000:]}")
-    return Ran(
-        took,
-        used.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / 1024 ** (sys.platform == "darwin"),
-        out.decode(),
-    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return Ran(took, done.stdout)
 
 
 def gramcli(*arguments: str | Path, folder: Path | None = None, **environment: str) -> Ran:
     """Runs a command of gramcli as a process."""
     return run(sys.executable, "-m", "gramcli", *arguments, folder=folder, **environment)
+
+
+def with_peak(*arguments: str | Path, code: str = _COMMAND) -> tuple[Ran, float]:
+    """Runs a command of gramcli, or other code, as a process of its own, and returns the most MiB it held (Linux)."""
+    with tempfile.NamedTemporaryFile() as told:
+        ran = run(sys.executable, "-c", _PEAK + code, *arguments, PEAK=told.name)
+        return ran, float(Path(told.name).read_text()) / 1024
 
 
 def fresh(path: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -58,13 +57,6 @@ def seconds(jobs: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[s
             job()
             best[name] = min(best[name], time.perf_counter() - began)
     return best
-
-
-def median_ratio(job: Callable[[], object], base: Callable[[], object], rounds: int = 7) -> tuple[float, list[float]]:
-    """Returns the median over pairs, taken one after the other, of time over time, and the least times of both."""
-    job(), base()
-    pairs = [list(seconds({"job": job, "base": base}, 1).values()) for _ in range(rounds)]
-    return statistics.median(a / b for a, b in pairs), [min(times) for times in zip(*pairs, strict=True)]
 
 
 # a process that was forked from a large one counts that one's memory as its own past, but not in VmHWM

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ class Sample:
 
 def _share(clips: Sequence[Clip]) -> list[Clip]:
     sizes = Counter((clip.split, clip.label) for clip in clips)
-    left = {which: math.ceil(min(1.0, MOST / len(clips)) * size) for which, size in sizes.items()}
+    left = {which: max(1, round(min(1.0, MOST / len(clips)) * size)) for which, size in sizes.items()}
     chosen = []
     for clip in clips:
         if left[clip.split, clip.label] > 0:

@@ -117,7 +117,7 @@ def test_more_clips_than_memory_is_for_give_each_class_its_share(known, monkeypa
     monkeypatch.setattr(sample, "MOST", 60)
     notes = Notes()
     result = evaluate(known, rivals=True, progress=notes)
-    assert "what layers say together is learnt from 63 of 210 clips" in notes.notes
+    assert "what layers say together is learnt from 60 of 210 clips" in notes.notes
     assert result.clean.decisions["lda"]["accuracy"] > 0.9
 
 

@@ -18,7 +18,7 @@ from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, DamagedError, shown
 
 AHEAD = 2
-"""Shards that are read and checked while the one before is worked on; each takes its size in memory twice."""
+"""Shards that are read and checked while the one before is worked on; each is in memory as it is on disk."""
 
 
 def class_names(view: View, clips: Clips) -> tuple[str, ...]:

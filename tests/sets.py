@@ -110,7 +110,7 @@ def read_manifest(path: Path) -> list[Line]:
 
 
 def quick(manifest: Path, cache: Path, network: str = "tests.network.toys:ResNet", **run: object) -> settings.Settings:
-    """Settings for a toy network on 0.25 s at 8 kHz."""
+    """Settings for a toy network on 0.25 s at 8 kHz, on the processor, where results are the same to the bit."""
     base = settings.Settings()
     return replace(
         base,
@@ -118,7 +118,7 @@ def quick(manifest: Path, cache: Path, network: str = "tests.network.toys:ResNet
         segment=replace(base.segment, seconds=SECONDS),
         frontend=replace(base.frontend, sample_rate=RATE, n_fft=256, window_ms=32.0, hop_ms=16.0, n_mels=16),
         network=replace(base.network, name=network, classes=tuple(sorted(CLASSES))),
-        run=replace(base.run, decoders=1, **{"batch": 8, **run}),
+        run=replace(base.run, decoders=1, **{"device": "cpu", "batch": 8, **run}),
         cache=replace(base.cache, dir=str(cache), clips_per_shard=5),
     )
 

@@ -1,7 +1,8 @@
 """What the network is fed: a log-mel spectrogram of each clip, or its samples.
 
-Every clip is computed by itself. A batched spectrogram would be one matrix product whose rounding depends on how many
-clips share it, and a decibel floor taken over a batch would let a loud clip change a quiet one.
+Every clip is computed by itself, with a decibel floor of its own: one over a batch would let a loud clip change a quiet
+one. On a processor it also runs by itself, as a batched spectrogram would be one matrix product whose rounding depends
+on how many clips share it.
 """
 
 from __future__ import annotations
@@ -92,9 +93,12 @@ class LogMel(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Takes (N, T) float32 to (N, 1, n_mels, frames) float32."""
-        return torch.stack([self._one(waveform) for waveform in waveforms])[:, None]
+        if waveforms.is_cuda:  # where a start costs more than a clip, and nothing is promised to the bit
+            return self._scaled(waveforms)[:, None]
+        return torch.stack([self._scaled(waveform) for waveform in waveforms])[:, None]
 
-    def _one(self, waveform: Tensor) -> Tensor:
-        power: Tensor = self.mel(waveform)
-        power = torch.maximum(power, (self.floor * power.max()).clamp(min=self.amin))
+    def _scaled(self, waveforms: Tensor) -> Tensor:
+        """Takes (..., T) to (..., n_mels, frames), each clip with its own floor."""
+        power: Tensor = self.mel(waveforms)
+        power = torch.maximum(power, (self.floor * power.amax((-2, -1), keepdim=True)).clamp(min=self.amin))
         return (self.factor * power.log() - self.mean) / self.std

@@ -45,7 +45,7 @@ def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
 
     rows = _positions(maps, channel_dim)
     clips, positions, channels = rows.shape
-    if clips < 3 or positions * channels < _LARGE:
+    if clips < 3 or positions * channels < _LARGE or maps.device.type != "cpu":
         return _products(rows)
     # Two at a time, so that what is read twice, or was widened, is still near when it is read again.
     *pairs, last = range(0, clips, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import soundfile
 import torch
 
+from gramcli.network.scorer import device
 from gramcli.stages.configure import configure
 from gramcli.stages.extract import extract
-from tests.benchmarks.forward import BATCH, CLASSES, SHAPE, network
+from tests.benchmarks.forward import BATCH, BATCH_CUDA, CLASSES, SHAPE, network
 from tests.benchmarks.measure import Figure
 
 CLIPS, ROUNDS = 256, 3
@@ -39,21 +41,25 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
     """Takes the figures; none without recordings."""
     if data is None:
         return []
-    manifest = recordings(folder, data)
+    manifest, place = recordings(folder, data), device("auto")
+    # a GPU is faster than the two processes that keep up with a processor
+    run = {"decoders": os.cpu_count(), "batch": BATCH_CUDA} if place.type == "cuda" else {}
     figures = []
     for name, most in MOST.items():
         flags = {
             "data": {"manifest": str(manifest)},
             "network": {"name": name, "classes": [f"class{c}" for c in range(CLASSES)]},
+            "run": run,
             "cache": {"dir": str(folder / "cache")},
         }
-        plain, inputs = network(name), torch.randn(BATCH, *SHAPE)
+        plain, inputs = network(name).to(place), torch.randn(BATCH, *SHAPE).to(place)
+        plain(inputs)  # what a device loads first is no part of a forward
         ratios, best = [], {"forward": float("inf"), "extract": float("inf")}
         for _ in range(ROUNDS):
             began = time.perf_counter()
             with torch.inference_mode():
                 for _ in range(CLIPS // BATCH):
-                    plain(inputs)
+                    plain(inputs).cpu()
             forward = time.perf_counter() - began
             whole = extract(configure(flags, config=None)).seconds
             shutil.rmtree(folder / "cache")

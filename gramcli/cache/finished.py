@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gramcli import files
 from gramcli.cache import clips as table
 from gramcli.cache import sealed
 from gramcli.cache.clips import Clip
@@ -56,7 +57,10 @@ def write(
         ResourceError: It cannot be written.
     """
     used = [clip for clip in rows if clip.split]
-    about = {"source": source, "table": table.name(cache), "clips": len(used)}
+    named = table.name(cache)
+    if not named:
+        return
+    about = {"source": source, "table": named, "clips": len(used)}
     seen = {clip.path: (clip.bytes, clip.mtime_ns) for clip in used}
     names = "\0".join(seen).encode("utf-8", "surrogateescape")
     sealed.write(
@@ -82,6 +86,7 @@ def read(cache: Path, source: str, shards: Collection[int]) -> Finished | None:
     if not source or not (cache / FILE).exists():
         return None
     try:
+        files.require_own(cache / FILE)
         file = sealed.load(cache / FILE, "finished", "run gramcli extract")
         about = file.about
         if (about["source"], about["table"]) != (source, table.name(cache)):

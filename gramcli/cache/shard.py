@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.errors import ArtefactError, DamagedError, GramcliError, ResourceError, UnsafeError, shown
+from gramcli import files
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, UnsafeError, shown
 
 if TYPE_CHECKING:
     import h5py  # where a shard is read or written, and not where a recording is classified
@@ -216,12 +217,10 @@ def read_bytes(path: Path) -> bytes:
         DamagedError: It is missing or no regular file.
         ResourceError: It cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again") from None
-    except OSError as error:
-        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    content = files.contents(path)
+    if content is None:
+        raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again")
+    return content
 
 
 def _escape(layer: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -99,11 +101,22 @@ def test_missing_shards_and_folders_in_their_place_are_damage(view):
     with pytest.raises(DamagedError, match=r"00000\.h5: is missing"):
         view.read(0)
     view.path(0).mkdir()
-    with pytest.raises(DamagedError, match=r"00000\.h5: is missing"):
+    with pytest.raises(DamagedError, match=r"00000\.h5: is damaged \(a folder stands in its place\); move that away"):
         view.read(0)
     view.path(1).symlink_to(view.path(1))
-    with pytest.raises(ResourceError, match=r"00001\.h5: cannot be read: Too many levels"):
+    with pytest.raises(DamagedError, match=r"00001\.h5: is damaged \(a link stands in its place\)"):
         view.read(1)
+
+
+def test_a_file_that_cannot_be_read_is_no_damage(view, monkeypatch):
+    view.write(0, rows(0))
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(ResourceError, match=r"00000\.h5: cannot be read: Input/output error"):
+        view.read(0)
 
 
 def test_a_shard_under_the_name_of_another_is_found(view):

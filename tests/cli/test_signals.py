@@ -1,0 +1,136 @@
+"""Ctrl-C and SIGTERM: in order where that is quick, and in time whatever the command is at."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gramcli.cli.signals import GRACE_S
+from tests.cli.processes import started
+from tests.sets import ROOT
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+WORDS = {130: "error: interrupted; what was", 143: "error: terminated; what was"}
+
+DEAF = '''
+"""A network that hears no signal, as a long step of a library does not."""
+import ctypes, pathlib, signal
+from torch import nn
+from tests.network.toys import ResNet
+
+def sleep():
+    signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
+    pathlib.Path("deaf").touch()
+    ctypes.CDLL(None).sleep(60)
+
+CODES = {signal.SIGINT, signal.SIGTERM}
+
+def build(num_classes):
+    sleep()
+
+class Forward(ResNet):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.times = 0
+
+    def forward(self, x):
+        self.times += 1
+        if self.times > 1:
+            sleep()
+        return super().forward(x)
+'''
+
+
+def ended(process: subprocess.Popen[str], code: int, within_s: float) -> None:
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < within_s
+    assert process.returncode == code, err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(WORDS[code])
+    assert "Traceback" not in err
+
+
+def until(there: Path, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None and not there.exists():
+        time.sleep(0.005)
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("factory", "number", "again"),
+    [
+        ("deaf:build", signal.SIGINT, False),
+        ("deaf:Forward", signal.SIGTERM, True),
+        pytest.param("deaf:build", signal.SIGTERM, True, marks=pytest.mark.slow),
+        pytest.param("deaf:Forward", signal.SIGINT, False, marks=pytest.mark.slow),
+        pytest.param("deaf:Forward", signal.SIGINT, True, marks=pytest.mark.slow),
+    ],
+)
+def test_a_command_that_hears_nothing_ends_in_time_and_at_once_after_a_second_signal(project, factory, number, again):
+    (project / "deaf.py").write_text(DEAF)
+    with started(["extract", "--network", factory]) as process:
+        until(project / "deaf", process)
+        process.send_signal(number)
+        if again:
+            time.sleep(0.2)
+            process.send_signal(number)
+        ended(process, CODES[number], 1 if again else GRACE_S + 1)
+
+
+COMMANDS = {
+    "extract": ["extract", "--cache", "new", "--clips-per-shard", "1", "--batch", "1"],
+    "calibrate": ["calibrate"],
+    "select-layers": ["select-layers"],
+    "classify": ["classify", "sounds"],
+    "evaluate": ["evaluate"],
+    "train": ["train", "--network", "tests.network.toys:ResNet", "--out", "w.safetensors", "--epochs", "500"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_at_any_moment_ends_every_command_in_order(calibrated, command, number):
+    """Moments spread over the whole run; before the program has begun, Python or the system answers."""
+    arguments = COMMANDS[command]
+    began, moments, seen = time.monotonic(), 12, []
+    with started(arguments) as process:
+        if command == "train":
+            time.sleep(8)
+        else:
+            process.communicate()
+    whole = time.monotonic() - began
+    for n in range(moments):
+        with started(arguments) as process:
+            time.sleep(whole * (n + 0.5) / moments)
+            process.send_signal(number)
+            at = time.monotonic()
+            _, err = process.communicate(timeout=60)
+            assert time.monotonic() - at < 5
+            seen.append(process.returncode)
+            assert process.returncode in (CODES[number], -number, 0), err
+            if process.returncode == CODES[number]:
+                assert sum(line.startswith(WORDS[CODES[number]]) for line in err.splitlines()) == 1, err
+                assert "Traceback" not in err
+                assert "Exception ignored" not in err
+    assert seen.count(CODES[number]) >= moments / 2
+    assert not list(Path().rglob("*.tmp"))
+
+
+def test_ctrl_c_that_was_to_be_ignored_is_ignored():
+    """As in ``gramcli extract &`` of a script."""
+    code = (
+        "import signal; from gramcli.cli import signals\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); signals.heed()\n"
+        "signal.raise_signal(signal.SIGINT); print('on')\n"
+        "try:\n    signal.raise_signal(signal.SIGTERM)\n"
+        "except signals.Terminated:\n    print('ended')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["on", "ended"], done.stderr

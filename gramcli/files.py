@@ -96,7 +96,7 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
         ResourceError: Disk full, no permission, or any other fault of the file system.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    descriptor = None
+    descriptor, there = None, True
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with contextlib.suppress(OSError):  # without it, `sweep` leaves it alone
@@ -108,14 +108,18 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
             os.replace(temporary, path)
         else:
             _link(temporary, path)
+            with contextlib.suppress(OSError):  # before the folder is synced: a power cut does not bring it back then
+                os.unlink(temporary)
+        there = False
         _sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:
         raise _resource_error(path, error) from None
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        if there:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
         if descriptor is not None:
             _close(descriptor)
 

@@ -71,7 +71,7 @@ class Trials:
         return json.loads(self._server.stdout.readline())
 
     def start(self, arguments: Sequence[str], **faults: Any) -> int:
-        """Starts a command with the faults that `System` is given; returns its process, which may be signalled."""
+        """Starts a command and returns its process, which may be signalled; `faults` are for `System` or `Recorder`."""
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps({"run": list(arguments), "faults": faults}) + "\n")
         self._server.stdin.flush()
@@ -159,13 +159,17 @@ def _exchange() -> None:
 def _forked(run: Any, request: dict[str, Any], log: Path) -> None:
     """The life of a trial."""
     from tests.faults import System
+    from tests.power import Recorder
 
     code = 70
     try:
         os.dup2(os.open(log.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.dup2(2, 1)
-        system = System(**request["faults"]).put_between()
+        kind = Recorder if "into" in request["faults"] else System
+        system = kind(**request["faults"]).put_between()
         code = run(request["run"])
+        if isinstance(system, Recorder):
+            system.finish()
         log.write_text(json.dumps({"calls": system.calls, "written": system.written}))
     finally:
         os._exit(code)

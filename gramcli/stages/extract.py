@@ -117,6 +117,8 @@ def _extracted(
         progress.note("no weights given: the network is as its constructor left it")
     progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
     with files.lock(cache), Decoders(settings.run.decoders) as decoders:
+        for swept in (cache / "views" / CLEAN, cache / "views" / CLEAN / "shards"):
+            files.sweep(swept)
         recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
         if (cache / "views").is_dir():  # a cache of something else is told before any file is read
             View.create(cache, ready.identity, recorded)
@@ -128,8 +130,6 @@ def _extracted(
             clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
         notes += _check_unseen(clips, settings, progress)
         view = View.create(cache, ready.identity, recorded)
-        for swept in (view.folder, view.folder / "shards"):
-            files.sweep(swept)
         rows = _plan(clips, previous, cache, view, settings)
         reasons = failures.read(cache, view, rows)
         failures.write(cache, rows, reasons)

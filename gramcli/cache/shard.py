@@ -66,6 +66,11 @@ class Shard:
         return np.array([status == OK for status in self.status], dtype=bool)
 
 
+def row_bytes(numbers: int) -> int:
+    """Returns how many bytes a row of so many numbers takes."""
+    return 4 * numbers + 64 + _STATUS_BYTES
+
+
 def encode(shard: Shard, fingerprint: str) -> bytes:
     """Returns the whole file; the same shard gives the same bytes.
 

@@ -103,6 +103,11 @@ class View:
         """How many numbers a row of a shard holds, logits aside."""
         return sum(self.layers.values()) * (2 if self.with_means else 1)
 
+    @property
+    def bytes_a_clip(self) -> int:
+        """How many bytes a row of a shard takes on disk."""
+        return shard.row_bytes(self.numbers_a_clip + len(self.outputs))
+
     @classmethod
     def open(cls, cache: Path, name: str = CLEAN) -> View:
         """Opens what an earlier extract made.

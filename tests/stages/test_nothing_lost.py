@@ -205,7 +205,7 @@ def test_kill_9_of_the_real_command_loses_no_committed_clip(cases, project, monk
 
 
 @pytest.mark.parametrize("name", ["extract", "extract grown", "calibrate", "select-layers"])
-@pytest.mark.parametrize("most", [4, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [2, pytest.param(None, marks=pytest.mark.slow)])
 def test_a_power_cut_after_any_call_loses_nothing(cases, project, tmp_path, name, most):
     """Of what was not synced nothing is there, or some of it; of what was, all."""
     case = cases[name]
@@ -301,6 +301,38 @@ def test_a_second_writer_is_refused_at_once(cases, count):
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
+def test_readers_beside_a_writer_see_only_what_is_committed(cases, count):
+    case, rng = cases["extract by two"], random.Random(count)
+    seen = []
+    for _ in range(count):
+        case.reset()
+        writer = case.trials.start(case.command, at=rng.randrange(len(case.calls)), kind="stop")
+        assert case.trials.wait(writer, stopped=True) is None
+        there = len(shards(case.cache))
+        verified = case.trials.run(["cache", "verify"])
+        seen.append(verified.code)
+        assert verified.code == 0 or (verified.code == Exit.ARTEFACT and not there), verified
+        if there:
+            assert case.trials.run(["cache", "info", "--json"]).code == 0
+        os.kill(writer, signal.SIGCONT)
+        done = case.trials.wait(writer)
+        assert done is not None
+        assert done.code == 0
+        assert contents(case.cache) == case.after
+    assert 0 in seen
+
+
+def test_a_disk_that_cannot_be_written_is_told_before_any_sound_is_read(cases):
+    case = cases["extract"]
+    for fault, words in (("EROFS", "Read-only file system"), ("EACCES", "Permission denied")):
+        case.reset()
+        ended = case.trials.run(case.command, at=0, kind=fault, lasting=True)
+        refused(ended, f".gramcli: cannot be written: {words}; choose a folder that can be written (--cache")
+        assert "reading files" not in ended.err
+        assert not case.cache.exists()
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_two_writers_whose_locks_do_nothing_corrupt_no_shard(cases, count):
     """Each is halted at some call while the other one works; one may fail, as its temporary file was swept away."""
     case, rng = cases["extract by two"], random.Random(count)
@@ -323,3 +355,33 @@ def test_two_writers_whose_locks_do_nothing_corrupt_no_shard(cases, count):
         case.check()
     assert len(codes) == 2 * count
     assert codes.count(0) >= count / 2
+
+
+# --- S21, S22: what must not matter
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["two words", "名前 é [/x] *?.tmp", "line\nbreak", os.fsdecode(b"no utf-8 \xff"), "/".join(["long" * 50] * 12)],
+    ids=["spaces", "signs", "line", "bytes", "long"],
+)
+def test_a_cache_of_any_name_works(cases, project, name):
+    cache = project / "names" / name
+    for command in (["extract"], ["calibrate"], ["select-layers"], ["cache", "verify"], ["extract"]):
+        done = cases["extract"].trials.run([*command, "--cache", str(cache)])
+        assert done.code == 0, done.err
+    stored = {path.name: path.read_bytes() for path in cache.rglob("*.h5")}
+    assert stored == {Path(name).name: content for name, content in cases["extract"].after.items() if ".h5" in name}
+
+
+def test_times_of_the_cache_and_the_clock_do_not_matter(cases):
+    """Nothing is done again, or left undone, for a time in the future or at the beginning."""
+    case = cases["extract by two"]
+    for when in (0, 2**33):
+        case.reset()
+        shutil.rmtree(case.cache, ignore_errors=True)
+        ended = case.trials.run(case.command, at=len(case.calls) // 2, kind="kill")
+        assert ended.code == -signal.SIGKILL
+        for path in case.cache.rglob("*"):
+            os.utime(path, (when, when))
+        case.check()

@@ -143,7 +143,7 @@ class View:
 
     @classmethod
     def create(cls, cache: Path, identity: Identity, recorded: Mapping[str, Any], name: str = CLEAN) -> View:
-        """Opens a view that has this identity, or makes it.
+        """Opens a view that has this identity, or makes it, for a writer: what killed ones left is swept away.
 
         Raises:
             ArtefactError: A view of that name has another identity; each differing field is named.
@@ -152,6 +152,8 @@ class View:
         if os.path.lexists(folder / "view.json"):
             cls.open(cache, name).require(identity)
         files.make_folder(folder / "shards")
+        for swept in (folder, folder / "shards"):
+            files.sweep(swept)
         # settings that were just parsed and the same settings read back from JSON must be the same
         content = json.loads(_canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
         files.write(folder / "view.json", _sealed(content))

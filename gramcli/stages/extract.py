@@ -117,8 +117,6 @@ def _extracted(
         progress.note("no weights given: the network is as its constructor left it")
     progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
     with files.lock(cache), Decoders(settings.run.decoders) as decoders:
-        for swept in (cache / "views" / CLEAN, cache / "views" / CLEAN / "shards"):
-            files.sweep(swept)
         recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
         if (cache / "views").is_dir():  # a cache of something else is told before any file is read
             View.create(cache, ready.identity, recorded)

@@ -91,6 +91,16 @@ def test_only_finished_shards_are_present(view):
     view.path(0).parent.joinpath(".00001.h5.7-ab.tmp").unlink()
 
 
+def test_the_next_writer_sweeps_what_killed_ones_left(view, tmp_path):
+    left = [view.folder / ".view.json.7-0123abcd.tmp", view.path(0).parent / ".00001.h5.7-0123abcd.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    View.open(tmp_path)
+    assert all(path.exists() for path in left)
+    View.create(tmp_path, IDENTITY, {})
+    assert not any(path.exists() for path in left)
+
+
 def test_a_lost_folder_of_shards_is_an_empty_one(view, tmp_path):
     for path in (*view.path(0).parent.iterdir(), view.path(0).parent):
         path.rmdir()

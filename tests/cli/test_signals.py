@@ -104,7 +104,7 @@ def test_a_signal_at_any_moment_ends_every_command_in_order(calibrated, command,
         if command == "train":
             time.sleep(8)
         else:
-            process.communicate()
+            process.wait(60)
     whole = time.monotonic() - began
     for n in range(moments):
         with started(arguments) as process:

@@ -16,13 +16,12 @@ import mmap
 import os
 import re
 import socket
-import stat
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from gramcli.errors import DamagedError, LockedError, ResourceError, UsageError, shown
+from gramcli.errors import LockedError, ResourceError, UsageError, shown
 
 _TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -229,37 +228,6 @@ def _remove_dead(path: Path) -> None:
         _close(descriptor)
 
 
-def contents(path: Path) -> bytes | None:
-    """Reads a file that this package wrote; None if there is nothing of that name.
-
-    Raises:
-        DamagedError: A folder, a link, a pipe or a device stands there.
-        ResourceError: It cannot be read.
-    """
-    try:
-        require_own(path)
-        # should it be exchanged just now: no link is followed, no pipe waited for
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-
-
-def require_own(path: Path) -> None:
-    """Raises a DamagedError if something is there and is no file of its own, as all that this package writes are."""
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no file"
-        raise DamagedError(
-            f"{shown(path)}: is damaged ({kind} stands in its place); move that away and run the same command again"
-        )
-
-
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Holds the folder's writer lock; the kernel releases it however the process ends. Readers need none.
@@ -277,12 +245,7 @@ def lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _resource_error(path, error) from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(f"{shown(folder)}: in use by {_holder(descriptor)}; wait until it has finished") from None
-        except OSError as error:  # a network file system without locks must not pass for a free one
-            raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
+        _take(folder, descriptor)
         holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         try:
             os.ftruncate(descriptor, 0)
@@ -293,6 +256,28 @@ def lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         _close(descriptor)
+
+
+def require_free(folder: Path) -> None:
+    """Raises a LockedError if another process holds the folder's lock, before long preparations for taking it."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return
+    try:
+        _take(folder, descriptor)
+    finally:
+        _close(descriptor)
+
+
+def _take(folder: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockedError(f"{shown(folder)}: in use by {_holder(descriptor)}; wait until it has finished") from None
+    except OSError as error:  # a network file system without locks must not pass for a free one
+        path = folder / "lock"
+        raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
 
 
 def _holder(descriptor: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gramcli import files
+from gramcli.cache import own
 
 CALLS = ("mkdir", "open", "write", "pwrite", "ftruncate", "posix_fallocate", "fsync", "close", "link", "replace",
          "unlink", "listdir", "lstat")  # fmt: skip
@@ -19,7 +20,7 @@ KILLS = ("kill", "torn")
 
 
 class System:
-    """What `gramcli.files` takes for the modules `os` and `fcntl`; passes on every call and counts those that matter.
+    """What `gramcli.files` and `gramcli.cache.own` take for `os` and `fcntl`; counts the calls that matter.
 
     Args:
         at: Which call has the fault, from 0; none if None.
@@ -39,9 +40,9 @@ class System:
         self._at, self._kind, self._lasting, self._room, self._locks = at, kind, lasting, room, locks
 
     def put_between(self) -> System:
-        """Replaces the system for `gramcli.files`, for good: meant for a process that ends soon."""
+        """Replaces the system for these modules, for good: meant for a process that ends soon."""
         flush = files.flush
-        files.os = files.fcntl = self  # type: ignore[attr-defined,assignment]
+        files.os = files.fcntl = own.os = self  # type: ignore[attr-defined,assignment]
         files.flush = lambda content: self._call("msync", flush, content)  # type: ignore[assignment]
         return self
 

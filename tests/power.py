@@ -57,7 +57,7 @@ class Recorder(System):
         result = super()._call(name, real, *args, **named)
         if name == "open":
             self._opened[result] = Path(args[0]).absolute()
-            self._held.append(os.dup(result))
+            self._held.append(os.open(args[0], os.O_RDONLY))  # no copy of it, which would share its lock
         elif name == "fsync":
             path = self._opened[args[0]]
             self._sync_names(path) if path.is_dir() else self._sync_bytes(args[0])

@@ -108,6 +108,11 @@ def test_no_room_for_the_lock_is_said(tmp_path, monkeypatch):
         pass
 
 
+def test_a_folder_without_a_lock_is_free(tmp_path):
+    files.require_free(tmp_path / "none")
+    assert names(tmp_path) == []
+
+
 def test_a_file_system_without_locks_does_not_pass_for_a_free_one(tmp_path, monkeypatch):
     def fails(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -263,9 +268,12 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
         files.lock(tmp_path),
     ):
         pass
+    with pytest.raises(LockedError, match=rf"in use by process {holder.pid} on "):
+        files.require_free(tmp_path)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
+    files.require_free(tmp_path)
     with files.lock(tmp_path):
         pass
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gramcli import files
+from gramcli.cache import own
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, shown
 
 FORMAT = 1
@@ -132,7 +133,7 @@ def read(cache: Path) -> Clips | None:
         ResourceError: It cannot be read.
     """
     path = cache / "clips.csv"
-    content = files.contents(path)
+    content = own.contents(path)
     if content is None:
         return None
     head, _, body = content.partition(b"\n")
@@ -171,7 +172,7 @@ def _no_collection() -> Iterator[None]:
 def name(cache: Path) -> str:
     """Returns what names the content of the table without parsing it; empty if there is none that is whole."""
     try:
-        head, _, body = (files.contents(cache / "clips.csv") or b"").partition(b"\n")
+        head, _, body = (own.contents(cache / "clips.csv") or b"").partition(b"\n")
     except GramcliError:
         return ""
     before, _, digest = head.rpartition(b"=")

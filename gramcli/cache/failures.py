@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gramcli import files
-from gramcli.cache import shard
+from gramcli.cache import own, shard
 from gramcli.cache.clips import Clip, by_shard
 from gramcli.cache.view import View
 from gramcli.errors import DamagedError, shown
@@ -56,7 +56,7 @@ def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
         ResourceError: It cannot be read.
     """
     try:
-        content = files.contents(cache / FILE) or b""
+        content = own.contents(cache / FILE) or b""
     except DamagedError:  # something else stands in its place, which writing it again will name
         content = b""
     head, end, body = content.partition(b"\n")

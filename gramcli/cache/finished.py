@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli import files
 from gramcli.cache import clips as table
-from gramcli.cache import sealed
+from gramcli.cache import own, sealed
 from gramcli.cache.clips import Clip
 from gramcli.errors import GramcliError
 
@@ -86,7 +85,7 @@ def read(cache: Path, source: str, shards: Collection[int]) -> Finished | None:
     if not source or not (cache / FILE).exists():
         return None
     try:
-        files.require_own(cache / FILE)
+        own.require(cache / FILE)
         file = sealed.load(cache / FILE, "finished", "run gramcli extract")
         about = file.about
         if (about["source"], about["table"]) != (source, table.name(cache)):

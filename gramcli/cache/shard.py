@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli import files
+from gramcli.cache import own
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, UnsafeError, shown
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def read_bytes(path: Path) -> bytes:
         DamagedError: It is missing or no regular file.
         ResourceError: It cannot be read.
     """
-    content = files.contents(path)
+    content = own.contents(path)
     if content is None:
         raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again")
     return content

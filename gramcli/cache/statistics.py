@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli import files
-from gramcli.cache import sealed
+from gramcli.cache import own, sealed
 from gramcli.errors import ArtefactError, DamagedError, shown
 
 Array = npt.NDArray[Any]
@@ -135,7 +134,7 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
         ArtefactError: There are none yet, or they are from another view.
         DamagedError: They are not as they were written.
     """
-    files.require_own(cache / FILE)
+    own.require(cache / FILE)
     file = sealed.load(cache / FILE, "statistics", "run gramcli calibrate")
     about = file.about
     try:

@@ -95,6 +95,7 @@ def _extracted(
     """
     check_held_out(settings)
     cache = Path(settings.cache.dir)
+    files.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
         source = plan.made_from(settings)
         before = finished.read(cache, source, _present(cache))

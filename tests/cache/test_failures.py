@@ -59,7 +59,11 @@ def test_strange_names_and_reasons_stay_on_their_line(view, tmp_path):
     assert failures.read(tmp_path, view, [strange]) == read
 
 
-@pytest.mark.parametrize("rot", [flips, truncations, lambda content: iter([content + b"x", b"a,b\n", b"\xff\xfe"])])
+def one_bit(content):
+    return flips(content, (0x01,))
+
+
+@pytest.mark.parametrize("rot", [one_bit, truncations, lambda content: iter([content + b"x", b"a,b\n", b"\xff\xfe"])])
 def test_damage_changes_nothing_as_the_shards_are_asked(view, tmp_path, rot):
     failures.write(tmp_path, CLIPS, REASONS)
     path = tmp_path / "failures.csv"

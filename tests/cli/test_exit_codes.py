@@ -317,6 +317,15 @@ def test_a_locked_cache(calibrated, gramcli, command):
         refused(gramcli(command), Exit.LOCKED, ".gramcli", f"process {os.getpid()} on ", " since ")
 
 
+def test_a_locked_cache_is_told_before_the_network_is_built(calibrated, monkeypatch):
+    with lock(Path(".gramcli")), started(["extract"]) as process:
+        began = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == Exit.LOCKED
+    assert err.startswith("error: .gramcli: in use by process")
+    assert time.monotonic() - began < 3  # most of it the start of Python and the reading of settings
+
+
 # --- 1, 130, 143
 
 

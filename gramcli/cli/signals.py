@@ -24,6 +24,10 @@ _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 _WORDS = {Exit.INTERRUPTED: "interrupted", Exit.TERMINATED: "terminated"}
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. Of a plain KeyboardInterrupt, caught or not, Python may make a death by the signal as it ends."""
+
+
 class Terminated(BaseException):
     """SIGTERM arrived."""
 
@@ -34,7 +38,7 @@ def words(code: Exit) -> str:
 
 
 def heed() -> None:
-    """Makes the first of these signals a KeyboardInterrupt or `Terminated` in this thread, the main one.
+    """Makes the first of these signals an `Interrupted` or `Terminated` in this thread, the main one.
 
     A signal that was to be ignored, as Ctrl-C in a job in the background, still is.
     """
@@ -44,7 +48,7 @@ def heed() -> None:
         nonlocal heard
         if not heard:
             heard = True
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+            raise Interrupted if number == signal.SIGINT else Terminated
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

@@ -66,8 +66,8 @@ def until(there: Path, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("factory", "number", "again"),
     [
-        ("deaf:build", signal.SIGINT, False),
         ("deaf:Forward", signal.SIGTERM, True),
+        pytest.param("deaf:build", signal.SIGINT, False, marks=pytest.mark.slow),
         pytest.param("deaf:build", signal.SIGTERM, True, marks=pytest.mark.slow),
         pytest.param("deaf:Forward", signal.SIGINT, False, marks=pytest.mark.slow),
         pytest.param("deaf:Forward", signal.SIGINT, True, marks=pytest.mark.slow),
@@ -123,6 +123,28 @@ def test_a_signal_at_any_moment_ends_every_command_in_order(calibrated, command,
                 assert "Exception ignored" not in err
     assert seen.count(CODES[number]) >= moments / 4
     assert not list(Path().rglob("*.tmp"))
+
+
+def test_the_first_signal_has_its_time_and_no_more(tmp_path):
+    code = (
+        "import ctypes, pathlib, signal; from gramcli.cli import signals\n"
+        "signals.GRACE_S = 0.5; signals.heed()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})\n"
+        "pathlib.Path('deaf').touch(); ctypes.CDLL(None).sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    until(tmp_path / "deaf", process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    assert process.poll() is None
+    ended(process, 130, 3)
 
 
 def test_ctrl_c_that_was_to_be_ignored_is_ignored():

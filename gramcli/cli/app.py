@@ -108,5 +108,7 @@ def _interrupted() -> int:
 def _fail(text: str, code: Exit) -> int:
     if _DEBUG[0]:
         traceback.print_exc()
+    if (ended := signals.heard()) is not None:
+        text, code = signals.words(ended), ended
     complain("error", text)
     return int(code)

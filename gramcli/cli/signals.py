@@ -32,6 +32,14 @@ class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
+_HEARD: list[Exit] = []
+
+
+def heard() -> Exit | None:
+    """Returns the exit code of the first signal that came, which a library may have turned into an error of its own."""
+    return _HEARD[0] if _HEARD else None
+
+
 def words(code: Exit) -> str:
     """Returns what to say of an end by a signal."""
     return f"{_WORDS[code]}; what was committed is kept, the same command goes on"
@@ -42,12 +50,10 @@ def heed() -> None:
 
     A signal that was to be ignored, as Ctrl-C in a job in the background, still is.
     """
-    heard = False
 
     def first(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        if not heard:
-            heard = True
+        if not _HEARD:
+            _HEARD.append(_CODES[signal.Signals(number)])
             raise Interrupted if number == signal.SIGINT else Terminated
 
     reader, writer = os.pipe()

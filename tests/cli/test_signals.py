@@ -147,6 +147,16 @@ def test_the_first_signal_has_its_time_and_no_more(tmp_path):
     ended(process, 130, 3)
 
 
+def test_a_signal_that_a_library_makes_an_error_of_is_still_told_as_one(project):
+    """As the C code of some does where it comes while they are imported."""
+    (project / "rude.py").write_text(
+        "import signal\ndef build(num_classes):\n    try:\n        signal.raise_signal(signal.SIGINT)\n"
+        "    except BaseException:\n        raise ImportError('initialization failed')"
+    )
+    with started(["extract", "--network", "rude:build"]) as process:
+        ended(process, 130, 60)
+
+
 def test_ctrl_c_that_was_to_be_ignored_is_ignored():
     """As in ``gramcli extract &`` of a script."""
     code = (

@@ -8,6 +8,7 @@ not at all, as after a kill.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -43,6 +44,17 @@ def heard() -> Exit | None:
 def words(code: Exit) -> str:
     """Returns what to say of an end by a signal."""
     return f"{_WORDS[code]}; what was committed is kept, the same command goes on"
+
+
+def end_at_once() -> None:
+    """Makes either signal the end of the process, with its exit code and no word, until `heed` is called."""
+    for number, code in _CODES.items():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, functools.partial(_end, code))
+
+
+def _end(code: Exit, number: int, frame: FrameType | None) -> None:
+    os._exit(code)
 
 
 def heed() -> None:

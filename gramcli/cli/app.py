@@ -74,6 +74,9 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader had enough; Python would complain once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if signals.heard() is not None:  # Python's own end takes a while, in which a second signal would be its death
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

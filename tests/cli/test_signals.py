@@ -24,10 +24,12 @@ import ctypes, pathlib, signal
 from torch import nn
 from tests.network.toys import ResNet
 
+C = ctypes.CDLL(None)
+
 def sleep():
     signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
     pathlib.Path("deaf").touch()
-    ctypes.CDLL(None).sleep(60)
+    C.sleep(60)
 
 CODES = {signal.SIGINT, signal.SIGTERM}
 
@@ -130,7 +132,7 @@ def test_the_first_signal_has_its_time_and_no_more(tmp_path):
         "import ctypes, pathlib, signal; from gramcli.cli import signals\n"
         "signals.GRACE_S = 0.5; signals.heed()\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})\n"
-        "pathlib.Path('deaf').touch(); ctypes.CDLL(None).sleep(60)"
+        "c = ctypes.CDLL(None); pathlib.Path('deaf').touch(); c.sleep(60)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -145,6 +147,19 @@ def test_the_first_signal_has_its_time_and_no_more(tmp_path):
     time.sleep(0.2)
     assert process.poll() is None
     ended(process, 130, 3)
+
+
+def test_a_second_signal_while_python_ends_changes_nothing(project):
+    """The first thing that Python does is to forget how signals are handled; large libraries then take their time."""
+    (project / "slow.py").write_text(
+        "import os, signal\n"
+        "class Last:\n    def __del__(self, kill=os.kill, me=os.getpid(), term=signal.SIGTERM):\n"
+        "        kill(me, term)\n"
+        "last = Last()\n"
+        "def build(num_classes):\n    signal.raise_signal(signal.SIGTERM)\n"
+    )
+    with started(["extract", "--network", "slow:build"]) as process:
+        ended(process, 143, 60)
 
 
 @pytest.mark.parametrize(("number", "code"), CODES.items())

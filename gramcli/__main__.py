@@ -1,6 +1,17 @@
-"""``python -m gramcli``."""
+"""``gramcli`` and ``python -m gramcli``."""
 
-from gramcli.cli.app import main
+from __future__ import annotations
+
+from gramcli.cli import signals
+
+
+def main() -> None:
+    """Runs the command line and ends the process."""
+    signals.end_at_once()
+    from gramcli.cli.app import main as run  # takes longer than a hasty Ctrl-C
+
+    run()
+
 
 if __name__ == "__main__":
     main()

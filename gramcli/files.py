@@ -2,7 +2,8 @@
 
 The order is always the same: a temporary file in the same folder, write, fsync, then link (a new name, never over an
 old file) or rename (over it), then fsync of the folder. A kill at any moment leaves the old state or the new one, and
-at worst a temporary file, which the next writer sweeps away.
+at worst a temporary file, which the next writer sweeps away. All that changes a disk goes through this module's `os`,
+`fcntl` and `flush`, which tests replace to let any one call fail.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import contextlib
 import errno
 import fcntl
 import json
+import mmap
 import os
+import re
 import socket
 import time
 import uuid
@@ -20,7 +23,9 @@ from pathlib import Path
 
 from gramcli.errors import LockedError, ResourceError, UsageError, shown
 
-_SUFFIX = ".tmp"
+_TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_BLOCK = 1 << 20
 
 
 def _resource_error(path: Path, error: OSError) -> ResourceError:
@@ -41,11 +46,26 @@ def make_folder(path: Path) -> None:
         ResourceError: It cannot be made or written.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _make(path)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _resource_error(path, error) from None
+
+
+def _make(path: Path) -> None:
+    try:
+        os.mkdir(path)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        _make(path.parent)
+        _make(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+    else:
+        _sync_folder(path.parent)  # else a power cut could take the folder with all that is durable in it
 
 
 def require_place(path: Path) -> None:
@@ -64,8 +84,8 @@ def require_place(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def staged(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yields a temporary path; what the caller leaves there becomes `path`, durably, when the block ends well.
+def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
+    """Yields the descriptor of a new file; what is left in it becomes `path`, durably, when the block ends well.
 
     Args:
         path: The final name.
@@ -74,54 +94,145 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises:
         ResourceError: Disk full, no permission, or any other fault of the file system.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SUFFIX}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    descriptor, there = None, True
     try:
-        yield temporary
-        _sync(temporary)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with contextlib.suppress(OSError):  # without it, `sweep` leaves it alone
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+        # of the descriptor that was written: another one may not be told of an earlier fault
+        os.fsync(descriptor)
         if replace:
-            temporary.replace(path)
+            os.replace(temporary, path)
         else:
-            path.hardlink_to(temporary)
-        _sync(path.parent)
+            _link(temporary, path)
+            with contextlib.suppress(OSError):  # before the folder is synced: a power cut does not bring it back then
+                os.unlink(temporary)
+        there = False
+        _sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:
         raise _resource_error(path, error) from None
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if there:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if descriptor is not None:
+            _close(descriptor)
 
 
 def write(path: Path, content: bytes, *, replace: bool = True) -> None:
     """Writes a whole file; see `staged`."""
-    with staged(path, replace=replace) as temporary, temporary.open("wb") as file:
-        file.write(content)
+    with staged(path, replace=replace) as descriptor:
+        put(descriptor, content)
 
 
-def _sync(path: Path) -> None:
+def put(descriptor: int, content: bytes) -> None:
+    """Appends all of the content, however little of it the system takes at a time.
+
+    Raises:
+        OSError: The disk has no room, or fails (`staged` turns it into a `ResourceError`).
+    """
+    rest = memoryview(content)
+    while len(rest):
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def mapped(descriptor: int, size: int) -> mmap.mmap:
+    """Maps a new file of `size` zero bytes whose space is really there: without it, writing would end the process.
+
+    Raises:
+        OSError: The disk has no room, or fails (`staged` turns it into a `ResourceError`).
+    """
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, *_NO_LINKS):
+            raise
+        for first in range(0, size, _BLOCK):  # not on this system
+            put(descriptor, bytes(min(_BLOCK, size - first)))
+    return mmap.mmap(descriptor, size)
+
+
+def flush(content: mmap.mmap) -> None:
+    """Writes back what was changed in a mapped file.
+
+    Raises:
+        OSError: The disk fails (`staged` turns it into a `ResourceError`).
+    """
+    content.flush()
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Gives a file its name unless that is taken, which raises a FileExistsError."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # a file system without hard links: the writer's lock keeps others away between question and answer
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.replace(temporary, path)
+
+
+def _sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems have no such thing
+            raise
     finally:
+        _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    """Closes what has nothing more to say: all that was written through it was synced before."""
+    with contextlib.suppress(OSError):
         os.close(descriptor)
 
 
 def sweep(folder: Path) -> None:
-    """Removes temporary files that killed runs left in a folder. Only the holder of the cache's lock may call it.
+    """Removes temporary files that killed runs left in a folder; those that are being written are left alone.
 
     Raises:
         ResourceError: One cannot be removed.
     """
-    for path in folder.glob(f".*{_SUFFIX}"):
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _resource_error(folder, error) from None
+    for path in (folder / name for name in names if _TEMPORARY.fullmatch(name)):
         try:
-            path.unlink(missing_ok=True)
+            _remove_dead(path)
+        except FileNotFoundError:  # another one was faster
+            pass
         except OSError as error:
             raise _resource_error(path, error) from None
+
+
+def _remove_dead(path: Path) -> None:
+    """Removes a temporary file unless its writer, which holds its lock, is alive."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except BlockingIOError:
+        pass
+    finally:
+        _close(descriptor)
 
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Holds the folder's writer lock; the kernel releases it however the process ends. Readers need none.
+
+    What killed writers left unfinished in the folder itself is swept away.
 
     Raises:
         LockedError: Another process holds it; host, process and start are named.
@@ -134,21 +245,39 @@ def lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _resource_error(path, error) from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(f"{shown(folder)}: in use by {_holder(descriptor)}; wait until it has finished") from None
-        except OSError as error:  # a network file system without locks must not pass for a free one
-            raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
+        _take(folder, descriptor)
         holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         except OSError as error:
             raise _resource_error(path, error) from None
+        sweep(folder)
         yield
     finally:
-        os.close(descriptor)
+        _close(descriptor)
+
+
+def require_free(folder: Path) -> None:
+    """Raises a LockedError if another process holds the folder's lock, before long preparations for taking it."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return
+    try:
+        _take(folder, descriptor)
+    finally:
+        _close(descriptor)
+
+
+def _take(folder: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockedError(f"{shown(folder)}: in use by {_holder(descriptor)}; wait until it has finished") from None
+    except OSError as error:  # a network file system without locks must not pass for a free one
+        path = folder / "lock"
+        raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
 
 
 def _holder(descriptor: int) -> str:
@@ -157,15 +286,3 @@ def _holder(descriptor: int) -> str:
         return shown(f"process {holder['process']} on {holder['host']} since {holder['since']}")
     except (ValueError, KeyError, TypeError, RecursionError):
         return "another process"
-
-
-def reserve(path: Path, size: int) -> None:
-    """Makes a new file of `size` zero bytes whose space is really there, so that a memory map cannot run out of it.
-
-    Raises:
-        OSError: The disk has no room (`staged` turns it into a `ResourceError`).
-    """
-    with path.open("xb") as file:
-        if hasattr(os, "posix_fallocate") and size:
-            os.posix_fallocate(file.fileno(), 0, size)
-        file.truncate(size)

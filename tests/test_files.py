@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gramcli import files
+from gramcli.cache import sealed
 from gramcli.errors import LockedError, ResourceError
 from tests.sets import ROOT
 
@@ -106,6 +108,11 @@ def test_no_room_for_the_lock_is_said(tmp_path, monkeypatch):
         pass
 
 
+def test_a_folder_without_a_lock_is_free(tmp_path):
+    files.require_free(tmp_path / "none")
+    assert names(tmp_path) == []
+
+
 def test_a_file_system_without_locks_does_not_pass_for_a_free_one(tmp_path, monkeypatch):
     def fails(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -120,8 +127,8 @@ def test_what_is_interrupted_leaves_nothing(tmp_path, error):
     files.write(tmp_path / "a", b"old")
 
     def write() -> None:
-        with files.staged(tmp_path / "a") as temporary:
-            temporary.write_bytes(b"half")
+        with files.staged(tmp_path / "a") as descriptor:
+            files.put(descriptor, b"half")
             raise error
 
     with pytest.raises(error):
@@ -142,22 +149,110 @@ def test_folders_in_the_way_are_said(tmp_path):
     ):
         with pytest.raises(ResourceError, match=message):
             attempt()
-    (tmp_path / ".x.tmp").mkdir()
-    with pytest.raises(ResourceError, match=r"\.x\.tmp: cannot be written: Is a directory"):
+    (tmp_path / ".x.7-0123abcd.tmp").mkdir()
+    with pytest.raises(ResourceError, match=r"\.x\.7-0123abcd\.tmp: cannot be written: Is a directory"):
         files.sweep(tmp_path)
 
 
-def test_leftovers_of_killed_runs_are_swept(tmp_path):
-    (tmp_path / ".00001.h5.77-abc.tmp").write_text("half")
-    (tmp_path / "mine.tmp").write_text("whole")
+LEFT = ".00001.h5.77-0123abcd.tmp"
+
+
+def test_leftovers_of_killed_runs_are_swept_and_nothing_else(tmp_path):
+    for name in (LEFT, ".a\nb.1-00000000.tmp", "mine.tmp", ".other.tmp", ".00001.h5.77-0123abcd.tmp.bak"):
+        (tmp_path / name).write_text("half")
     files.sweep(tmp_path)
-    assert names(tmp_path) == ["mine.tmp"]
+    assert names(tmp_path) == [".00001.h5.77-0123abcd.tmp.bak", ".other.tmp", "mine.tmp"]
+    files.sweep(tmp_path / "none")
 
 
-def test_space_is_really_reserved(tmp_path):
-    files.reserve(tmp_path / "a", 100_000)
-    assert (tmp_path / "a").stat().st_size == 100_000
-    assert (tmp_path / "a").stat().st_blocks * 512 >= 100_000
+def test_the_lock_sweeps_its_folder(tmp_path):
+    (tmp_path / LEFT).write_text("half")
+    with files.lock(tmp_path):
+        assert names(tmp_path) == ["lock"]
+
+
+def test_what_is_being_written_is_not_swept(tmp_path):
+    with files.staged(tmp_path / "a") as descriptor:
+        files.put(descriptor, b"whole")
+        files.sweep(tmp_path)
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_a_link_in_the_place_of_a_leftover_leads_nowhere(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / LEFT).symlink_to(tmp_path / "mine")
+    with pytest.raises(ResourceError, match="Too many levels"):
+        files.sweep(tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP, errno.EINVAL])
+def test_space_is_really_reserved(tmp_path, monkeypatch, number):
+    """Where the system cannot reserve it, by zeros that are written."""
+
+    def fails(*_: object) -> None:
+        raise OSError(number, "no")
+
+    if number is not None:
+        monkeypatch.setattr(os, "posix_fallocate", fails)
+    with files.staged(tmp_path / "a") as descriptor:
+        files.mapped(descriptor, 3_000_000)[-1] = 7
+    assert (tmp_path / "a").stat().st_size == 3_000_000
+    assert (tmp_path / "a").stat().st_blocks * 512 >= 3_000_000
+    assert (tmp_path / "a").read_bytes() == bytes(2_999_999) + b"\7"
+
+
+def test_space_is_reserved_where_there_is_no_call_for_it(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    with files.staged(tmp_path / "a") as descriptor:
+        files.mapped(descriptor, 3_000_000)
+    assert (tmp_path / "a").stat().st_blocks * 512 >= 3_000_000
+
+
+def test_a_disk_that_takes_little_at_a_time_takes_all(tmp_path, monkeypatch):
+    write, content = os.write, os.urandom(1000)
+    monkeypatch.setattr(os, "write", lambda descriptor, part: write(descriptor, part[:7]))
+    files.write(tmp_path / "a", content)
+    assert (tmp_path / "a").read_bytes() == content
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_without_hard_links_the_first_to_write_a_name_wins_too(tmp_path, monkeypatch, number):
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", fails)
+    files.write(tmp_path / "a", b"first", replace=False)
+    with pytest.raises(FileExistsError):
+        files.write(tmp_path / "a", b"second", replace=False)
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert names(tmp_path) == ["a"]
+
+
+def test_folders_on_the_way_are_made_durably(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.fstat(one).st_ino) or fsync(one))
+    files.make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [path.stat().st_ino for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")]
+    files.make_folder(tmp_path / "a" / "b" / "c")
+    assert len(synced) == 3
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "flush"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_mapped_file_that_the_disk_does_not_take_leaves_the_old_one(tmp_path, monkeypatch, call, number):
+    path, tensors = tmp_path / "s.safetensors", {"x": np.arange(9.0)}
+    sealed.write(path, "k", tensors, {})
+    before = path.read_bytes()
+
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files if call == "flush" else os, call, fails)
+    with pytest.raises(ResourceError, match=rf"s\.safetensors: cannot be written: {os.strerror(number)}"):
+        sealed.write(path, "k", {"x": np.zeros(9)}, {})
+    assert path.read_bytes() == before
+    assert names(tmp_path) == [path.name]
 
 
 def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
@@ -173,9 +268,12 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
         files.lock(tmp_path),
     ):
         pass
+    with pytest.raises(LockedError, match=rf"in use by process {holder.pid} on "):
+        files.require_free(tmp_path)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
+    files.require_free(tmp_path)
     with files.lock(tmp_path):
         pass
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gramcli import files
-from gramcli.errors import ArtefactError, DamagedError, ResourceError, shown
+from gramcli.cache import own
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, shown
 
 FORMAT = 1
 
@@ -132,12 +133,10 @@ def read(cache: Path) -> Clips | None:
         ResourceError: It cannot be read.
     """
     path = cache / "clips.csv"
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
+    content = own.contents(path)
+    if content is None:
         return None
-    except OSError as error:
-        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    head, _, body = content.partition(b"\n")
     damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
     try:
         said = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
@@ -173,8 +172,8 @@ def _no_collection() -> Iterator[None]:
 def name(cache: Path) -> str:
     """Returns what names the content of the table without parsing it; empty if there is none that is whole."""
     try:
-        head, _, body = (cache / "clips.csv").read_bytes().partition(b"\n")
-    except OSError:
+        head, _, body = (own.contents(cache / "clips.csv") or b"").partition(b"\n")
+    except GramcliError:
         return ""
     before, _, digest = head.rpartition(b"=")
     return head.decode("ascii", "replace") if _digest(before + b"=", body) == digest else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.cache import sealed
+from gramcli.cache import own, sealed
 from gramcli.cache.statistics import Statistics, damaged
 from gramcli.decide.class_size import Levelling
 from gramcli.decide.discriminant import Discriminant
@@ -90,6 +90,7 @@ def load(cache: Path, statistics: Statistics) -> Decision:
         ArtefactError: There is none yet, or it is from other statistics.
         DamagedError: It is not as it was written.
     """
+    own.require(cache / FILE)
     file = sealed.load(cache / FILE, "decision", "run gramcli select-layers")
     about = file.about
     try:

@@ -1,21 +1,26 @@
 """``failures.csv``: the clips that could not be used and why, for people and for the exit code of a later run.
 
-It is derived: rows of shards say the same. A row is written before its shard is committed, so a shard with failures
-never stands without them.
+It is derived: rows of shards say the same, and where it is not as it was written, they are asked. A row is written
+before its shard is committed, so a shard with failures never stands without them. The first line carries the SHA-256 of
+the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gramcli import files
-from gramcli.cache import shard
+from gramcli.cache import own, shard
 from gramcli.cache.clips import Clip, by_shard
 from gramcli.cache.view import View
-from gramcli.errors import DamagedError, ResourceError, shown
+from gramcli.errors import DamagedError, shown
+
+FILE = "failures.csv"
 
 _COLUMNS = ["id", "path", "key", "reason"]
 
@@ -35,30 +40,33 @@ def write(cache: Path, clips: Iterable[Clip], reasons: Mapping[str, str]) -> Non
         reason = clip.error or reasons.get(clip.key)
         if reason:  # also of clips that have left the manifest: they may come back
             table.writerow([shown(clip.id), shown(clip.path), clip.key, shown(reason)])
-    files.write(cache / "failures.csv", text.getvalue().encode())
+    body = text.getvalue().encode()
+    files.write(cache / FILE, _head(body) + body)
+
+
+def _head(body: bytes) -> bytes:
+    return f"# gramcli failures sha256={hashlib.sha256(body).hexdigest()}\n".encode()
 
 
 def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
-    """Returns the reason by key; read from the shards themselves if the list is gone.
+    """Returns the reason by key; read from the shards themselves if the list is gone, damaged or edited.
 
     Raises:
-        DamagedError: It is not a list of failures.
+        DamagedError: A shard that is asked is not as it was written.
         ResourceError: It cannot be read.
     """
-    path = cache / "failures.csv"
     try:
-        head, *rows = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), strict=True)
-        if head != _COLUMNS:
-            raise ValueError
-        return {key: reason for _, _, key, reason in rows if key}
-    except FileNotFoundError:
-        return dict(_from_shards(view, clips))
-    except (ValueError, csv.Error):
-        raise DamagedError(
-            f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again"
-        ) from None
-    except OSError as error:
-        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+        content = own.contents(cache / FILE) or b""
+    except DamagedError:  # something else stands in its place, which writing it again will name
+        content = b""
+    head, end, body = content.partition(b"\n")
+    if head + end == _head(body):
+        with contextlib.suppress(ValueError, csv.Error):  # whoever edits a list may seal it again
+            columns, *rows = csv.reader(io.StringIO(body.decode(), newline=""), strict=True)
+            if columns != _COLUMNS:
+                raise ValueError
+            return {key: reason for _, _, key, reason in rows if key}
+    return dict(_from_shards(view, clips))
 
 
 def _from_shards(view: View, clips: Iterable[Clip]) -> Iterable[tuple[str, str]]:

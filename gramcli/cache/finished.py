@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gramcli.cache import clips as table
-from gramcli.cache import sealed
+from gramcli.cache import own, sealed
 from gramcli.cache.clips import Clip
 from gramcli.errors import GramcliError
 
@@ -56,7 +56,10 @@ def write(
         ResourceError: It cannot be written.
     """
     used = [clip for clip in rows if clip.split]
-    about = {"source": source, "table": table.name(cache), "clips": len(used)}
+    named = table.name(cache)
+    if not named:
+        return
+    about = {"source": source, "table": named, "clips": len(used)}
     seen = {clip.path: (clip.bytes, clip.mtime_ns) for clip in used}
     names = "\0".join(seen).encode("utf-8", "surrogateescape")
     sealed.write(
@@ -82,6 +85,7 @@ def read(cache: Path, source: str, shards: Collection[int]) -> Finished | None:
     if not source or not (cache / FILE).exists():
         return None
     try:
+        own.require(cache / FILE)
         file = sealed.load(cache / FILE, "finished", "run gramcli extract")
         about = file.about
         if (about["source"], about["table"]) != (source, table.name(cache)):

@@ -117,13 +117,11 @@ def create(
     # widest items first keep every tensor aligned, as readers that map the file expect
     shapes = dict(sorted(shapes.items(), key=lambda item: -np.dtype(item[1][0]).itemsize))
     header = encode_header(kind, shapes, about)
-    with files.staged(path) as temporary:
+    with files.staged(path) as descriptor:
         arrays = Arrays()
         offset = len(header)
         sizes = [np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in shapes.values()]
-        files.reserve(temporary, offset + sum(sizes))
-        with temporary.open("r+b") as file:
-            content = mmap.mmap(file.fileno(), 0)  # closed with its last array, which the caller may still hold
+        content = files.mapped(descriptor, offset + sum(sizes))  # closed with its last array, which may be held on
         content[:offset] = header
         arrays.content = content
         for (name, (dtype, shape)), size in zip(shapes.items(), sizes, strict=True):
@@ -132,7 +130,7 @@ def create(
         yield arrays
         place = header.index(_NO_DIGEST.encode())
         content[place : place + 64] = _digest(content).hexdigest().encode()
-        content.flush()
+        files.flush(content)
 
 
 def _digest(content: mmap.mmap, first: int = 0, stop: int | None = None, digest: Any = None) -> Any:

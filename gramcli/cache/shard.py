@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.errors import ArtefactError, DamagedError, GramcliError, ResourceError, UnsafeError, shown
+from gramcli.cache import own
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, UnsafeError, shown
 
 if TYPE_CHECKING:
     import h5py  # where a shard is read or written, and not where a recording is classified
@@ -63,6 +64,11 @@ class Shard:
     def usable(self) -> npt.NDArray[np.bool_]:
         """Returns which rows did not fail, (n,)."""
         return np.array([status == OK for status in self.status], dtype=bool)
+
+
+def row_bytes(numbers: int) -> int:
+    """Returns how many bytes a row of so many numbers takes."""
+    return 4 * numbers + 64 + _STATUS_BYTES
 
 
 def encode(shard: Shard, fingerprint: str) -> bytes:
@@ -216,12 +222,10 @@ def read_bytes(path: Path) -> bytes:
         DamagedError: It is missing or no regular file.
         ResourceError: It cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again") from None
-    except OSError as error:
-        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    content = own.contents(path)
+    if content is None:
+        raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again")
+    return content
 
 
 def _escape(layer: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.cache import sealed
+from gramcli.cache import own, sealed
 from gramcli.errors import ArtefactError, DamagedError, shown
 
 Array = npt.NDArray[Any]
@@ -134,6 +134,7 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
         ArtefactError: There are none yet, or they are from another view.
         DamagedError: They are not as they were written.
     """
+    own.require(cache / FILE)
     file = sealed.load(cache / FILE, "statistics", "run gramcli calibrate")
     about = file.about
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,12 @@ def fingerprint(identity: Identity) -> str:
 
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _sealed(content: Mapping[str, Any]) -> bytes:
+    """Returns the text of ``view.json``, with the SHA-256 of what it says."""
+    digest = hashlib.sha256(_canonical(content)).hexdigest()
+    return json.dumps({**content, "sha256": digest}, indent=1).encode() + b"\n"
 
 
 def differences(stored: Identity, wanted: Identity) -> list[str]:
@@ -96,6 +103,11 @@ class View:
         """How many numbers a row of a shard holds, logits aside."""
         return sum(self.layers.values()) * (2 if self.with_means else 1)
 
+    @property
+    def bytes_a_clip(self) -> int:
+        """How many bytes a row of a shard takes on disk."""
+        return shard.row_bytes(self.numbers_a_clip + len(self.outputs))
+
     @classmethod
     def open(cls, cache: Path, name: str = CLEAN) -> View:
         """Opens what an earlier extract made.
@@ -106,7 +118,7 @@ class View:
         """
         folder = cache / "views" / name
         path = folder / "view.json"
-        if not path.is_file():
+        if not os.path.lexists(path):
             if folds := sorted(cache.glob("folds/*/views")):  # of a cross-validation
                 raise ArtefactError(
                     f"{shown(cache)}: no extracted clips there but those of {len(folds)} folds; name the cache of one "
@@ -114,10 +126,12 @@ class View:
                 )
             raise ArtefactError(f"{shown(cache)}: no extracted clips there; run gramcli extract first")
         try:
-            stored = json.loads(shard.read_bytes(path))
+            content = shard.read_bytes(path)
+            stored = json.loads(content)
             digest = stored.pop("sha256")
-            whole = hashlib.sha256(_canonical(stored)).hexdigest() == digest
             newer = stored["format"] > FORMAT
+            # to the byte, white space and all, where it is known how it was written
+            whole = hashlib.sha256(_canonical(stored)).hexdigest() == digest and (newer or content == _sealed(stored))
             view = cls(folder, stored["identity"], stored["recorded"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             whole = False
@@ -129,19 +143,20 @@ class View:
 
     @classmethod
     def create(cls, cache: Path, identity: Identity, recorded: Mapping[str, Any], name: str = CLEAN) -> View:
-        """Opens a view that has this identity, or makes it.
+        """Opens a view that has this identity, or makes it, for a writer: what killed ones left is swept away.
 
         Raises:
             ArtefactError: A view of that name has another identity; each differing field is named.
         """
         folder = cache / "views" / name
-        if (folder / "view.json").exists():
+        if os.path.lexists(folder / "view.json"):
             cls.open(cache, name).require(identity)
         files.make_folder(folder / "shards")
+        for swept in (folder, folder / "shards"):
+            files.sweep(swept)
         # settings that were just parsed and the same settings read back from JSON must be the same
         content = json.loads(_canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
-        sealed = {**content, "sha256": hashlib.sha256(_canonical(content)).hexdigest()}
-        files.write(folder / "view.json", json.dumps(sealed, indent=1).encode() + b"\n")
+        files.write(folder / "view.json", _sealed(content))
         return cls(folder, content["identity"], content["recorded"])
 
     def require(self, identity: Identity) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +11,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gramcli import __version__
-from gramcli.cli import cache, calibrate, check, classify, demo, evaluate, export, extract, layers, select_layers, train
+from gramcli.cli import (
+    cache,
+    calibrate,
+    check,
+    classify,
+    demo,
+    evaluate,
+    export,
+    extract,
+    layers,
+    select_layers,
+    signals,
+    train,
+)
 from gramcli.cli.render import complain
 from gramcli.errors import Exit, GramcliError
 
@@ -33,10 +45,6 @@ app.add_typer(cache.app, name="cache")
 
 # typer brings its own click; this is its ClickException, whichever that is
 _ClickError: Any = typer.BadParameter.__mro__[2]
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 def _version(wanted: bool) -> None:
@@ -60,17 +68,16 @@ _DEBUG = [False]
 
 def main() -> NoReturn:
     """Runs the command line and ends the process."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.heed()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader had enough; Python would complain once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if signals.heard() is not None:  # Python's own end takes a while, in which a second signal would be its death
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise _Terminated
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -82,8 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         return _interrupted() if code == Exit.INTERRUPTED else code
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
-    except _Terminated:
-        return _fail("terminated; what was committed is kept, the same command goes on", Exit.TERMINATED)
+    except signals.Terminated:
+        return _fail(signals.words(Exit.TERMINATED), Exit.TERMINATED)
     except GramcliError as error:
         return _fail(str(error), error.exit_code)
     except _ClickError as error:
@@ -98,11 +105,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _interrupted() -> int:
-    return _fail("interrupted; what was committed is kept, the same command goes on", Exit.INTERRUPTED)
+    return _fail(signals.words(Exit.INTERRUPTED), Exit.INTERRUPTED)
 
 
 def _fail(text: str, code: Exit) -> int:
     if _DEBUG[0]:
         traceback.print_exc()
+    if (ended := signals.heard()) is not None:
+        text, code = signals.words(ended), ended
     complain("error", text)
     return int(code)

@@ -69,7 +69,6 @@ def altered(
             with files.lock(cache), Decoders(settings.run.decoders) as decoders:
                 recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
                 view = View.create(cache, identity, recorded, condition.name)
-                files.sweep(view.folder / "shards")
                 where = _places(view)
                 todo = _missing(view, clips, where, settings.cache.clips_per_shard)
                 fill(view, todo, ready, decoders, settings, progress, condition=condition)

@@ -95,6 +95,7 @@ def _extracted(
     """
     check_held_out(settings)
     cache = Path(settings.cache.dir)
+    files.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
         source = plan.made_from(settings)
         before = finished.read(cache, source, _present(cache))
@@ -128,8 +129,6 @@ def _extracted(
             clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
         notes += _check_unseen(clips, settings, progress)
         view = View.create(cache, ready.identity, recorded)
-        for swept in (cache, view.folder, view.folder / "shards"):
-            files.sweep(swept)
         rows = _plan(clips, previous, cache, view, settings)
         reasons = failures.read(cache, view, rows)
         failures.write(cache, rows, reasons)
@@ -233,6 +232,7 @@ def _write_run(cache: Path, stage: str, settings: Settings, done: Extracted) -> 
     """Leaves a record for people: what was asked, with what, and how long it took."""
     folder = cache / "runs"
     files.make_folder(folder)
+    files.sweep(folder)
     record = {"stage": stage, "settings": settings.as_dict(), "versions": versions(), "done": vars(done)}
     name = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{stage}.json"
     files.write(folder / name, json.dumps(record, indent=1).encode() + b"\n")

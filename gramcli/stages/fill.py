@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -51,6 +52,7 @@ def fill(
     """
     total, stopwatch = sum(map(len, todo.values())), ready.scorer.stopwatch
     progress.start("extracting" if condition is None else f"extracting {condition.text}", total)
+    _note_room(view, total, progress)
     pending = itertools.chain.from_iterable(todo.values())
     decoded = decoders.decode(requests(pending, settings))
     for number, group in todo.items():
@@ -70,6 +72,16 @@ def fill(
         if not same:
             progress.note(f"{shown(view.path(number))}: another run committed other bytes first; these are kept")
     return total
+
+
+def _note_room(view: View, clips: int, progress: Progress) -> None:
+    """Says before the work that the disk will not hold its results."""
+    needed, free = clips * view.bytes_a_clip, shutil.disk_usage(view.folder).free
+    if needed > free:
+        progress.note(
+            f"{shown(view.folder)}: what is to be computed takes about {needed / 2**20:.0f} MiB, and "
+            f"{free / 2**20:.0f} MiB are free; free some space, or the run will stop when the disk is full"
+        )
 
 
 def _score(

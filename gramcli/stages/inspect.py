@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def info(cache: Path) -> dict[str, Any]:
         "no longer listed": len(clips.rows) - len(used),
         "conditions": ", ".join(View.open(cache, name).recorded["condition"] for name in names(cache)[1:]) or "none",
         "shards": len(present),
-        "bytes": sum(view.path(number).stat().st_size for number in present),
+        "bytes": sum(view.path(number).lstat().st_size for number in present),
         "calibrated": _state(lambda: statistics.load(cache, view.fingerprint)),
         **_selected(cache, view),
         "fingerprint": view.fingerprint,
@@ -113,7 +114,7 @@ def verify(cache: Path, *, progress: Progress | None = None) -> Verified:
         (statistics.FILE, lambda: statistics.load(cache, view.fingerprint)),
         (decisions.FILE, lambda: _decision(cache, view)),
     ):
-        if (cache / name).exists():
+        if os.path.lexists(cache / name):
             checked += 1
             damaged += _faults(read)
     return Verified(checked, tuple(damaged))

@@ -223,6 +223,7 @@ def _train(
         progress.note("network.weights is not read: training starts from random weights")
     built = build.build(replace(settings.network, weights=None), len(classes), settings.data.seed, folder)
     files.make_folder(out.absolute().parent)
+    files.sweep(out.absolute().parent)
     diary = Diary(out.with_name(f"{out.name}.resume"), identity)
     course = diary.read()
     resumed = course.epoch

@@ -45,3 +45,17 @@ def clip(number: int, **changes: object) -> Clip:
         "row": number,
     }
     return Clip(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def nan_for_zero(content: bytes, first: int) -> bytes:
+    """Returns the content with the next float32 zero made a NaN: no sum modulo 65,535 tells them apart."""
+    place = content.index(bytes(4), first)
+    return content[:place] + b"\xff" * 4 + content[place + 4 :]
+
+
+def exchanged(content: bytes, one: bytes, other: bytes) -> bytes:
+    """Returns the content with two of its parts, of equal length, in each other's place."""
+    first, second = sorted(((content.index(one), one), (content.index(other), other)))
+    size = len(one)
+    between = content[first[0] + size : second[0]]
+    return content[: first[0]] + second[1] + between + first[1] + content[second[0] + size :]

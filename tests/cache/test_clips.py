@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gramcli.cache import clips, places
 from gramcli.cache.view import View, differences, fingerprint
-from gramcli.errors import ArtefactError, DamagedError, ResourceError
+from gramcli.errors import ArtefactError, DamagedError
 from tests.cache.damage import clip, flips, truncations
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.just("bad\udcff,\n\"name'\r")
@@ -67,7 +67,7 @@ def test_a_newer_table_and_a_folder_in_its_place_are_named(tmp_path, monkeypatch
         clips.read(tmp_path)
     (tmp_path / "clips.csv").unlink()
     (tmp_path / "clips.csv").mkdir()
-    with pytest.raises(ResourceError, match=r"clips\.csv: cannot be read: Is a directory"):
+    with pytest.raises(DamagedError, match=r"clips\.csv: is damaged \(a folder stands in its place\)"):
         clips.read(tmp_path)
 
 
@@ -147,16 +147,10 @@ def test_every_change_of_the_identity_is_found(tmp_path, rot):
     view = View.create(tmp_path, IDENTITY, {"settings": {}})
     path = view.folder / "view.json"
     content = path.read_bytes()
-    found = 0
     for changed in rot(content):
         path.write_bytes(changed)
-        try:
-            read = View.open(tmp_path)
-        except (DamagedError, ArtefactError):
-            found += 1
-        else:  # white space between values means nothing
-            assert (read.identity, read.recorded) == (IDENTITY, {"settings": {}})
-    assert found > 0.5 * len(content)
+        with pytest.raises(DamagedError, match=r"view\.json: is damaged"):
+            View.open(tmp_path)
 
 
 def test_a_view_is_opened_as_made_and_another_identity_is_refused(tmp_path):

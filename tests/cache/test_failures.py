@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from gramcli.cache import failures
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
-from gramcli.errors import DamagedError, ResourceError
-from tests.cache.damage import clip, truncations
+from gramcli.errors import ResourceError
+from tests.cache.damage import clip, flips, truncations
 
 CLIPS = [clip(0), clip(1), clip(2, shard=4, row=0), clip(3, key="", shard=None, row=None, error="No such file")]
 REASONS = {clip(1).key: "0 samples", clip(2).key: 'a "quoted", reason'}
@@ -29,7 +31,8 @@ def view(tmp_path):
 def test_reasons_come_back(view, tmp_path):
     failures.write(tmp_path, CLIPS, REASONS)
     assert failures.read(tmp_path, view, CLIPS) == REASONS
-    first, *lines = (tmp_path / "failures.csv").read_text().splitlines()
+    seal, first, *lines = (tmp_path / "failures.csv").read_text().splitlines()
+    assert seal.startswith("# gramcli failures sha256=")
     assert first == "id,path,key,reason"
     assert [line.split(",")[0] for line in lines] == ["dog/1.wav", "dog/2.wav", "dog/3.wav"]
     assert lines[2].endswith(",,No such file")
@@ -49,41 +52,35 @@ def test_a_clip_that_leaves_the_manifest_and_comes_back_is_still_failed(view, tm
 def test_strange_names_and_reasons_stay_on_their_line(view, tmp_path):
     strange = clip(6, id='a\r\nb\udcff,"c', path="\x1b[31m")
     failures.write(tmp_path, [strange], {strange.key: "line\nbreak \udcff"})
-    assert len((tmp_path / "failures.csv").read_text().splitlines()) == 2
+    assert len((tmp_path / "failures.csv").read_text().splitlines()) == 3
     read = failures.read(tmp_path, view, [strange])
     assert read == {strange.key: r"line\nbreak \udcff"}
     failures.write(tmp_path, [strange], read)
     assert failures.read(tmp_path, view, [strange]) == read
 
 
-def test_no_loss_surprises(view, tmp_path):
-    """It has no digest, being for people; what cannot be a list of failures is refused."""
+def one_bit(content):
+    return flips(content, (0x01,))
+
+
+@pytest.mark.parametrize("rot", [one_bit, truncations, lambda content: iter([content + b"x", b"a,b\n", b"\xff\xfe"])])
+def test_damage_changes_nothing_as_the_shards_are_asked(view, tmp_path, rot):
     failures.write(tmp_path, CLIPS, REASONS)
     path = tmp_path / "failures.csv"
-    content = path.read_bytes()
-    header = content.index(b"\n")
-    for changed in truncations(content):
+    for changed in rot(path.read_bytes()):
         path.write_bytes(changed)
-        try:
-            assert set(failures.read(tmp_path, view, CLIPS)) <= set(REASONS)
-            assert len(changed) >= header
-        except DamagedError:
-            pass
+        assert failures.read(tmp_path, view, CLIPS) == REASONS
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\n", b"id,path\n", b"id,path,key,reason\na,b,c\n", b"id,path,key,reason\na,b,c,d,e\n",
-     b'id,path,key,reason\na,b,"c', b"\xff\xfe", b"id,path,key,reason\na,b," + b"k" * 200_000 + b",r\n"],
-    ids=lambda content: repr(content[:40]),
-)  # fmt: skip
-def test_rubbish_is_damage(view, tmp_path, content):
-    (tmp_path / "failures.csv").write_bytes(content)
-    with pytest.raises(DamagedError, match=r"failures\.csv: is damaged; delete it and run gramcli extract"):
-        failures.read(tmp_path, view, CLIPS)
+@pytest.mark.parametrize("body", [b"", b"\n", b"id,path\n", b"id,path,key,reason\na,b,c\n", b"\xff\xfe", b'h\na,b,"c'])
+def test_a_list_that_was_edited_and_sealed_again_changes_nothing(view, tmp_path, body):
+    seal = f"# gramcli failures sha256={hashlib.sha256(body).hexdigest()}\n".encode()
+    (tmp_path / "failures.csv").write_bytes(seal + body)
+    assert failures.read(tmp_path, view, CLIPS) == REASONS
 
 
-def test_a_folder_in_its_place(view, tmp_path):
+def test_a_folder_in_its_place_is_said_by_who_writes(view, tmp_path):
     (tmp_path / "failures.csv").mkdir()
-    with pytest.raises(ResourceError, match=r"failures\.csv: cannot be read: Is a directory"):
-        failures.read(tmp_path, view, CLIPS)
+    assert failures.read(tmp_path, view, CLIPS) == REASONS
+    with pytest.raises(ResourceError, match=r"failures\.csv: cannot be written: Is a directory"):
+        failures.write(tmp_path, CLIPS, REASONS)

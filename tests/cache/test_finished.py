@@ -7,6 +7,7 @@ import pytest
 from gramcli.cache import clips as table
 from gramcli.cache import finished
 from gramcli.cache.clips import Clip
+from tests.cache.damage import flips, truncations, zeroed
 
 
 @pytest.fixture
@@ -61,3 +62,26 @@ def test_nothing_is_finished_once_something_has_changed(done, change):
 @pytest.mark.parametrize(("source", "shards"), [("other", {0, 3}), ("", {0, 3}), ("source", {0}), ("source", set())])
 def test_nothing_is_finished_for_another_manifest_or_without_a_shard(done, source, shards):
     assert finished.read(done, source, shards) is None
+
+
+@pytest.mark.parametrize("rot", [flips, truncations, lambda content: zeroed(content, 16)])
+def test_nothing_is_finished_by_a_damaged_file(done, rot):
+    path = done / finished.FILE
+    for changed in rot(path.read_bytes()):
+        path.write_bytes(changed)
+        assert finished.read(done, "source", {0, 3}) is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_nothing_is_finished_by_what_is_no_file(done, kind, tmp_path):
+    path = done / finished.FILE
+    path.rename(done / "copy")
+    path.mkdir() if kind == "folder" else path.symlink_to(done / "copy")
+    assert finished.read(done, "source", {0, 3}) is None
+
+
+def test_nothing_is_finished_where_the_table_cannot_be_named(done):
+    damage(done / "clips.csv")
+    (done / finished.FILE).unlink()
+    finished.write(done, "source", [], [], [], {0, 3})
+    assert not (done / finished.FILE).exists()

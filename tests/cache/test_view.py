@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -89,6 +91,16 @@ def test_only_finished_shards_are_present(view):
     view.path(0).parent.joinpath(".00001.h5.7-ab.tmp").unlink()
 
 
+def test_the_next_writer_sweeps_what_killed_ones_left(view, tmp_path):
+    left = [view.folder / ".view.json.7-0123abcd.tmp", view.path(0).parent / ".00001.h5.7-0123abcd.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    View.open(tmp_path)
+    assert all(path.exists() for path in left)
+    View.create(tmp_path, IDENTITY, {})
+    assert not any(path.exists() for path in left)
+
+
 def test_a_lost_folder_of_shards_is_an_empty_one(view, tmp_path):
     for path in (*view.path(0).parent.iterdir(), view.path(0).parent):
         path.rmdir()
@@ -99,11 +111,22 @@ def test_missing_shards_and_folders_in_their_place_are_damage(view):
     with pytest.raises(DamagedError, match=r"00000\.h5: is missing"):
         view.read(0)
     view.path(0).mkdir()
-    with pytest.raises(DamagedError, match=r"00000\.h5: is missing"):
+    with pytest.raises(DamagedError, match=r"00000\.h5: is damaged \(a folder stands in its place\); move that away"):
         view.read(0)
     view.path(1).symlink_to(view.path(1))
-    with pytest.raises(ResourceError, match=r"00001\.h5: cannot be read: Too many levels"):
+    with pytest.raises(DamagedError, match=r"00001\.h5: is damaged \(a link stands in its place\)"):
         view.read(1)
+
+
+def test_a_file_that_cannot_be_read_is_no_damage(view, monkeypatch):
+    view.write(0, rows(0))
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(ResourceError, match=r"00000\.h5: cannot be read: Input/output error"):
+        view.read(0)
 
 
 def test_a_shard_under_the_name_of_another_is_found(view):

@@ -231,6 +231,11 @@ def test_an_earlier_run_left_failures(project, gramcli):
         outcome = gramcli("extract")
         refused(outcome, Exit.PARTIAL, "1 of 24 clips cannot be used", "failures.csv")
         assert computed in outcome.err
+    told = Path(".gramcli/failures.csv").read_bytes()
+    for damaged in (told[:-9], told.replace(b"wav", b"w\0v"), b""):
+        Path(".gramcli/failures.csv").write_bytes(damaged)
+        refused(gramcli("extract"), Exit.PARTIAL, "1 of 24 clips cannot be used")
+        assert Path(".gramcli/failures.csv").read_bytes() == told
     assert gramcli("calibrate").code == Exit.OK
 
 
@@ -312,6 +317,15 @@ def test_a_locked_cache(calibrated, gramcli, command):
         refused(gramcli(command), Exit.LOCKED, ".gramcli", f"process {os.getpid()} on ", " since ")
 
 
+def test_a_locked_cache_is_told_before_the_network_is_built(calibrated, monkeypatch):
+    with lock(Path(".gramcli")), started(["extract"]) as process:
+        began = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == Exit.LOCKED
+    assert err.startswith("error: .gramcli: in use by process")
+    assert time.monotonic() - began < 3  # most of it the start of Python and the reading of settings
+
+
 # --- 1, 130, 143
 
 
@@ -331,7 +345,9 @@ def test_signals_keep_what_was_committed(project, number, code):
         while process.poll() is None and not (shards.is_dir() and any(shards.glob("*.h5"))):
             time.sleep(0.002)
         process.send_signal(number)
+        began = time.monotonic()
         _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
     assert process.returncode == code, err
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert line.startswith({130: "error: interrupted", 143: "error: terminated"}[code])

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gramcli.audio import frontend
 from gramcli.gram.descriptor import normalise, row_sums
 from gramcli.network import capture
 from gramcli.network.scorer import Scorer, check_precision
-from gramcli.settings import Frontend
 from gramcli.stopwatch import Stopwatch
-from tests.network import toys
+from tests.network.scorers import NETWORKS, scorer_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
-
-LOGMEL = Frontend(n_fft=256, window_ms=16.0, hop_ms=10.0, n_mels=16, mean=-20.0, std=20.0)
-NETWORKS = [*toys.SPECTROGRAMS, *toys.WAVEFORMS]
-
-
-@pytest.fixture
-def clips(rng: np.random.Generator) -> np.ndarray:
-    """Nine clips (9, 4000) of very different levels."""
-    return (rng.standard_normal((9, 4000)) * np.logspace(-4, 0, 9)[:, None]).astype(np.float32)
 
 
 @pytest.fixture
@@ -37,18 +25,9 @@ def _whole_memory() -> Iterator[None]:
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def scorer_of(name: str, device: str, batch: int = 8, **options: Any) -> Scorer:
-    spectrogram = name in toys.SPECTROGRAMS
-    network = toys.make((toys.SPECTROGRAMS if spectrogram else toys.WAVEFORMS)[name])
-    front = frontend.build(LOGMEL if spectrogram else Frontend(kind="waveform"))
-    with torch.inference_mode():
-        layers = capture.survey(network, front(torch.zeros(2, 4000))).layers
-    return Scorer(network, front, layers, torch.device(device), batch, **options)
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_descriptors_are_those_of_the_processor(name: str, clips: np.ndarray) -> None:
-    here, there = (scorer_of(name, device).score(clips) for device in ("cpu", "cuda"))
+    here, there = (scorer_of(name, device=device).score(clips) for device in ("cpu", "cuda"))
     assert here.errors == there.errors == ("",) * 9
     np.testing.assert_allclose(there.logits, here.logits, rtol=1e-4, atol=1e-4 * np.abs(here.logits).max())
     assert list(here.descriptors) == list(there.descriptors)
@@ -58,7 +37,7 @@ def test_descriptors_are_those_of_the_processor(name: str, clips: np.ndarray) ->
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_clip_depends_on_the_others_by_rounding_at_most(name: str, clips: np.ndarray) -> None:
-    one = scorer_of(name, "cuda")
+    one = scorer_of(name, device="cuda")
     expected = one.score(clips).descriptors
     for size in range(1, 9):
         for layer, found in one.score(clips[:size]).descriptors.items():
@@ -70,7 +49,7 @@ def test_a_clip_depends_on_the_others_by_rounding_at_most(name: str, clips: np.n
 def test_the_host_waits_once_a_batch(precision: str, with_means: bool, clips: np.ndarray) -> None:
     """For the descriptors of all layers, which leave the GPU together."""
     check_precision(precision, torch.device("cuda"))
-    one = scorer_of("resnet", "cuda", precision=precision, with_means=with_means)
+    one = scorer_of("resnet", device="cuda", precision=precision, with_means=with_means)
     one.score(clips[:8])
     torch.cuda.set_sync_debug_mode("warn")
     try:
@@ -83,7 +62,7 @@ def test_the_host_waits_once_a_batch(precision: str, with_means: bool, clips: np
 
 
 def test_bf16_is_near(clips: np.ndarray) -> None:
-    full, half = (scorer_of("resnet", "cuda", precision=one).score(clips) for one in ("fp32", "bf16"))
+    full, half = (scorer_of("resnet", device="cuda", precision=one).score(clips) for one in ("fp32", "bf16"))
     assert not np.array_equal(full.logits, half.logits)
     np.testing.assert_allclose(half.logits, full.logits, rtol=0, atol=0.05 * np.abs(full.logits).max())
     for name, one in half.descriptors.items():
@@ -120,7 +99,7 @@ def test_half_the_batch_where_the_memory_of_the_gpu_runs_out() -> None:
 
 
 def test_steps_are_timed_to_their_end_on_the_gpu(clips: np.ndarray) -> None:
-    one = scorer_of("resnet", "cuda")
+    one = scorer_of("resnet", device="cuda")
     one.score(clips)
     one.time_with(stopwatch := Stopwatch())
     one.score(clips)

@@ -14,29 +14,8 @@ from gramcli.gram import descriptor
 from gramcli.network import capture, scorer
 from gramcli.network.capture import survey
 from gramcli.network.scorer import Scorer, Scores, check_precision
-from gramcli.settings import Frontend
 from tests.network import toys
-
-LOGMEL = Frontend(n_fft=256, window_ms=16.0, hop_ms=10.0, n_mels=16, mean=-20.0, std=20.0)
-SAMPLES = Frontend(kind="waveform")
-NETWORKS: dict[str, tuple[Callable[..., nn.Module], Frontend]] = {
-    **{name: (kind, LOGMEL) for name, kind in toys.SPECTROGRAMS.items()},
-    **{name: (kind, SAMPLES) for name, kind in toys.WAVEFORMS.items()},
-}
-
-
-@pytest.fixture
-def clips(rng: np.random.Generator) -> np.ndarray:
-    """Nine clips (9, 4000) of very different levels."""
-    return (rng.standard_normal((9, 4000)) * np.logspace(-4, 0, 9)[:, None]).astype(np.float32)
-
-
-def scorer_of(name: str, batch: int = 8, **options: Any) -> Scorer:
-    kind, about = NETWORKS[name]
-    network, module = toys.make(kind), frontend.build(about)
-    with torch.inference_mode():
-        layers = capture.survey(network, module(torch.zeros(2, 4000))).layers
-    return Scorer(network, module, layers, torch.device("cpu"), batch, **options)
+from tests.network.scorers import NETWORKS, scorer_of
 
 
 def arrays(scores: Scores) -> dict[str, np.ndarray]:

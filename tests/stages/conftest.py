@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.extract import extract
 from gramcli.stages.select_layers import select_layers
-from tests.sets import ROOT, quick, write_set, write_sources
+from tests.cases import MANY_SHARDS, Case
+from tests.cli.conftest import TOML
+from tests.sets import ROOT, quick, read_manifest, write_manifest, write_set, write_sources
+from tests.trials import Trials
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +62,35 @@ def cache(selected: Path, tmp_path: Path) -> Path:
     """A calibrated cache to play with."""
     shutil.copytree(selected, tmp_path / "cache")
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sounds and settings, and a manifest that lists only some of the sounds."""
+    folder = tmp_path_factory.mktemp("trials")
+    manifest = write_set(folder / "sounds", clips=2)
+    write_manifest(manifest.with_name("part.csv"), read_manifest(manifest)[:20])
+    (folder / "gramcli.toml").write_text(TOML)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trials(project: Path) -> Iterator[Trials]:
+    with Trials(project) as trials:
+        yield trials
+
+
+@pytest.fixture(scope="session")
+def cases(trials: Trials, project: Path) -> dict[str, Case]:
+    cache, bases = project / ".gramcli", project / "bases"
+    bases.mkdir()
+    assert trials.run(["extract", "sounds/part.csv"]).code == 0
+    shutil.move(cache, bases / "part")
+    found = {"extract": Case.of(trials, cache, ["extract"], None)}
+    shutil.move(cache, bases / "extracted")
+    found["extract grown"] = Case.of(trials, cache, ["extract"], bases / "part")
+    found["calibrate"] = Case.of(trials, cache, ["calibrate"], bases / "extracted")
+    shutil.move(cache, bases / "calibrated")
+    found["select-layers"] = Case.of(trials, cache, ["select-layers"], bases / "calibrated")
+    found["extract by two"] = Case.of(trials, cache, MANY_SHARDS, None)
+    return found

@@ -2,126 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import random
-import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gramcli.errors import Exit
 from tests import faults
-from tests.cli.conftest import TOML
+from tests.cases import MANY_SHARDS, contents, shards
 from tests.cli.processes import started
 from tests.power import restore
-from tests.sets import read_manifest, write_manifest, write_set
-from tests.trials import Ended, Trials
+from tests.trials import Ended
 
-TEMPORARY = re.compile(r"\..+\.tmp")
 WRITES = {"write", "fsync", "link", "replace", "posix_fallocate", "msync", "ftruncate", "pwrite"}
 """Calls without which a command cannot have done what it should."""
-MANY_SHARDS = ["extract", "--clips-per-shard", "2"]
-
-
-def contents(cache: Path) -> dict[str, bytes]:
-    """What a cache holds; not the lock, which names its last holder, nor the records of runs, which tell the time."""
-    files = {str(path.relative_to(cache)): path for path in cache.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name != "lock" and not name.startswith("runs/")}
-
-
-def whole(content: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: bytes for name, bytes in content.items() if not TEMPORARY.fullmatch(Path(name).name)}
-
-
-def shards(cache: Path) -> dict[str, tuple[int, int]]:
-    """Shards that are there, and the file that each of them is."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in cache.rglob("*.h5")}
-
-
-@dataclass
-class Case:
-    """A command, the cache that it finds, and the one that it leaves when nothing goes wrong."""
-
-    trials: Trials
-    cache: Path
-    command: list[str]
-    base: Path | None
-    before: dict[str, bytes]
-    after: dict[str, bytes]
-    calls: list[str]
-    written: int
-    seconds: float
-
-    @classmethod
-    def of(cls, trials: Trials, cache: Path, command: list[str], base: Path | None) -> Case:
-        case = cls(trials, cache, command, base, {}, {}, [], 0, 0.0)
-        case.reset()
-        case.before = contents(cache) if base else {}
-        done = trials.run(command)
-        assert done.code == 0, done.err
-        case.after, case.calls, case.written, case.seconds = contents(cache), done.calls, done.written, done.seconds
-        assert case.before != case.after == whole(case.after)
-        return case
-
-    def reset(self) -> None:
-        shutil.rmtree(self.cache, ignore_errors=True)
-        if self.base:
-            shutil.copytree(self.base, self.cache)
-
-    def check(self) -> None:
-        """Everything is the old file or the new one, nothing is lost, and the same command goes on to the same end."""
-        found = whole(contents(self.cache))
-        assert set(self.before) <= set(found)
-        for name, content in found.items():
-            assert content in (self.before.get(name), self.after.get(name)), name
-        committed = shards(self.cache)
-        again = self.trials.run(self.command)
-        assert again.code == 0, again.err
-        assert contents(self.cache) == self.after
-        assert not [path for path in self.cache.rglob("*") if TEMPORARY.fullmatch(path.name)]
-        for record in self.cache.glob("runs/*"):
-            json.loads(record.read_text())
-        assert committed.items() <= shards(self.cache).items()
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sounds and settings, and a manifest that lists only some of the sounds."""
-    folder = tmp_path_factory.mktemp("trials")
-    manifest = write_set(folder / "sounds", clips=2)
-    write_manifest(manifest.with_name("part.csv"), read_manifest(manifest)[:20])
-    (folder / "gramcli.toml").write_text(TOML)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trials(project: Path) -> Iterator[Trials]:
-    with Trials(project) as trials:
-        yield trials
-
-
-@pytest.fixture(scope="module")
-def cases(trials: Trials, project: Path) -> dict[str, Case]:
-    cache, bases = project / ".gramcli", project / "bases"
-    bases.mkdir()
-    assert trials.run(["extract", "sounds/part.csv"]).code == 0
-    shutil.move(cache, bases / "part")
-    found = {"extract": Case.of(trials, cache, ["extract"], None)}
-    shutil.move(cache, bases / "extracted")
-    found["extract grown"] = Case.of(trials, cache, ["extract"], bases / "part")
-    found["calibrate"] = Case.of(trials, cache, ["calibrate"], bases / "extracted")
-    shutil.move(cache, bases / "calibrated")
-    found["select-layers"] = Case.of(trials, cache, ["select-layers"], bases / "calibrated")
-    found["extract by two"] = Case.of(trials, cache, MANY_SHARDS, None)
-    return found
 
 
 def some(total: int, most: int | None) -> list[int]:
@@ -277,51 +177,6 @@ def test_a_file_system_that_is_really_full_loses_nothing(cases, project):
     assert outcomes.count(Exit.RESOURCE) >= 16
 
 
-# --- S7, G9: two writers
-
-
-@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_second_writer_is_refused_at_once(cases, count):
-    """The first is halted at some call while it holds the lock."""
-    case, rng = cases["extract"], random.Random(count)
-    held = range(case.calls.index("pwrite") + 1, len(case.calls) - 20)
-    for _ in range(count):
-        case.reset()
-        first = case.trials.start(case.command, at=rng.choice(held), kind="stop")
-        assert case.trials.wait(first, stopped=True) is None
-        second = case.trials.run(case.command)
-        assert second.code == Exit.LOCKED, second
-        assert second.seconds < 1
-        assert re.search(rf"\.gramcli: in use by process {first} on \S+ since \d{{4}}-\d\d-\d\d \d\d:", second.error)
-        os.kill(first, signal.SIGCONT)
-        done = case.trials.wait(first)
-        assert done is not None
-        assert done.code == 0, done
-        assert contents(case.cache) == case.after
-
-
-@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
-def test_readers_beside_a_writer_see_only_what_is_committed(cases, count):
-    case, rng = cases["extract by two"], random.Random(count)
-    seen = []
-    for _ in range(count):
-        case.reset()
-        writer = case.trials.start(case.command, at=rng.randrange(len(case.calls)), kind="stop")
-        assert case.trials.wait(writer, stopped=True) is None
-        there = len(shards(case.cache))
-        verified = case.trials.run(["cache", "verify"])
-        seen.append(verified.code)
-        assert verified.code == 0 or (verified.code == Exit.ARTEFACT and not there), verified
-        if there:
-            assert case.trials.run(["cache", "info", "--json"]).code == 0
-        os.kill(writer, signal.SIGCONT)
-        done = case.trials.wait(writer)
-        assert done is not None
-        assert done.code == 0
-        assert contents(case.cache) == case.after
-    assert 0 in seen
-
-
 def test_a_disk_that_cannot_be_written_is_told_before_any_sound_is_read(cases):
     case = cases["extract"]
     for fault, words in (("EROFS", "Read-only file system"), ("EACCES", "Permission denied")):
@@ -330,31 +185,6 @@ def test_a_disk_that_cannot_be_written_is_told_before_any_sound_is_read(cases):
         refused(ended, f".gramcli: cannot be written: {words}; choose a folder that can be written (--cache")
         assert "reading files" not in ended.err
         assert not case.cache.exists()
-
-
-@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
-def test_two_writers_whose_locks_do_nothing_corrupt_no_shard(cases, count):
-    """Each is halted at some call while the other one works; one may fail, as its temporary file was swept away."""
-    case, rng = cases["extract by two"], random.Random(count)
-    codes = []
-    for _ in range(count):
-        case.reset()
-        pair = [
-            case.trials.start(case.command, at=rng.randrange(len(case.calls)), kind="stop", locks=False)
-            for _ in range(2)
-        ]
-        ended = {process: case.trials.wait(process, stopped=True) for process in pair}
-        halted = [process for process in pair if ended[process] is None]
-        for process in rng.sample(halted, len(halted)):
-            os.kill(process, signal.SIGCONT)
-            if rng.random() < 0.5:
-                time.sleep(rng.uniform(0, 0.2))
-        ended |= {process: case.trials.wait(process) for process in halted}
-        codes += [done.code for done in ended.values() if done is not None]
-        assert set(codes) <= {Exit.OK, Exit.RESOURCE}, ended
-        case.check()
-    assert len(codes) == 2 * count
-    assert codes.count(0) >= count / 2
 
 
 # --- S21, S22: what must not matter

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gramcli import __version__
+from gramcli import __version__, memory
 from gramcli.cli import (
     cache,
     calibrate,
@@ -69,6 +69,7 @@ _DEBUG = [False]
 def main() -> NoReturn:
     """Runs the command line and ends the process."""
     signals.heed()
+    memory.keep_freed()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

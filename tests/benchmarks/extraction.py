@@ -5,26 +5,28 @@ And beside what one writes first: decode, log-mel, hooks with F Fᵀ, a file.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import soundfile
 import soxr
 import torch
-from torch import nn
 
+from gramcli import memory
 from gramcli.audio import frontend
 from gramcli.network.scorer import device
 from gramcli.settings import Frontend
 from gramcli.stages.configure import configure
-from gramcli.stages.extract import extract
-from tests.benchmarks.forward import BATCH, BATCH_CUDA, CLASSES, SHAPE, naive, network
-from tests.benchmarks.measure import Figure
+from gramcli.stages.extract import Extracted, extract
+from tests.benchmarks.forward import BATCH, BATCH_CUDA, CLASSES, naive, network, plain
+from tests.benchmarks.measure import Figure, apart, seconds
 
 CLIPS, ROUNDS = 256, 3
 MOST = {"resnet50": 1.0, "mobilenetv2_100": 1.25}
@@ -45,25 +47,41 @@ def recordings(folder: Path, data: Path) -> Path:
     return manifest
 
 
-def first_try(files: list[Path], plain: nn.Module, out: Path) -> None:
-    """Extracts descriptors in one loop, and keeps them in one file."""
-    place = next(plain.parameters()).device
-    front = frontend.build(Frontend()).to(place)
-    with h5py.File(out, "w") as file, torch.inference_mode():
-        for first in range(0, len(files), BATCH):
-            heard = []
-            for path in files[first : first + BATCH]:
-                samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-                heard.append(soxr.resample(samples.mean(1), rate, 16_000))
-            found = naive(plain, front(torch.from_numpy(np.stack(heard)).to(place)))
-            for layer, one in enumerate(found):
-                file[f"{layer}/{first}"] = one.cpu().numpy()
+def first_try(name: str, place: str, folder: Path) -> Callable[[], object]:
+    """Returns what extracts descriptors in one loop, and keeps them in one file."""
+    module, front = network(name).to(place), frontend.build(Frontend()).to(place)
+
+    def job() -> None:
+        with h5py.File(folder / "first.h5", "w") as file, torch.inference_mode():
+            for first in range(0, CLIPS, BATCH):
+                heard = []
+                for number in range(first, first + BATCH):
+                    samples, rate = soundfile.read(folder / f"{number:03d}.ogg", dtype="float32", always_2d=True)
+                    heard.append(soxr.resample(samples.mean(1), rate, 16_000))
+                found = naive(module, front(torch.from_numpy(np.stack(heard)).to(place)))
+                for layer, one in enumerate(found):
+                    file[f"{layer}/{first}"] = one.cpu().numpy()
+
+    return job
+
+
+def forward_alone(name: str, place: str) -> Callable[[], object]:
+    """Returns the plain forward of as many clips, whose log-mels are ready."""
+    once = plain(name, BATCH, place)
+    once()  # what a device loads first is no part of a forward
+
+    def job() -> None:
+        for _ in range(CLIPS // BATCH):
+            once()
+
+    return job
 
 
 def measure(folder: Path, data: Path | None) -> list[Figure]:
     """Takes the figures; none without recordings."""
     if data is None:
         return []
+    memory.keep_freed()  # as the program does
     manifest, place = recordings(folder, data), device("auto")
     # a GPU is faster than the two processes that keep up with a processor
     run = {"decoders": os.cpu_count(), "batch": BATCH_CUDA} if place.type == "cuda" else {}
@@ -75,31 +93,20 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
             "run": run,
             "cache": {"dir": str(folder / "cache")},
         }
-        plain, inputs = network(name).to(place), torch.randn(BATCH, *SHAPE).to(place)
-        with torch.inference_mode():  # with gradients it would leave memory behind that makes all that follows faster
-            plain(inputs)  # what a device loads first is no part of a forward
-        files = [folder / f"{number:03d}.ogg" for number in range(CLIPS)]
-        ratios: list[float] = []
-        kept: list[float] = []
-        best: dict[str, float] = {}
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            with torch.inference_mode():
-                for _ in range(CLIPS // BATCH):
-                    plain(inputs).cpu()
-            forward = time.perf_counter() - began
-            done = extract(configure(flags, config=None), profile=True)
+        done: list[Extracted] = []
+
+        def whole(flags: dict[str, Any] = flags, done: list[Extracted] = done) -> None:
+            done.append(extract(configure(flags, config=None), profile=True))
             shutil.rmtree(folder / "cache")
-            took = {"forward": forward, "extract": done.seconds}
+
+        with contextlib.ExitStack() as stack:
+            jobs = {"forward": stack.enter_context(apart(forward_alone, name, str(place))), "extract": whole}
             if name == "resnet50":
-                began = time.perf_counter()
-                first_try(files, plain, folder / "first.h5")
-                took["first try"] = time.perf_counter() - began
-            ratios.append(done.seconds / forward)
-            steps = (done.profile or {})["here"]
-            kept.append((steps["commit"] + steps["wait for hashes"]) / done.seconds)
-            best = {what: min(least, best.get(what, least)) for what, least in took.items()}
-        about = {f"{what}, ms a clip": 1000 * least / CLIPS for what, least in best.items()} | {"ratios": ratios}
+                jobs["first try"] = stack.enter_context(apart(first_try, name, str(place), folder))
+            best = seconds(jobs, ROUNDS)
+        profiles = [(one.seconds, (one.profile or {})["here"]) for one in done]
+        kept = [(steps["commit"] + steps["wait for hashes"]) / took for took, steps in profiles]
+        about = {f"{what}, ms a clip": 1000 * least / CLIPS for what, least in best.items()}
         what = f"extract of {name}, {CLIPS} clips of 10 s in OGG at 44.1 kHz, over its plain forward"
         figures.append(Figure(3, what, best["extract"] / best["forward"], most=most, about=about))
         if "first try" in best:

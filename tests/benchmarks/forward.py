@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gramcli import settings
+from gramcli import memory, settings
 from gramcli.network import activations
 from gramcli.network.build import build
 from gramcli.network.capture import survey
 from gramcli.network.scorer import Scorer, device
-from tests.benchmarks.measure import Figure, seconds
+from tests.benchmarks.measure import Figure, apart, seconds
 
 NETWORKS = ("resnet50", "densenet121", "vgg16", "mobilenetv2_100")
 BATCH, SHAPE, CLASSES = 16, (1, 128, 501), 10
@@ -54,42 +57,68 @@ def network(name: str) -> nn.Module:
     return build(settings.Network(name=name), CLASSES, 0, Path.cwd()).module
 
 
+def plain(name: str, batch: int, place: str, full: bool = False) -> Callable[[], object]:
+    """Returns the plain forward of a network, as any script would run it.
+
+    Args:
+        name: The network.
+        batch: Clips at once.
+        place: The device.
+        full: Whether convolutions keep all bits of fp32 on a GPU, where they drop to ten unless told not to.
+    """
+    module, inputs = network(name).to(place), ready(batch).to(place)
+
+    def job() -> Tensor:
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=not full):
+            return module(inputs).cpu()
+
+    return job
+
+
+def hooked(name: str, batch: int, place: str) -> Callable[[], object]:
+    """Returns the forward with hooks that one writes first."""
+    module, inputs = network(name).to(place), ready(batch).to(place)
+
+    def job() -> list[Tensor]:
+        with torch.inference_mode():
+            return [one.cpu() for one in naive(module, inputs)]
+
+    return job
+
+
+def ready(batch: int) -> Tensor:
+    """Returns a batch of log-mels."""
+    return torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
 def measure(_folder: Path, _data: Path | None) -> list[Figure]:
     """Takes the figures."""
+    memory.keep_freed()  # as the program does
     figures: list[Figure] = []
     place = device("auto")
     batch = BATCH_CUDA if place.type == "cuda" else BATCH
-    inputs = torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(0)).to(place)
+    inputs = ready(batch).to(place)
     waveforms = np.zeros((batch, 2), np.float32)
     for name in NETWORKS:
-        plain = network(name).to(place)
         layers = survey(network(name), inputs[:2].cpu()).layers
         scorers = {
             precision: Scorer(network(name), Ready(inputs), layers, place, batch, precision)
             for precision in ("fp32", "bf16")
         }
+        with contextlib.ExitStack() as stack:
 
-        def forward(plain: nn.Module = plain) -> Tensor:
-            with torch.inference_mode():
-                return plain(inputs).cpu()
+            def other(make: Callable[..., Callable[[], object]], *more: Any) -> Callable[[], object]:
+                return stack.enter_context(apart(make, name, batch, str(place), *more))  # noqa: B023
 
-        def full(plain: nn.Module = plain) -> Tensor:
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                return forward(plain)
-
-        def hooked(plain: nn.Module = plain) -> list[Tensor]:
-            with torch.inference_mode():
-                return [one.cpu() for one in naive(plain, inputs)]
-
-        jobs = {"plain": forward}
-        jobs |= {key: lambda scorer=scorer: scorer.score(waveforms) for key, scorer in scorers.items()}  # type: ignore[misc]
-        if name == "resnet50":
-            jobs["naive"] = hooked
-        if place.type == "cuda":  # convolutions there drop to ten bits unless told not to, and gramcli tells them
-            jobs["plain in full fp32"] = full
-        for job in jobs.values():
-            job()
-        took = seconds(jobs)
+            jobs = {"plain": other(plain), "plain with our memory": plain(name, batch, str(place))}
+            jobs |= {key: lambda scorer=scorer: scorer.score(waveforms) for key, scorer in scorers.items()}  # type: ignore[misc]
+            if name == "resnet50":
+                jobs["naive"] = other(hooked)
+            if place.type == "cuda":
+                jobs["plain in full fp32"] = other(plain, True)
+            for job in jobs.values():
+                job()
+            took = seconds(jobs)
         about = {f"{job}, ms a clip": 1000 * least / batch for job, least in took.items()} | {"device": str(place)}
         whole = took.get("plain in full fp32", took["plain"])
         base, what = took["plain"], f"{name}, {len(layers)} layers recorded"

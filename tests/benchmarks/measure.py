@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,38 @@ def seconds(jobs: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[s
             job()
             best[name] = min(best[name], time.perf_counter() - began)
     return best
+
+
+def _answer(asked: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> None:
+    job = make(*arguments)
+    with contextlib.suppress(EOFError):
+        while True:
+            asked.send(None)
+            asked.recv()
+            job()
+
+
+@contextlib.contextmanager
+def apart(make: Callable[..., Callable[[], object]], *arguments: Any) -> Iterator[Callable[[], object]]:
+    """Yields a job that runs in a process of its own, with the memory management of any other program.
+
+    Args:
+        make: Returns the job, once, in that process.
+        arguments: Of `make`.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_answer, args=(theirs, make, arguments), daemon=True)
+    process.start()
+    theirs.close()
+    ours.recv()
+
+    def job() -> None:
+        ours.send(None)
+        ours.recv()
+
+    with ours:
+        yield job
+    process.join()
 
 
 # a process that was forked from a large one counts that one's memory as its own past, but not in VmHWM

@@ -27,13 +27,13 @@ _SPARE: deque[Child] = deque()
 """Children that were started before they were needed."""
 
 
-def start_ahead() -> None:
-    """Starts a child for the next `Decoders`, so that it gets ready while a network is being built.
+def start_ahead(count: int = 1) -> None:
+    """Starts children for the next `Decoders`, so that they get ready while a network is being built.
 
     Raises:
         ResourceError: It cannot be started.
     """
-    if not _SPARE:
+    while len(_SPARE) < count:
         _SPARE.append(Child())
 
 
@@ -113,13 +113,13 @@ class Decoders:
         for lane in self._lanes:
             lane.join()
 
-    def probe(self, paths: Iterable[str]) -> Iterator[Probe | AudioError]:
-        """Yields what each file's header and bytes say, or why it cannot be used, in order.
+    def probe(self, paths: Iterable[str], *, hashed: bool = True) -> Iterator[Probe | AudioError]:
+        """Yields what each file's header and bytes say, or why it cannot be used, in order; see `decode.probe`.
 
         Raises:
             ResourceError: No child can be started.
         """
-        jobs = (_Job(path, {"probe": path}, 1) for path in paths)
+        jobs = (_Job(path, {"probe": path, "hashed": hashed}, 1) for path in paths)
         for reply, _ in self._run(jobs):
             yield AudioError(reply["error"]) if "error" in reply else Probe(*reply["probe"])
 

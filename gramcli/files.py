@@ -195,6 +195,40 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
+def remove(path: Path) -> None:
+    """Removes a file for good, if it is there: not even a power cut brings it back.
+
+    Raises:
+        ResourceError: It cannot be removed.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise _resource_error(path, error) from None
+
+
+def move(path: Path, folder: Path) -> Path:
+    """Moves whatever stands under a name into another folder of the same file system, and returns its name there.
+
+    Raises:
+        ResourceError: It cannot be moved.
+    """
+    make_folder(folder)
+    there, count = folder / path.name, 0
+    while os.path.lexists(there):  # what was moved there before is kept
+        count += 1
+        there = folder / f"{path.name}~{count}"
+    try:
+        os.replace(path, there)
+        _sync_folder(folder)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _resource_error(path, error) from None
+    return there
+
+
 def sweep(folder: Path) -> None:
     """Removes temporary files that killed runs left in a folder; those that are being written are left alone.
 

@@ -119,12 +119,12 @@ class _Here:
         replies.seek(0)
         return replies
 
-    def probe(self, paths: Iterable[str]) -> Iterator[Any]:
+    def probe(self, paths: Iterable[str], *, hashed: bool = True) -> Iterator[Any]:
         from gramcli.audio.decode import Probe
         from gramcli.errors import AudioError
 
         for path in paths:
-            reply = json.loads(self._ask({"probe": path}).readline())
+            reply = json.loads(self._ask({"probe": path, "hashed": hashed}).readline())
             yield AudioError(reply["error"]) if "error" in reply else Probe(*reply["probe"])
 
     def decode(self, requests: Iterable[Any]) -> Iterator[Any]:
@@ -142,18 +142,19 @@ class _Here:
 
 
 def _exchange() -> None:
-    from gramcli.stages import extract
+    from gramcli.stages import again, extract, opening, repair
 
     made: list[Any] = []
-    prepare = extract.prepare
+    prepare = opening.prepare
 
     def prepared(*arguments: Any, **named: Any) -> Any:
         if not made:
             made.append(prepare(*arguments, **named))
         return made[0]
 
-    extract.prepare = prepared
-    extract.Decoders = _Here  # type: ignore[assignment,misc]
+    opening.prepare = again.prepare = prepared
+    opening.start_ahead = lambda count: None
+    extract.Decoders = repair.Decoders = _Here  # type: ignore[assignment,misc]
 
 
 def _forked(run: Any, request: dict[str, Any], log: Path) -> None:

@@ -58,7 +58,7 @@ class Probe:
     """In Hz."""
     channels: int
     digest: str
-    """SHA-256 of the file's bytes."""
+    """SHA-256 of the file's bytes; empty if it was not asked for."""
     bytes: int
     """Size of the file."""
 
@@ -149,12 +149,13 @@ def _nothing() -> None:
     """Nobody wants to know that work goes on."""
 
 
-def probe(path: str, alive: Callable[[], None] = _nothing) -> Probe:
+def probe(path: str, alive: Callable[[], None] = _nothing, hashed: bool = True) -> Probe:
     """Checks the header of a file and hashes its bytes.
 
     Args:
         path: The file; its name need not be UTF-8.
         alive: Called every now and then.
+        hashed: Whether to read more than the header.
 
     Raises:
         AudioError: It is no audio file that can be used.
@@ -162,6 +163,8 @@ def probe(path: str, alive: Callable[[], None] = _nothing) -> Probe:
     file = _File(path)
     try:
         sound = file.sound
+        if not hashed:
+            return Probe(sound.frames, sound.samplerate, sound.channels, "", file.size)
         digest = hashlib.sha256()
         os.lseek(file.descriptor, 0, os.SEEK_SET)  # libsndfile is done with the header
         while block := os.read(file.descriptor, 1 << 20):

@@ -3,7 +3,7 @@
 It is a program of its own rather than a `multiprocessing` child: those import the user's script again, which must then
 have a main guard. Requests are JSON lines on standard input::
 
-    {"probe": path}
+    {"probe": path, "hashed": true}
     {"path": path, "windows": [null | [start, end], ...], "sample_rate": 16000, "channel": "mix"}
 
 Replies are JSON lines on standard output, in order. The first is ``{"ready": true}``. A probe is answered by
@@ -42,7 +42,7 @@ class Worker:
         if "probe" in request:
             began = time.perf_counter()
             try:
-                found = dataclasses.astuple(probe(request["probe"], self._alive))
+                found = dataclasses.astuple(probe(request["probe"], self._alive, request["hashed"]))
                 self._reply(probe=found, seconds={"hash": time.perf_counter() - began})
             except Exception as error:
                 self._reply(error=_reason(error))

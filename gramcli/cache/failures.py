@@ -48,6 +48,15 @@ def _head(body: bytes) -> bytes:
     return f"# gramcli failures sha256={hashlib.sha256(body).hexdigest()}\n".encode()
 
 
+def forget(cache: Path) -> None:
+    """Removes the list, so that the shards are asked.
+
+    Raises:
+        ResourceError: It cannot be removed.
+    """
+    files.remove(cache / FILE)
+
+
 def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
     """Returns the reason by key; read from the shards themselves if the list is gone, damaged or edited.
 

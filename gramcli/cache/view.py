@@ -2,7 +2,8 @@
 
 ``views/<name>/view.json`` says what makes its numbers what they are (the identity, whose SHA-256 is the fingerprint
 that every shard carries) and, outside the fingerprint, what was merely recorded: paths, settings, versions. A shard
-counts as done when it is there under its final name; nothing else marks progress.
+counts as done when it is there under its final name; nothing else marks progress. Shards never change: where some rows
+were computed again, ``00017.1.h5`` stands beside ``00017.h5``, and of such generations the latest counts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from gramcli.errors import ArtefactError, DamagedError, shown
 
 FORMAT = 1
 CLEAN = "clean"
+
+_SHARD = re.compile(r"(\d{5,})(?:\.([1-9]\d*))?\.h5")
 
 Identity = Mapping[str, Any]
 """JSON values: format, architecture, arguments, weights, outputs, head, layers, frontend, segment, ..."""
@@ -77,6 +80,8 @@ class View:
     """Outside the fingerprint: paths, settings of the last extract, versions."""
     _whole: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
     """Shards that this object has found whole, and the file that they were then: passes over them check each once."""
+    _generations: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
+    """Of the shards that were there when the folder was last looked at."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -152,12 +157,17 @@ class View:
         if os.path.lexists(folder / "view.json"):
             cls.open(cache, name).require(identity)
         files.make_folder(folder / "shards")
-        for swept in (folder, folder / "shards"):
-            files.sweep(swept)
+        cls.sweep(folder)
         # settings that were just parsed and the same settings read back from JSON must be the same
         content = json.loads(_canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
         files.write(folder / "view.json", _sealed(content))
         return cls(folder, content["identity"], content["recorded"])
+
+    @staticmethod
+    def sweep(folder: Path) -> None:
+        """Removes what killed writers left in the folder of a view."""
+        for swept in (folder, folder / "shards"):
+            files.sweep(swept)
 
     def require(self, identity: Identity) -> None:
         """Raises an ArtefactError that names each field in which the view differs from this identity."""
@@ -168,18 +178,38 @@ class View:
                 f"{shown(self.folder)}: was extracted otherwise ({what}); undo that or use another --cache"
             )
 
-    def path(self, number: int) -> Path:
-        """Returns where a shard is or will be."""
-        return self.folder / "shards" / f"{number:05d}.h5"
+    def path(self, number: int, generation: int | None = None) -> Path:
+        """Returns where a shard is or will be; its latest generation if none is named."""
+        if generation is None:
+            generation = self.generations(number)[-1]
+        return self.folder / "shards" / (f"{number:05d}.{generation}.h5" if generation else f"{number:05d}.h5")
+
+    def generations(self, number: int) -> list[int]:
+        """Returns the generations of a shard, the latest last; its first, 0, also where there is none yet."""
+        if not self._generations:
+            self.present()
+        return self._generations.get(number, [0])
 
     def present(self) -> set[int]:
         """Returns the numbers of the shards that are done."""
-        names = (re.fullmatch(r"(\d{5,})\.h5", path.name) for path in (self.folder / "shards").glob("*.h5"))
-        return {int(name[1]) for name in names if name}
+        found: dict[int, list[int]] = {}
+        for path in (self.folder / "shards").glob("*.h5"):
+            if name := shard_name(path):
+                found.setdefault(name[0], []).append(name[1])
+        self._generations.clear()
+        self._generations.update((number, sorted(those)) for number, those in found.items())
+        return set(found)
 
-    def read(self, number: int, layers: Iterable[str] | None = None, *, with_means: bool = False) -> shard.Shard:
-        """Reads one shard, all layers if None; see `shard.decode` for what is raised."""
-        path, channels = self.path(number), self.layers
+    def read(
+        self,
+        number: int,
+        layers: Iterable[str] | None = None,
+        *,
+        with_means: bool = False,
+        generation: int | None = None,
+    ) -> shard.Shard:
+        """Reads one shard, all layers if None; see `path` for its generation, `shard.decode` for what is raised."""
+        path, channels = self.path(number, generation), self.layers
         wanted = channels if layers is None else {layer: channels[layer] for layer in layers}
         stamp = _stamp(path)
         content = shard.read_bytes(path)
@@ -189,8 +219,8 @@ class View:
             self._whole[number] = stamp
         return rows
 
-    def write(self, number: int, rows: shard.Shard) -> bool:
-        """Commits one shard, durably. The first to commit a number wins.
+    def write(self, number: int, rows: shard.Shard, generation: int = 0) -> bool:
+        """Commits one shard, durably. The first to commit a number and generation wins.
 
         Returns:
             Whether what is there now has these very bytes.
@@ -199,11 +229,12 @@ class View:
             ResourceError: It cannot be written; earlier shards are unharmed.
         """
         content = shard.encode(rows, self.fingerprint)
-        path = self.path(number)
+        path = self.path(number, generation)
         try:
             files.write(path, content, replace=False)
         except FileExistsError:
             return shard.read_bytes(path) == content
+        self._generations.setdefault(number, []).append(generation)
         return True
 
 
@@ -214,6 +245,12 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def shard_name(path: Path) -> tuple[int, int] | None:
+    """Returns number and generation of the shard whose name this is; None for any other file."""
+    name = _SHARD.fullmatch(path.name)
+    return None if name is None else (int(name[1]), int(name[2] or 0))
 
 
 def names(cache: Path) -> list[str]:

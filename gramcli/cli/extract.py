@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
-from gramcli.cli.render import Bar, chosen, complain, rows
-from gramcli.errors import Exit
+from gramcli.cli.render import Bar, chosen, complain, duration, rows, size
+from gramcli.errors import Exit, ResourceError, shown
+
+if TYPE_CHECKING:
+    from gramcli.settings import Settings
+    from gramcli.stages.forecast import Forecast
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +41,15 @@ def extract_cmd(
     ] = None,
     override_metadata: OverrideMetadata = False,
     condition: Condition = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try clips once more that failed in an earlier run.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what there is to do, and what it takes of disk, memory and time; write nothing."
+        ),
+    ] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Print where the time went, step by step.")] = False,
 ) -> None:
     """Send every clip through the network once and keep each layer's descriptor.
@@ -50,6 +63,7 @@ def extract_cmd(
     from gramcli.stages.altered import altered
     from gramcli.stages.configure import configure, home, says_what_to_extract
     from gramcli.stages.extract import extract
+    from gramcli.stages.forecast import forecast
 
     given.put("data", "manifest", manifest)
     conditions = [parse(text) for text in condition or ()]  # a slip costs no wait
@@ -60,7 +74,10 @@ def extract_cmd(
     settings = configure(given.flags, config=given.config, remembered=remembered, override_metadata=override_metadata)
     with Bar(quiet=given.quiet) as bar:
         given.tell(bar, settings)
-        done = extract(settings, folder=folder, progress=bar, profile=profile)
+        if dry_run:
+            _print_forecast(forecast(settings, folder=folder, progress=bar), settings)
+            return
+        done = extract(settings, folder=folder, progress=bar, profile=profile, retry_failed=retry_failed)
         if conditions:  # training clips set the bounds as they are
             heard = require(given.cache).used("validation", "test", UNKNOWN)
             altered(given.cache, conditions, heard, flags=given.flags, config=given.config, progress=bar)
@@ -76,6 +93,30 @@ def extract_cmd(
     if done.failed:
         complain("error", f"{done.failed} of {done.clips} clips cannot be used; see {settings.cache.dir}/failures.csv")
         raise typer.Exit(Exit.PARTIAL)
+
+
+def _print_forecast(found: Forecast, settings: Settings) -> None:
+    """Prints what an extract would take.
+
+    Raises:
+        ResourceError: The disk has no room for it.
+    """
+    measured = f" (measured on {found.tried} clips)" if found.tried else ""
+    told = {
+        "clips": found.clips,
+        "there already": found.there,
+        "cannot be read": found.unreadable,
+        "to compute": found.todo,
+        "disk": f"{size(found.bytes)} of {size(found.free)} that are free",
+        "memory": f"about {size(found.memory)}, and {settings.run.decoders} decoders",
+        "time": f"about {duration(found.seconds)}{measured}",
+    }
+    rows(["what", "value"], [{"what": what, "value": value} for what, value in told.items()], chosen(None, False))
+    if not found.fits:
+        raise ResourceError(
+            f"{shown(settings.cache.dir)}: the disk has {size(found.free)}, and {size(found.bytes)} are needed; free "
+            "some space, or use another --cache"
+        )
 
 
 def _print_profile(profile: Mapping[str, Mapping[str, float]], clips: int, decoders: int) -> None:

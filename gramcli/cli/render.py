@@ -165,6 +165,14 @@ def size(count: float) -> str:
     return ""
 
 
+def duration(seconds: float) -> str:
+    """Returns a time for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def complain(kind: str, text: str) -> None:
     """Writes one line to stderr, on a terminal in lines that end between words."""
     line = f"{kind}: {' '.join(text.split())}"

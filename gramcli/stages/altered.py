@@ -17,11 +17,10 @@ from gramcli.cache import places
 from gramcli.cache.clips import Clip
 from gramcli.cache.places import Place
 from gramcli.cache.view import View
-from gramcli.errors import ArtefactError, shown
 from gramcli.settings import Settings
-from gramcli.stages.configure import configure
+from gramcli.stages.again import again
 from gramcli.stages.fill import fill
-from gramcli.stages.prepare import Prepared, prepare, versions
+from gramcli.stages.prepare import Prepared, versions
 from gramcli.stages.progress import Progress, Silent
 
 
@@ -65,7 +64,7 @@ def altered(
         where = {} if view is None else _places(view)
         if view is None or any(clip.key not in where for clip in clips):
             if settings is None or ready is None:
-                settings, ready = _network(clean, flags, config)
+                settings, ready = again(clean, flags, config)
             with files.lock(cache), Decoders(settings.run.decoders) as decoders:
                 recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
                 view = View.create(cache, identity, recorded, condition.name)
@@ -99,13 +98,3 @@ def _missing(view: View, clips: Sequence[Clip], where: Mapping[str, Place], rows
     new = list({clip.key: clip for clip in clips if clip.key not in where}.values())
     first = max(view.present(), default=-1) + 1
     return {first + n: new[n * rows : (n + 1) * rows] for n in range(-(-len(new) // rows))}
-
-
-def _network(
-    clean: View, flags: Mapping[str, Mapping[str, Any]] | None, config: Path | None
-) -> tuple[Settings, Prepared]:
-    if "settings" not in clean.recorded:
-        raise ArtefactError(f"{shown(clean.folder)}: its descriptors were computed elsewhere; no network to run")
-    settings = configure(flags or {}, config=config, remembered=clean.recorded["settings"])
-    ready = prepare(settings, clean.outputs, Path(clean.recorded["folder"]), identity=clean.identity)
-    return settings, ready

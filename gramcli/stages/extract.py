@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gramcli import files
-from gramcli.audio import manifest as manifests
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
 from gramcli.cache import failures, finished, places
 from gramcli.cache.clips import Clip, Clips
-from gramcli.cache.view import CLEAN, View
-from gramcli.errors import ArtefactError, NoInputError, shown
+from gramcli.cache.view import View
+from gramcli.errors import NoInputError, shown
 from gramcli.network import checkpoint
 from gramcli.settings import Settings
 from gramcli.stages import plan
 from gramcli.stages.fill import fill
-from gramcli.stages.prepare import Prepared, check_held_out, prepare, versions
+from gramcli.stages.opening import opened, present
+from gramcli.stages.prepare import Prepared, versions
 from gramcli.stages.progress import Progress, Silent
+from gramcli.stages.retry import retry
 from gramcli.stopwatch import NoStopwatch, Stopwatch
 from gramcli.training import seen
 
@@ -49,7 +50,12 @@ class Extracted:
 
 
 def extract(
-    settings: Settings, *, folder: Path | None = None, progress: Progress | None = None, profile: bool = False
+    settings: Settings,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    profile: bool = False,
+    retry_failed: bool = False,
 ) -> Extracted:
     """Brings the cache up to date with the manifest.
 
@@ -61,6 +67,7 @@ def extract(
         folder: First on the import path of a factory; the working folder if None.
         progress: Told of tasks, steps and notes.
         profile: Whether to time the steps.
+        retry_failed: Whether clips that failed before are tried once more.
 
     Raises:
         UsageError: Settings or manifest contradict themselves.
@@ -73,7 +80,7 @@ def extract(
     progress, began = progress or Silent(), time.monotonic()
     stopwatch = Stopwatch() if profile else NoStopwatch()
     with stopwatch.step("other"):
-        done, decoding, trouble = _extracted(settings, folder or Path.cwd(), progress, stopwatch)
+        done, decoding, trouble = _extracted(settings, folder or Path.cwd(), progress, stopwatch, retry_failed)
     done = replace(done, seconds=time.monotonic() - began)
     if profile:
         done = replace(done, profile={"here": stopwatch.seconds, "decoders": decoding})
@@ -86,86 +93,42 @@ def extract(
 
 
 def _extracted(
-    settings: Settings, folder: Path, progress: Progress, stopwatch: Stopwatch
+    settings: Settings, folder: Path, progress: Progress, stopwatch: Stopwatch, retry_failed: bool
 ) -> tuple[Extracted, dict[str, float], str]:
     """Does the work of `extract`.
 
     Returns:
         What was done, the decoders' seconds by step, and why the first clip that failed did.
     """
-    check_held_out(settings)
     cache = Path(settings.cache.dir)
-    files.require_free(cache)  # before the network is built, which takes seconds
-    with stopwatch.step("manifest"):
-        source = plan.made_from(settings)
-        before = finished.read(cache, source, _present(cache))
-        listed, notes = ([], list(before.notes)) if before else _listed(settings)
-    for note in notes:
-        progress.note(note)
-    known = {row.label for row in listed if row.label and row.split != table.UNKNOWN}
-    labels = before.labels if before else tuple(manifests.natural_sorted(known))
-    if settings.network.head == "map":
-        _check_labels(listed, settings.network.classes)
-        if not settings.network.classes:
-            progress.note(
-                f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
-            )
-    with stopwatch.step("network"):
-        ready = prepare(settings, labels, folder)
-    ready.scorer.time_with(stopwatch)
-    ready.scorer.note = progress.note
-    if settings.network.weights is None:
-        progress.note("no weights given: the network is as its constructor left it")
-    progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
+    start = opened(settings, folder, progress, stopwatch)
+    before, ready, notes = start.before, start.ready, list(start.notes)
     with files.lock(cache), Decoders(settings.run.decoders) as decoders:
         recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
         if (cache / "views").is_dir():  # a cache of something else is told before any file is read
             View.create(cache, ready.identity, recorded)
         if before is not None:
-            return Extracted(before.clips, 0, before.clips, 0, len(_present(cache)), 0.0), {}, ""
+            return Extracted(before.clips, 0, before.clips, 0, len(present(cache)), 0.0), {}, ""
         with stopwatch.step("manifest"):
             previous = table.read(cache)
         with stopwatch.step("wait for hashes"):
-            clips = plan.find_clips(listed, previous, decoders, settings.segment.seconds, progress)
+            clips = plan.find_clips(start.listed, previous, decoders, settings.segment.seconds, progress)
         notes += _check_unseen(clips, settings, progress)
         view = View.create(cache, ready.identity, recorded)
         rows = _plan(clips, previous, cache, view, settings)
         reasons = failures.read(cache, view, rows)
+        if retry_failed:
+            reasons = retry(cache, view, rows, reasons, ready, decoders, settings, progress)
         failures.write(cache, rows, reasons)
         there = view.present()
         forwarded = _fill(view, cache, rows, reasons, ready, decoders, settings, progress)
         used = [clip for clip in rows if clip.split]
         troubles = [clip.error or reasons[clip.key] for clip in used if clip.error or clip.key in reasons]
-        if source and not troubles:
-            finished.write(cache, source, rows, labels, notes, view.present())
+        if start.source and not troubles:
+            finished.write(cache, start.source, rows, start.labels, notes, view.present())
     reused = sum(clip.shard in there for clip in used)
     done = Extracted(len(used), forwarded, reused, len(troubles), len(view.present()), 0.0)
     return done, dict(decoders.seconds), troubles[0] if troubles else ""
-
-
-def _present(cache: Path) -> set[int]:
-    """Returns the shards that are there, in a cache that may not be there yet."""
-    return View(cache / "views" / CLEAN, {}, {}).present()
-
-
-def _listed(settings: Settings) -> tuple[list[manifests.Row], list[str]]:
-    """Returns the rows of the manifest that are in a split, and notes on it."""
-    manifest = manifests.read(settings.data)
-    listed = [row for row in manifest.rows if row.split]
-    if not listed:
-        raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
-    return listed, list(manifest.notes)
-
-
-def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None:
-    known = set(classes)
-    for row in rows:
-        if classes and row.label and row.split != table.UNKNOWN and row.label not in known:
-            raise ArtefactError(
-                f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
-                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or network.classes, "
-                "name it in data.hold_out, or set network.head to none"
-            )
 
 
 def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress) -> list[str]:
@@ -214,9 +177,9 @@ def _fill(
     progress: Progress,
 ) -> int:
     """Computes the missing shards, adds failures to `reasons`, returns how many clips were read."""
-    present = view.present()
+    done = view.present()
     # two files with the same audio share a row; either of them will do
-    missing = (clip for clip in rows if clip.shard not in present)
+    missing = (clip for clip in rows if clip.shard not in done)
     todo = {
         number: list({clip.row: clip for clip in group}.values()) for number, group in table.by_shard(missing).items()
     }

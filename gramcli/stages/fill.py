@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from gramcli.audio.workers import Decoded, Decoders
 from gramcli.cache import shard
 from gramcli.cache.clips import Clip
 from gramcli.cache.view import View
-from gramcli.errors import shown
+from gramcli.errors import ResourceError, shown
 from gramcli.settings import Settings
 from gramcli.stages.prepare import Prepared, fit, requests
 from gramcli.stages.progress import Progress
@@ -48,22 +48,12 @@ def fill(
         Number of clips that were read.
 
     Raises:
-        ResourceError: A shard cannot be written.
+        ResourceError: The disk has no room for all of them, or a shard cannot be written.
     """
     total, stopwatch = sum(map(len, todo.values())), ready.scorer.stopwatch
     progress.start("extracting" if condition is None else f"extracting {condition.text}", total)
-    _note_room(view, total, progress)
-    pending = itertools.chain.from_iterable(todo.values())
-    decoded = decoders.decode(requests(pending, settings))
-    for number, group in todo.items():
-        batches = []
-        for first in range(0, len(group), settings.run.batch):
-            part = group[first : first + settings.run.batch]
-            with stopwatch.step("wait for audio"):
-                heard = list(itertools.islice(decoded, len(part)))
-            batches.append(_score(part, heard, ready, settings, condition))
-            progress.advance(len(part), sum(status != shard.OK for status in batches[-1].status))
-        whole = _join(batches)
+    _require_room(view, total)
+    for number, whole in compute(todo, ready, decoders, settings, progress, condition):
         bad = {key: status for key, status in zip(whole.keys, whole.status, strict=True) if status != shard.OK}
         if bad:
             failed(bad)
@@ -74,14 +64,35 @@ def fill(
     return total
 
 
-def _note_room(view: View, clips: int, progress: Progress) -> None:
-    """Says before the work that the disk will not hold its results."""
+def _require_room(view: View, clips: int) -> None:
     needed, free = clips * view.bytes_a_clip, shutil.disk_usage(view.folder).free
     if needed > free:
-        progress.note(
-            f"{shown(view.folder)}: what is to be computed takes about {needed / 2**20:.0f} MiB, and "
-            f"{free / 2**20:.0f} MiB are free; free some space, or the run will stop when the disk is full"
+        raise ResourceError(
+            f"{shown(view.folder)}: {clips} clips to compute take about {needed / 2**20:.0f} MiB, and "
+            f"{free / 2**20:.0f} MiB are free; free some space, or use another --cache"
         )
+
+
+def compute(
+    todo: Mapping[int, Sequence[Clip]],
+    ready: Prepared,
+    decoders: Decoders,
+    settings: Settings,
+    progress: Progress,
+    condition: Condition | None = None,
+) -> Iterator[tuple[int, shard.Shard]]:
+    """Yields the rows of each shard, in order; see `fill`."""
+    pending = itertools.chain.from_iterable(todo.values())
+    decoded = decoders.decode(requests(pending, settings))
+    for number, group in todo.items():
+        batches = []
+        for first in range(0, len(group), settings.run.batch):
+            part = group[first : first + settings.run.batch]
+            with ready.scorer.stopwatch.step("wait for audio"):
+                heard = list(itertools.islice(decoded, len(part)))
+            batches.append(_score(part, heard, ready, settings, condition))
+            progress.advance(len(part), sum(status != shard.OK for status in batches[-1].status))
+        yield number, _join(batches)
 
 
 def _score(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,18 @@ if TYPE_CHECKING:
 
 
 def find_clips(
-    rows: Iterable[Row], previous: Clips | None, decoders: Decoders, seconds: float, progress: Progress
+    rows: Iterable[Row],
+    previous: Clips | None,
+    decoders: Decoders,
+    seconds: float,
+    progress: Progress,
+    *,
+    hashed: bool = True,
 ) -> list[Clip]:
     """Cuts every row of a manifest into windows and gives each its key; nothing has a place yet.
 
-    A file whose size and time of change are those of the previous table is not read again.
+    A file whose size and time of change are those of the previous table is not read again. Without `hashed`, of others
+    only the header is, and their keys are made up: each file is taken to be one that no other has the audio of.
 
     Raises:
         UsageError: One group or one audio in two splits, or one audio with two labels; both rows are named.
@@ -49,7 +57,9 @@ def find_clips(
     paths = list(dict.fromkeys(unread))
     if paths:
         progress.start("reading files", len(paths))
-        for path, probe in zip(paths, decoders.probe(paths), strict=True):
+        for path, probe in zip(paths, decoders.probe(paths, hashed=hashed), strict=True):
+            if not hashed and not isinstance(probe, AudioError):
+                probe = replace(probe, digest=hashlib.sha256(os.fsencode(path)).hexdigest())
             probes[path] = probe
             progress.advance(1, failed=isinstance(probe, AudioError))
     clips: list[Clip] = []

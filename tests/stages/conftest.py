@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from gramcli.stages import extract as extraction
 from gramcli.stages.calibrate import calibrate
+from gramcli.stages.configure import configure
 from gramcli.stages.extract import extract
 from gramcli.stages.select_layers import select_layers
-from tests.cases import MANY_SHARDS, Case
+from tests.cases import MANY_SHARDS, Case, contents
 from tests.cli.conftest import TOML
 from tests.sets import ROOT, quick, read_manifest, write_manifest, write_set, write_sources
 from tests.trials import Trials
+from tests.unlucky import Unlucky
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +83,15 @@ def trials(project: Path) -> Iterator[Trials]:
         yield trials
 
 
+def unlucky(project: Path, cache: Path) -> None:
+    """Extracts with decoders that crash on three files."""
+    flags = {"cache": {"dir": str(cache)}, "run": {"device": "cpu"}}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(extraction, "Decoders", Unlucky)
+        settings = configure(flags, config=project / "gramcli.toml")
+        assert extraction.extract(settings, folder=ROOT).failed == 3
+
+
 @pytest.fixture(scope="session")
 def cases(trials: Trials, project: Path) -> dict[str, Case]:
     cache, bases = project / ".gramcli", project / "bases"
@@ -93,4 +105,17 @@ def cases(trials: Trials, project: Path) -> dict[str, Case]:
     shutil.move(cache, bases / "calibrated")
     found["select-layers"] = Case.of(trials, cache, ["select-layers"], bases / "calibrated")
     found["extract by two"] = Case.of(trials, cache, MANY_SHARDS, None)
+    damaged, aside = (f"{folder}views/clean/shards/00001.h5" for folder in ("", "quarantine/"))
+    shutil.copytree(bases / "extracted", bases / "damaged")
+    (bases / "damaged" / damaged).write_bytes(b"no shard")
+    found["repair"] = Case.of(
+        trials, cache, ["cache", "verify", "--repair"], bases / "damaged", [damaged, "failures.csv"]
+    )
+    assert found["repair"].after == {**contents(bases / "extracted"), aside: b"no shard"}
+    shutil.move(cache, bases / "repaired")
+    found["clean"] = Case.of(trials, cache, ["cache", "clean", "--yes"], bases / "repaired", [aside])
+    unlucky(project, bases / "unlucky")
+    found["retry"] = Case.of(
+        trials, cache, ["extract", "--retry-failed"], bases / "unlucky", ["failures.csv", "finished.safetensors"]
+    )
     return found

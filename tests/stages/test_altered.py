@@ -12,10 +12,11 @@ from gramcli.stages.altered import altered
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.evaluate import evaluate
 from gramcli.stages.extract import extract
-from gramcli.stages.inspect import info, verify
+from gramcli.stages.inspect import info
 from gramcli.stages.progress import Silent
 from gramcli.stages.rows import read_rows
 from gramcli.stages.select_layers import select_layers
+from gramcli.stages.verify import verify
 from tests.sets import ROOT, quick, read_manifest, write_manifest, write_set
 
 

@@ -19,8 +19,8 @@ from gramcli.errors import DamagedError, Exit, GramcliError
 from gramcli.stages import model
 from gramcli.stages.calibrate import calibrate
 from gramcli.stages.extract import extract
-from gramcli.stages.inspect import verify
 from gramcli.stages.select_layers import select_layers
+from gramcli.stages.verify import verify
 from tests.cache.damage import exchanged, nan_for_zero, truncations, zeroed
 from tests.sets import ROOT, quick, write_set
 

@@ -338,19 +338,6 @@ def test_it_says_what_it_assumes(sounds, tmp_path):
     assert "7 layers, on cpu" in notes
 
 
-def test_a_disk_that_will_be_full_is_told_before_the_work(sounds, tmp_path, monkeypatch):
-    progress = Silent()
-    extract(quick(sounds, tmp_path / "cache"), folder=ROOT, progress=progress)
-    assert not any("are free" in note for note in progress.notes)
-    stored = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.h5"))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 1000))
-    extract(quick(sounds, tmp_path / "other"), folder=ROOT, progress=progress)
-    (told,) = [note for note in progress.notes if "are free" in note]
-    assert told.startswith(f"{tmp_path / 'other' / 'views' / 'clean'}: what is to be computed takes about 0 MiB, and 0")
-    view = View.open(tmp_path / "other")
-    assert 0.2 < 36 * view.bytes_a_clip / stored < 1  # the rest is what HDF5 needs, much in shards as small as these
-
-
 def test_settings_are_recorded_but_not_in_the_fingerprint(sounds, extracted):
     view = View.open(extracted)
     assert view.recorded["settings"]["data"]["manifest"] == str(sounds)

@@ -22,11 +22,12 @@ from gramcli.stages.classify import GramClassifier
 from gramcli.stages.configure import configure
 from gramcli.stages.evaluate import evaluate
 from gramcli.stages.extract import extract
-from gramcli.stages.inspect import info, verify
+from gramcli.stages.inspect import info
 from gramcli.stages.progress import Silent
 from gramcli.stages.rows import read_rows
 from gramcli.stages.select_layers import select_layers
 from gramcli.stages.train import train
+from gramcli.stages.verify import verify
 from tests.sets import CLASSES, ROOT, headless, quick, read_manifest, write_manifest
 
 HELD = "click"

@@ -20,6 +20,7 @@ from tests.cli.processes import started
 from tests.power import restore
 from tests.trials import Ended
 
+STAGES = ("extract", "extract grown", "calibrate", "select-layers")
 WRITES = {"write", "fsync", "link", "replace", "posix_fallocate", "msync", "ftruncate", "pwrite"}
 """Calls without which a command cannot have done what it should."""
 
@@ -41,7 +42,7 @@ def refused(ended: Ended, *words: str) -> None:
 # --- S1, S3, S5: a fault at any one call
 
 
-@pytest.mark.parametrize("name", ["extract", "extract grown", "calibrate", "select-layers"])
+@pytest.mark.parametrize("name", [*STAGES, "repair", "clean", "retry"])
 @pytest.mark.parametrize("most", [2, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["kill", "torn", "short", "ENOSPC", "EIO", "EDQUOT lasting", "EIO lasting"])
 def test_a_fault_at_any_call_loses_nothing(cases, name, kind, most):
@@ -104,7 +105,7 @@ def test_kill_9_of_the_real_command_loses_no_committed_clip(cases, project, monk
 # --- S20: a power cut
 
 
-@pytest.mark.parametrize("name", ["extract", "extract grown", "calibrate", "select-layers"])
+@pytest.mark.parametrize("name", [*STAGES, "repair", "clean", "retry"])
 @pytest.mark.parametrize("most", [2, pytest.param(None, marks=pytest.mark.slow)])
 def test_a_power_cut_after_any_call_loses_nothing(cases, project, tmp_path, name, most):
     """Of what was not synced nothing is there, or some of it; of what was, all."""

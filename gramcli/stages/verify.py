@@ -1,0 +1,191 @@
+"""``gramcli cache verify``: whether a cache is whole, and on demand whether the audio is still what it was made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gramcli.audio.decode import Probe
+from gramcli.audio.workers import Decoders
+from gramcli.cache import clips as table
+from gramcli.cache import decision as decisions
+from gramcli.cache import shard, statistics
+from gramcli.cache.clips import Clip
+from gramcli.cache.view import CLEAN, View, names
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, shown
+from gramcli.stages.plan import window_key
+from gramcli.stages.progress import Progress, Silent
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Outcome of a verification."""
+
+    files: int
+    """Files of the cache that were read and hashed."""
+    faults: Mapping[Path, str]
+    """What is wrong, one line a file."""
+    unfinished: int
+    """Clips that have no shard yet."""
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """The lines alone."""
+        return tuple(self.faults.values())
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What became of the audio files."""
+
+    files: int
+    """Files that were read and hashed."""
+    changed: tuple[str, ...]
+    """Files with other bytes than those that were extracted."""
+    gone: Mapping[str, str]
+    """Files that cannot be read any more, and why."""
+
+    @property
+    def lost(self) -> set[str]:
+        """Files that are not there as they were."""
+        return {*self.changed, *self.gone}
+
+
+def verify(cache: Path, *, full: bool = False, progress: Progress | None = None) -> Verified:
+    """Reads every file of a cache and compares it with the digest it carries; changes nothing.
+
+    Args:
+        cache: Folder of the cache.
+        full: Whether to look at every number too: whoever can write a file can seal it.
+        progress: Told of shards.
+
+    Raises:
+        ArtefactError: There is no cache.
+    """
+    progress = progress or Silent()
+    faults: dict[Path, str] = {}
+    clean = clips = None
+    try:
+        clean = View.open(cache)
+    except DamagedError as error:
+        faults[cache / "views" / CLEAN / "view.json"] = str(error)
+    try:
+        clips = table.require(cache)
+    except DamagedError as error:
+        faults[cache / "clips.csv"] = str(error)
+    rows = () if clips is None else clips.rows
+    places = {(clip.shard, clip.row): clip.key for clip in rows}
+    checked = 1
+    for name in names(cache):
+        checked += 1
+        try:
+            view = View.open(cache, name)
+        except GramcliError as error:
+            faults[cache / "views" / name / "view.json"] = str(error)
+            continue
+        found = [(number, generation) for number in sorted(view.present()) for generation in view.generations(number)]
+        progress.start(f"verifying {name}", len(found))
+        for number, generation in found:
+            # a condition's view has places of its own, which its shards alone know
+            check = partial(_check, view, number, generation, places if name == CLEAN else {}, full)
+            if fault := _fault(check):
+                faults[view.path(number, generation)] = fault
+            progress.advance(1, failed=bool(fault))
+        checked += len(found)
+    for file in (statistics.FILE, decisions.FILE):
+        if clean is not None and os.path.lexists(cache / file):
+            checked += 1
+            if fault := _fault(partial(_derived, cache, clean, file)):
+                faults[cache / file] = fault
+    present = set() if clean is None else clean.present()
+    unfinished = sum(bool(clip.split) and clip.shard is not None and clip.shard not in present for clip in rows)
+    return Verified(checked, faults, unfinished)
+
+
+def _fault(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except GramcliError as error:
+        return str(error)
+    return ""
+
+
+def _derived(cache: Path, view: View, file: str) -> None:
+    found = statistics.load(cache, view.fingerprint)
+    if file == decisions.FILE:
+        decisions.load(cache, found)
+
+
+def _check(
+    view: View, number: int, generation: int, places: Mapping[tuple[int | None, int | None], str], full: bool
+) -> None:
+    """Raises a GramcliError if a shard is not what was written, or not where it belongs."""
+    rows = view.read(number, with_means=view.with_means and full, generation=generation)
+    path = shown(view.path(number, generation))
+    for row, key in enumerate(rows.keys):
+        if places.get((number, row), key) != key:
+            raise ArtefactError(f"{path}: row {row} is not the clip that clips.csv has there")
+    if {layer: values.shape[1] for layer, values in rows.descriptors.items()} != view.layers:
+        raise ArtefactError(f"{path}: its layers are not those of the view")
+    if full:
+        for row in _odd(rows):
+            raise DamagedError(f"{path}: row {row} holds numbers that extract never writes; {shard.ADVICE}")
+
+
+def _odd(rows: shard.Shard) -> Iterator[int]:
+    """Yields rows that are usable and not finite, or failed and not NaN throughout."""
+    usable = rows.usable()
+    bad = np.zeros(len(usable), bool)
+    for values in (rows.logits, *rows.descriptors.values(), *rows.means.values()):
+        finite, lost = np.isfinite(values).all(axis=1), np.isnan(values).all(axis=1)
+        bad |= np.where(usable, ~finite, ~lost)
+    yield from np.flatnonzero(bad).tolist()
+
+
+def hear(cache: Path, decoders: int, *, progress: Progress | None = None) -> Heard:
+    """Reads the audio files of all clips that the manifest lists, and compares them with what was extracted.
+
+    Args:
+        cache: Folder of the cache.
+        decoders: Processes that read.
+        progress: Told of files.
+
+    Raises:
+        ArtefactError: There is no cache.
+        DamagedError: ``clips.csv`` is not as it was written.
+    """
+    with Decoders(decoders) as children:
+        return listen((clip for clip in table.require(cache).rows if clip.split), children, progress or Silent())
+
+
+def listen(clips: Iterable[Clip], decoders: Decoders, progress: Progress) -> Heard:
+    """Reads the audio files of clips and compares them with the clips' keys.
+
+    Args:
+        clips: Rows of ``clips.csv``.
+        decoders: What reads the audio.
+        progress: Told of files.
+    """
+    files: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.key:
+            files.setdefault(clip.path, []).append(clip)
+    progress.start("reading audio", len(files))
+    changed: list[str] = []
+    gone: dict[str, str] = {}
+    for (path, group), probe in zip(files.items(), decoders.probe(files), strict=True):
+        if not isinstance(probe, Probe):
+            gone[path] = str(probe)
+        elif any(clip.key != window_key(probe.digest, _part(clip)) for clip in group):
+            changed.append(path)
+        progress.advance(1, failed=not isinstance(probe, Probe))
+    return Heard(len(files), tuple(changed), gone)
+
+
+def _part(clip: Clip) -> tuple[float, float] | None:
+    return None if clip.start is None or clip.end is None else (clip.start, clip.end)

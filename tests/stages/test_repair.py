@@ -1,0 +1,188 @@
+"""Damage found, moved away, and mended by computing only what it took."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gramcli.audio.condition import parse
+from gramcli.cache import clips as table
+from gramcli.cache import failures
+from gramcli.cache.view import CLEAN, View
+from gramcli.errors import ArtefactError, LockedError
+from gramcli.files import lock
+from gramcli.settings import Settings
+from gramcli.stages import extract as extraction
+from gramcli.stages import repair as stage
+from gramcli.stages import retry as retries
+from gramcli.stages.altered import altered
+from gramcli.stages.extract import extract
+from gramcli.stages.fill import compute
+from gramcli.stages.progress import Silent
+from gramcli.stages.repair import repair
+from gramcli.stages.verify import verify
+from tests.cases import contents
+from tests.sets import ROOT, quick, sound, write_wav
+from tests.unlucky import LOST, Unlucky
+
+
+@pytest.fixture
+def settings(sounds: Path, tmp_path: Path) -> Settings:
+    shutil.copytree(sounds.parent, tmp_path / "sounds")
+    return quick(tmp_path / "sounds" / "manifest.csv", tmp_path / "mine")
+
+
+@pytest.fixture
+def mine(settings: Settings) -> Path:
+    """A cache whose audio may be changed."""
+    extract(settings, folder=ROOT)
+    return Path(settings.cache.dir)
+
+
+def flip(path: Path, place: int = -100) -> bytes:
+    """Changes one byte, and returns the damaged content."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    return bytes(content)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Clips that a repair computes."""
+    clips: list[str] = []
+
+    def noted(todo, *arguments):
+        clips.extend(clip.id for group in todo.values() for clip in group)
+        return compute(todo, *arguments)
+
+    monkeypatch.setattr(stage, "compute", noted)
+    monkeypatch.setattr(retries, "compute", noted)
+    return clips
+
+
+def test_a_damaged_shard_gets_its_bytes_back_and_is_kept_as_it_was(mine, computed):
+    before, view = contents(mine), View.open(mine)
+    path = view.path(3)
+    damaged = flip(path)
+    progress = Silent()
+    done = repair(mine, progress=progress)
+    kept = mine / "quarantine" / "views" / "clean" / "shards" / "00003.h5"
+    assert (dict(done.moved), done.computed, done.whole, done.advice) == ({path: kept}, 5, True, ())
+    assert kept.read_bytes() == damaged
+    assert f"{path}: moved to {kept}" in progress.notes
+    assert sorted(computed) == sorted(clip.id for clip in table.require(mine).rows if clip.shard == 3)
+    shutil.rmtree(mine / "quarantine")
+    assert contents(mine) == before
+    assert repair(mine).moved == {}
+
+
+def test_what_stands_in_a_shards_place_is_moved_too(mine):
+    before, view = contents(mine), View.open(mine)
+    view.path(0).rename(mine / "elsewhere")
+    view.path(0).symlink_to(mine / "elsewhere")
+    view.path(1).unlink()
+    view.path(1).mkdir()
+    assert repair(mine).computed == 10
+    assert (mine / "quarantine" / "views" / "clean" / "shards" / "00000.h5").is_symlink()
+    (mine / "elsewhere").unlink()
+    shutil.rmtree(mine / "quarantine")
+    assert contents(mine) == before
+
+
+def test_files_of_one_name_stay_side_by_side_in_quarantine(mine):
+    path = View.open(mine).path(2)
+    damaged = [flip(path) for _ in range(3) if repair(mine) or True]
+    repair(mine)
+    kept = sorted((mine / "quarantine").rglob("*.h5*"))
+    assert [one.name for one in kept] == ["00002.h5", "00002.h5~1", "00002.h5~2"]
+    assert [one.read_bytes() for one in kept] == damaged
+
+
+def test_a_damaged_generation_uncovers_the_one_before_and_its_failures_are_tried_again(settings, monkeypatch, computed):
+    with monkeypatch.context() as patched:
+        patched.setattr(extraction, "Decoders", Unlucky)
+        extract(settings, folder=ROOT)
+    extract(settings, folder=ROOT, retry_failed=True)
+    mine = Path(settings.cache.dir)
+    before, view = contents(mine), View.open(mine)
+    (number,) = [
+        n for n in view.present() if len(view.generations(n)) > 1 and len(set(view.read(n, generation=0).status)) > 1
+    ][:1]
+    flip(view.path(number))
+    computed.clear()
+    done = repair(mine)
+    assert 0 < done.computed == len(computed) <= 2
+    assert set(computed) <= set(LOST)
+    shutil.rmtree(mine / "quarantine")
+    assert contents(mine) == before
+
+
+def test_audio_that_has_changed_is_left_to_extract(mine, settings, rng):
+    view, rows = View.open(mine), table.require(mine).rows
+    changed = next(clip for clip in rows if clip.shard == 2)
+    write_wav(Path(changed.path), sound("hiss", rng))
+    flip(view.path(2))
+    done = repair(mine)
+    assert (done.computed, done.whole, done.advice) == (0, False, ())
+    again = extract(settings, folder=ROOT)
+    assert (again.forwarded, again.failed) == (5, 0)
+    assert verify(mine, full=True).damaged == ()
+
+
+@pytest.mark.parametrize("name", ["clips.csv", "views/clean/view.json"])
+def test_a_damaged_table_or_identity_is_derived_by_extract(mine, settings, name):
+    before = contents(mine)
+    flip(mine / name)
+    done = repair(mine)
+    assert set(done.moved) == {mine / name}
+    assert not done.whole
+    assert extract(settings, folder=ROOT).forwarded == 0
+    shutil.rmtree(mine / "quarantine")
+    assert contents(mine) == before
+
+
+def test_derived_files_are_moved_and_their_command_named(cache):
+    flip(cache / "statistics.safetensors", 3000)
+    done = repair(cache)
+    assert {path.name for path in done.moved} == {"statistics.safetensors", "decision.safetensors"}
+    assert done.advice == ("run gramcli calibrate and gramcli select-layers",)
+    assert verify(cache).damaged == ()
+
+
+def test_a_damaged_condition_is_computed_when_it_is_next_asked_for(mine):
+    clips = table.require(mine).used("test")
+    condition = parse("gain:-6")
+    altered(mine, [condition], clips)
+    flip(View.open(mine, condition.name).path(0))
+    done = repair(mine)
+    assert done.advice == (
+        f"condition {condition.name}: the next evaluate or extract with --condition computes what is missing",
+    )
+    view, placed = altered(mine, [condition], clips)[condition.text]
+    assert [view.read(clip.shard).keys[clip.row] for clip in placed] == [clip.key for clip in clips]
+    assert verify(mine, full=True).damaged == ()
+
+
+def test_failures_are_derived_from_what_is_there_after_a_repair(settings, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(extraction, "Decoders", Unlucky)
+        assert extract(settings, folder=ROOT).failed == 3
+    mine = Path(settings.cache.dir)
+    view = View.open(mine)
+    for number in view.present():
+        if len(set(view.read(number).status)) > 1:
+            flip(view.path(number))
+    repair(mine)
+    assert failures.read(mine, View.open(mine), table.require(mine).rows) == {}
+    assert extract(settings, folder=ROOT).failed == 0
+
+
+def test_a_repair_waits_for_no_writer_and_needs_a_cache(mine, tmp_path):
+    with lock(mine), pytest.raises(LockedError, match="in use by process"):
+        repair(mine)
+    with pytest.raises(ArtefactError, match="no extracted clips there"):
+        repair(tmp_path / "none")
+    assert not (mine / "views" / CLEAN / "quarantine").exists()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import filecmp
 import json
 import mmap
 import os
@@ -217,16 +218,21 @@ def move(path: Path, folder: Path) -> Path:
     """
     make_folder(folder)
     there, count = folder / path.name, 0
-    while os.path.lexists(there):  # what was moved there before is kept
-        count += 1
-        there = folder / f"{path.name}~{count}"
     try:
-        os.replace(path, there)
+        while os.path.lexists(there) and not _alike(path, there):  # what was moved there before is kept
+            count += 1
+            there = folder / f"{path.name}~{count}"
+        # after a power cut a file can stand under both names
+        os.unlink(path) if os.path.lexists(there) else os.replace(path, there)
         _sync_folder(folder)
         _sync_folder(path.parent)
     except OSError as error:
         raise _resource_error(path, error) from None
     return there
+
+
+def _alike(one: Path, other: Path) -> bool:
+    return all(path.is_file() and not path.is_symlink() for path in (one, other)) and filecmp.cmp(one, other, False)
 
 
 def sweep(folder: Path) -> None:

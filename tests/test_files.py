@@ -283,3 +283,33 @@ def test_a_lock_with_damaged_words_still_holds(tmp_path):
         (tmp_path / "lock").write_text("?")
         with pytest.raises(LockedError, match="in use by another process"), files.lock(tmp_path):
             pass
+
+
+def test_move_keeps_what_was_moved_before_and_one_copy_of_what_is_alike(tmp_path):
+    for content in (b"one", b"two", b"one"):
+        (tmp_path / "a").write_bytes(content)
+        files.move(tmp_path / "a", tmp_path / "aside" / "deep")
+    assert not (tmp_path / "a").exists()
+    found = sorted((path.name, path.read_bytes()) for path in (tmp_path / "aside" / "deep").iterdir())
+    assert found == [("a", b"one"), ("a~1", b"two")]
+
+
+def test_move_takes_links_and_folders_as_they_are(tmp_path):
+    (tmp_path / "target").write_bytes(b"kept")
+    for _ in range(2):
+        (tmp_path / "a").symlink_to(tmp_path / "target")
+        files.move(tmp_path / "a", tmp_path / "aside")
+    (tmp_path / "a").mkdir()
+    assert files.move(tmp_path / "a", tmp_path / "aside").name == "a~2"
+    assert (tmp_path / "aside" / "a~1").readlink() == tmp_path / "target"
+    assert (tmp_path / "target").read_bytes() == b"kept"
+
+
+def test_remove_is_content_with_nothing(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    for _ in range(2):
+        files.remove(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(ResourceError, match="b: cannot be written"):
+        files.remove(tmp_path / "b")

@@ -17,7 +17,7 @@ from gramcli.cache import decision as decisions
 from gramcli.cache import shard, statistics
 from gramcli.cache.clips import Clip
 from gramcli.cache.view import CLEAN, View, names
-from gramcli.errors import ArtefactError, DamagedError, GramcliError, shown
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, ResourceError, shown
 from gramcli.stages.plan import window_key
 from gramcli.stages.progress import Progress, Silent
 
@@ -66,6 +66,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
 
     Raises:
         ArtefactError: There is no cache.
+        ResourceError: A file cannot be read.
     """
     progress = progress or Silent()
     faults: dict[Path, str] = {}
@@ -85,7 +86,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
         checked += 1
         try:
             view = View.open(cache, name)
-        except GramcliError as error:
+        except (DamagedError, ArtefactError) as error:
             faults[cache / "views" / name / "view.json"] = str(error)
             continue
         found = [(number, generation) for number in sorted(view.present()) for generation in view.generations(number)]
@@ -108,8 +109,11 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
 
 
 def _fault(read: Callable[[], object]) -> str:
+    """Returns what is wrong with a file; that it cannot be read just now says nothing about it."""
     try:
         read()
+    except ResourceError:
+        raise
     except GramcliError as error:
         return str(error)
     return ""

@@ -9,9 +9,9 @@ import pytest
 
 from gramcli.audio.condition import parse
 from gramcli.cache import clips as table
-from gramcli.cache import failures
+from gramcli.cache import failures, own
 from gramcli.cache.view import CLEAN, View
-from gramcli.errors import ArtefactError, LockedError
+from gramcli.errors import ArtefactError, LockedError, ResourceError
 from gramcli.files import lock
 from gramcli.settings import Settings
 from gramcli.stages import extract as extraction
@@ -186,3 +186,18 @@ def test_a_repair_waits_for_no_writer_and_needs_a_cache(mine, tmp_path):
     with pytest.raises(ArtefactError, match="no extracted clips there"):
         repair(tmp_path / "none")
     assert not (mine / "views" / CLEAN / "quarantine").exists()
+
+
+def test_a_file_that_cannot_be_read_just_now_is_not_taken_for_damaged(mine, monkeypatch):
+    path = View.open(mine).path(1)
+    read = own.contents
+
+    def failing(asked: Path) -> bytes | None:
+        if asked == path:
+            raise ResourceError(f"{asked}: cannot be read: Input/output error")
+        return read(asked)
+
+    monkeypatch.setattr(own, "contents", failing)
+    with pytest.raises(ResourceError, match=r"00001\.h5: cannot be read"):
+        repair(mine)
+    assert path.is_file()

@@ -56,6 +56,8 @@ class Data:
     hold_out: tuple[str, ...] = option(
         (), "Labels that nothing learns; their test clips stay as unknown sounds.", "names"
     )
+    max_seconds: float = option(90_000.0, "Longest audio file that is read, in seconds.", "number", above=0)
+    allow_truncated: bool = option(False, "Use files that end early as far as they go.", "switch")
     seed: int = option(0, "Seed of splits that are made, and of random weights.", "whole", least=0)
 
 

@@ -100,9 +100,10 @@ class Trials:
 class _Here:
     """Stands for `gramcli.audio.workers.Decoders`: the worker's own code, in this process."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, limits: Any) -> None:
         from collections import Counter
 
+        self._limits = [limits.max_seconds, limits.allow_truncated]
         self.seconds: Counter[str] = Counter()
 
     def __enter__(self) -> _Here:
@@ -124,7 +125,7 @@ class _Here:
         from gramcli.errors import AudioError
 
         for path in paths:
-            reply = json.loads(self._ask({"probe": path, "hashed": hashed}).readline())
+            reply = json.loads(self._ask({"probe": path, "hashed": hashed, "limits": self._limits}).readline())
             yield AudioError(reply["error"]) if "error" in reply else Probe(*reply["probe"])
 
     def decode(self, requests: Iterable[Any]) -> Iterator[Any]:
@@ -133,7 +134,7 @@ class _Here:
         from gramcli.audio.workers import Decoded
 
         for request in requests:
-            replies = self._ask({**vars(request)})
+            replies = self._ask({**vars(request), "limits": self._limits})
             for _ in request.windows:
                 reply = json.loads(replies.readline())
                 size = 4 * reply.get("samples", 0)
@@ -171,7 +172,9 @@ def _forked(run: Any, request: dict[str, Any], log: Path) -> None:
         code = run(request["run"])
         if isinstance(system, Recorder):
             system.finish()
-        log.write_text(json.dumps({"calls": system.calls, "written": system.written}))
+        part = log.with_suffix(".part")
+        part.write_text(json.dumps({"calls": system.calls, "written": system.written}))
+        part.rename(log)  # a kill may come at any moment, this one too
     finally:
         os._exit(code)
 
@@ -209,7 +212,7 @@ def _serve() -> None:
         told = json.loads(log.read_text()) if log.exists() else {}
         err = log.with_suffix(".err")
         said = err.read_text() if err.exists() else ""
-        for path in (log, err):
+        for path in (log, err, log.with_suffix(".part")):
             path.unlink(missing_ok=True)
         _tell({"code": os.waitstatus_to_exitcode(status), "err": said, "seconds": seconds, **told})
     shutil.rmtree(logs)

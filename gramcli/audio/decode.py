@@ -5,48 +5,31 @@ An `AudioError` from here is the reason alone: the caller knows which file it as
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import re
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
+from gramcli.audio.limits import LIMITS, LOUDEST, Limits
+from gramcli.audio.opened import AudioFile, truncated, unreadable
+from gramcli.audio.whole import MOST_MISSING
 from gramcli.audio.windows import Window
-from gramcli.errors import AudioError, shown
+from gramcli.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
 
-RATES = (1_000, 768_000)
-"""Sample rates that are believed, in Hz. libsndfile reads any: at 1 Hz, a second would become 16,000 samples."""
-MOST_CHANNELS = 64
-LOUDEST = 1e4
-"""Largest magnitude that is believed; full scale is 1."""
-MOST_FRAMES_PER_BYTE = 10_000
-"""Silence in FLAC needs about one byte for 6,000 samples; a header that claims more is forged."""
 BLOCK = 1 << 16
 """Frames read at once; nothing is ever allocated by what a header says."""
-STREAMED = 0xFFFFFFFF
-"""Length in the header of a WAV file that was written to a pipe."""
 
 # Others are read from their start: a seek in Ogg or MP3 is not exact to the sample.
 _EXACT_SEEK = ("WAV", "WAVEX", "W64", "RF64", "AIFF", "FLAC")
-# Reading stops short in a truncated file without a word, but the log tells the claimed length from the real one.
-_SHORTENED = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-_REASONS = {
-    errno.ENOENT: "no such file",
-    errno.EACCES: "no permission to read it",
-    errno.ELOOP: "symbolic links lead in a circle",
-}
 
 
 @dataclass(frozen=True)
@@ -68,99 +51,23 @@ class Probe:
         return self.frames / self.sample_rate
 
 
-class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
-    """Reads straight on.
-
-    soundfile seeks to where it is after every read of a seekable file. In MP3 that lands elsewhere: a sine read in
-    blocks was wrong by as much as its amplitude.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-class _File:
-    """An open audio file whose header has been checked."""
-
-    def __init__(self, path: str) -> None:
-        self.descriptor, self.size = _open(path)
-        try:
-            self.sound = _sound(self.descriptor)
-            _check(self.sound, self.size)
-        except BaseException:
-            os.close(self.descriptor)
-            raise
-
-    def close(self) -> None:
-        self.sound.close()
-        os.close(self.descriptor)
-
-
-def _open(path: str) -> tuple[int, int]:
-    """Opens a regular file: a FIFO would hang for ever, and libsndfile calls all that may go wrong "System error"."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except ValueError:
-        raise AudioError("the name of the file holds a NUL character") from None
-    except OSError as error:
-        raise AudioError(_REASONS.get(error.errno or 0) or f"cannot be opened: {error.strerror}") from None
-    about = os.fstat(descriptor)
-    if stat.S_ISREG(about.st_mode) and about.st_size:
-        return descriptor, about.st_size
-    os.close(descriptor)
-    if stat.S_ISDIR(about.st_mode):
-        raise AudioError("is a folder")
-    raise AudioError("empty file" if stat.S_ISREG(about.st_mode) else "is not a regular file")
-
-
-def _sound(descriptor: int) -> Any:
-    try:
-        # by descriptor: soundfile cannot encode a name that is not UTF-8
-        return _Sequential(descriptor, closefd=False)
-    except soundfile.LibsndfileError as error:
-        text = error.error_string.rstrip(".")
-        if "Format not recognised" in text:
-            raise AudioError("not audio that can be read (WAV, FLAC, OGG, MP3, AIFF)") from None
-        if "SF_INFO struct incomplete" in text:
-            raise AudioError("the header's sample rate or channel count makes no sense") from None
-        raise _unreadable(error) from None
-
-
-def _check(sound: Any, size: int) -> None:
-    if not RATES[0] <= sound.samplerate <= RATES[1]:
-        raise AudioError(f"sample rate {sound.samplerate} Hz is not within {RATES[0]} to {RATES[1]} Hz")
-    if sound.channels > MOST_CHANNELS:
-        raise AudioError(f"{sound.channels} channels are more than {MOST_CHANNELS}")
-    if sound.frames <= 0:
-        raise AudioError("0 samples")
-    if sound.frames > size * MOST_FRAMES_PER_BYTE:
-        raise AudioError(f"the header claims {sound.frames} samples in {size} bytes")
-    short = _SHORTENED.search(sound.extra_info)
-    if short and int(short[2]) < int(short[1]) != STREAMED:
-        raise AudioError(f"truncated: {short[2]} of {short[1]} bytes of samples are there")
-
-
-def _unreadable(error: Exception) -> AudioError:
-    text = getattr(error, "error_string", None) or str(error)
-    return AudioError(f"cannot be decoded: {shown(text.strip().rstrip('.'))}")
-
-
 def _nothing() -> None:
     """Nobody wants to know that work goes on."""
 
 
-def probe(path: str, alive: Callable[[], None] = _nothing, hashed: bool = True) -> Probe:
+def probe(path: str, alive: Callable[[], None] = _nothing, *, limits: Limits = LIMITS, hashed: bool = True) -> Probe:
     """Checks the header of a file and hashes its bytes.
 
     Args:
         path: The file; its name need not be UTF-8.
         alive: Called every now and then.
+        limits: What is believed of it.
         hashed: Whether to read more than the header.
 
     Raises:
         AudioError: It is no audio file that can be used.
     """
-    file = _File(path)
+    file = AudioFile(path, limits)
     try:
         sound = file.sound
         if not hashed:
@@ -188,13 +95,23 @@ class Reader:
         sample_rate: Rate of what is returned, in Hz.
         channel: Channel counted from 0, or "mix" for the mean of all.
         alive: Called every now and then while samples are skipped.
+        limits: What is believed of the file.
 
     Raises:
         AudioError: It is no audio file that can be used.
     """
 
-    def __init__(self, path: str, sample_rate: int, channel: int | str, alive: Callable[[], None] = _nothing) -> None:
-        self._file = _File(path)
+    def __init__(
+        self,
+        path: str,
+        sample_rate: int,
+        channel: int | str,
+        alive: Callable[[], None] = _nothing,
+        *,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._file = AudioFile(path, limits)
+        self._limits = limits
         self._sound = self._file.sound
         self._rate = sample_rate
         self._channel = channel
@@ -202,6 +119,8 @@ class Reader:
         self._kept: Samples = np.empty(0, np.float32)
         """Mono source samples from frame `_start` up to where the file has been read."""
         self._start = 0
+        self._end: int | None = None
+        """Frames of a file that ends before its header says, once that is known, and where that is no fault."""
         self._broken: AudioError | None = None
         """Why nothing more can be decoded."""
         self.resampling_s = 0.0
@@ -241,18 +160,17 @@ class Reader:
         start, stop = self._frames(window)
         if start < self._start:
             raise ValueError(f"window {window} begins before the one read last")
-        if not 0 <= start < stop <= self._sound.frames:
-            rate = self._sound.samplerate
-            raise AudioError(f"0 samples from {start / rate:g} to {stop / rate:g} s of {self._sound.frames / rate:g} s")
+        self._require(start, stop)
         if self._broken is None:
             try:
                 self._advance(start, stop)
             except soundfile.LibsndfileError as error:
-                self._broken = _unreadable(error)
+                self._broken = unreadable(error)
             except AudioError as error:
                 self._broken = error
         if self._broken is not None:
             raise self._broken from None
+        self._require(start, start + min(stop - start, len(self._kept)))
         source = _believed(self._kept[: stop - start], start)
         if self._sound.samplerate == self._rate:
             return source.copy()
@@ -260,6 +178,11 @@ class Reader:
         samples = np.asarray(soxr.resample(source, self._sound.samplerate, self._rate, quality="HQ"), np.float32)
         self.resampling_s += time.perf_counter() - began
         return samples
+
+    def _require(self, start: int, stop: int) -> None:
+        frames, rate = self._sound.frames if self._end is None else self._end, self._sound.samplerate
+        if not 0 <= start < stop <= self._sound.frames or start >= frames:
+            raise AudioError(f"0 samples from {start / rate:g} to {stop / rate:g} s of {frames / rate:g} s")
 
     def _frames(self, window: Window | None) -> tuple[int, int]:
         if window is None:
@@ -275,21 +198,33 @@ class Reader:
         if position < start and self._sound.format in _EXACT_SEEK:
             self._sound.seek(start)
             position = start
-        while position < start:
-            position += len(self._block(min(BLOCK, start - position), position))
+        while position < start and (skipped := self._block(min(BLOCK, start - position), position)) is not None:
+            position += len(skipped)
             self._alive()
         blocks = [self._kept]
-        while position < stop:
-            block = self._block(min(BLOCK, stop - position), position)
+        while position < stop and (block := self._block(min(BLOCK, stop - position), position)) is not None:
             blocks.append(self._mono(block))
             position += len(block)
         self._kept = np.concatenate(blocks)
 
-    def _block(self, frames: int, position: int) -> Samples:
-        block: Samples = self._sound.read(frames, dtype="float32", always_2d=True)
-        if not len(block):
-            raise AudioError(f"truncated: {position} of {self._sound.frames} samples are there")
-        return block
+    def _block(self, frames: int, position: int) -> Samples | None:
+        """Reads on; None where the file has ended early and may."""
+        if self._end is not None:
+            return None
+        try:
+            block: Samples = self._sound.read(frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            if not self._limits.allow_truncated:
+                raise
+            block = np.empty((0, 1), np.float32)
+        if len(block):
+            return block
+        # an MP3 file may claim more than it has: encoders do not agree on what they count
+        nearly = self._sound.format == "MP3" and position >= (1 - MOST_MISSING) * self._sound.frames
+        if not (nearly or self._limits.allow_truncated):
+            raise truncated(f"{position} of {self._sound.frames} samples are there")
+        self._end = position
+        return None
 
     def _mono(self, block: Samples) -> Samples:
         if isinstance(self._channel, int):

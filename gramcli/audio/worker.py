@@ -3,8 +3,8 @@
 It is a program of its own rather than a `multiprocessing` child: those import the user's script again, which must then
 have a main guard. Requests are JSON lines on standard input::
 
-    {"probe": path, "hashed": true}
-    {"path": path, "windows": [null | [start, end], ...], "sample_rate": 16000, "channel": "mix"}
+    {"probe": path, "hashed": true, "limits": [seconds, false]}
+    {"path": path, "windows": [null | [start, end], ...], "sample_rate": 16000, "channel": "mix", "limits": ...}
 
 Replies are JSON lines on standard output, in order. The first is ``{"ready": true}``. A probe is answered by
 ``{"probe": [frames, sample_rate, channels, digest, bytes]}`` and each window by ``{"samples": n}``, followed by n
@@ -23,6 +23,7 @@ import time
 from typing import Any, BinaryIO
 
 from gramcli.audio.decode import Reader, Samples, probe
+from gramcli.audio.limits import Limits
 from gramcli.errors import AudioError, shown
 
 ALIVE_S = 1.0
@@ -39,10 +40,13 @@ class Worker:
 
     def answer(self, request: dict[str, Any]) -> None:
         """Answers one request, whatever its file holds."""
+        limits = Limits(*request["limits"])
         if "probe" in request:
             began = time.perf_counter()
             try:
-                found = dataclasses.astuple(probe(request["probe"], self._alive, request["hashed"]))
+                found = dataclasses.astuple(
+                    probe(request["probe"], self._alive, limits=limits, hashed=request["hashed"])
+                )
                 self._reply(probe=found, seconds={"hash": time.perf_counter() - began})
             except Exception as error:
                 self._reply(error=_reason(error))
@@ -50,21 +54,23 @@ class Worker:
         for window in request["windows"]:
             began = time.perf_counter()
             try:
-                samples, resampling = self._window(request, window)
+                samples, resampling = self._window(request, window, limits)
             except Exception as error:
                 self._reply(error=_reason(error))
             else:
                 decoding = time.perf_counter() - began - resampling
                 self._reply(samples, samples=len(samples), seconds={"decode": decoding, "resample": resampling})
 
-    def _window(self, request: dict[str, Any], window: tuple[float, float] | None) -> tuple[Samples, float]:
+    def _window(
+        self, request: dict[str, Any], window: tuple[float, float] | None, limits: Limits
+    ) -> tuple[Samples, float]:
         """Returns the samples, and the seconds that resampling took."""
         wanted = (request["path"], request["sample_rate"], request["channel"])
-        if self._open is None or self._open[0] != wanted or not self._open[1].reaches(window):
+        if self._open is None or self._open[0] != (wanted, limits) or not self._open[1].reaches(window):
             if self._open is not None:
                 self._open[1].close()
                 self._open = None
-            self._open = wanted, Reader(*wanted, self._alive)
+            self._open = (wanted, limits), Reader(*wanted, self._alive, limits=limits)
         reader = self._open[1]
         before = reader.resampling_s
         return reader.read(window), reader.resampling_s - before

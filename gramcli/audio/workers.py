@@ -13,6 +13,7 @@ from typing import Any
 
 from gramcli.audio.child import COMMAND, Child, Ended, Reply
 from gramcli.audio.decode import Probe, Samples
+from gramcli.audio.limits import LIMITS, Limits
 from gramcli.audio.windows import Window
 from gramcli.errors import AudioError, ResourceError
 
@@ -78,7 +79,9 @@ class Decoders:
 
     Args:
         count: Number of children.
+        limits: What is believed of files.
         timeout_s: Seconds that a window may take.
+        limits: What is believed of files.
         ahead: Windows that are decoded before they are asked for, at most.
         command: What to run in place of this package's worker.
 
@@ -87,12 +90,19 @@ class Decoders:
     """
 
     def __init__(
-        self, count: int, timeout_s: float = 60.0, *, ahead: int = AHEAD, command: Sequence[str] = COMMAND
+        self,
+        count: int,
+        timeout_s: float = 60.0,
+        *,
+        limits: Limits = LIMITS,
+        ahead: int = AHEAD,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         if count < 1 or ahead < 1:
             raise ValueError(f"count and ahead must be at least 1, not {count} and {ahead}")
         self.seconds: Counter[str] = Counter()
         """Seconds that the children took together, by step: hash, decode, resample."""
+        self._limits = [limits.max_seconds, limits.allow_truncated]
         self._ahead = ahead
         self._closed = False
         self._lanes = [_Lane(timeout_s, command) for _ in range(count)]
@@ -119,7 +129,7 @@ class Decoders:
         Raises:
             ResourceError: No child can be started.
         """
-        jobs = (_Job(path, {"probe": path, "hashed": hashed}, 1) for path in paths)
+        jobs = (_Job(path, {"probe": path, "hashed": hashed, "limits": self._limits}, 1) for path in paths)
         for reply, _ in self._run(jobs):
             yield AudioError(reply["error"]) if "error" in reply else Probe(*reply["probe"])
 
@@ -131,7 +141,7 @@ class Decoders:
         Raises:
             ResourceError: No child can be started.
         """
-        jobs = (job for request in requests for job in _jobs(request))
+        jobs = (job for request in requests for job in _jobs(request, self._limits))
         for reply, samples in self._run(jobs):
             yield Decoded(samples, reply.get("error", ""))
 
@@ -180,9 +190,11 @@ class _Job:
         return {**self.message, "windows": self.message["windows"][done:]} if done else self.message
 
 
-def _jobs(request: Request) -> Iterator[_Job]:
+def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
     """Cuts a request into jobs that are small beside `AHEAD`, which they may overshoot."""
-    about = {"path": request.path, "sample_rate": request.sample_rate, "channel": request.channel}
+    about = {
+        "path": request.path, "sample_rate": request.sample_rate, "channel": request.channel, "limits": limits,
+    }  # fmt: skip
     for first in range(0, len(request.windows), WINDOWS_A_JOB):
         windows = request.windows[first : first + WINDOWS_A_JOB]
         yield _Job(request.path, {**about, "windows": windows}, len(windows))

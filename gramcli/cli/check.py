@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check_cmd)
 
 
-@takes("network.weights", "run", "cache.dir")
+@takes("network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir")
 def check_cmd(
     given: Given,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of recordings; they need no labels.")],

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command("classify")(classify_cmd)
 
 
-@takes("network.weights", "run", "cache.dir")
+@takes("network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir")
 def classify_cmd(
     given: Given,
     files: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them.")],

@@ -22,6 +22,8 @@ def register(app: typer.Typer) -> None:
     "data.validation_fold",
     "data.test_fold",
     "data.hold_out",
+    "data.max_seconds",
+    "data.allow_truncated",
     "data.seed",
     "segment",
     "frontend",

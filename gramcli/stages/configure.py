@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gramcli import configuration
+from gramcli.audio.limits import Limits
 from gramcli.configuration import Source
 from gramcli.errors import UsageError
 from gramcli.network import checkpoint
 from gramcli.settings import PRESETS, Settings
 
 FILE = "gramcli.toml"
+
+_LIMITS = {key.name for key in dataclasses.fields(Limits)}
 
 
 def configure(
@@ -34,7 +38,8 @@ def configure(
         preset: Name of a preset, over the file and under the flags.
         remembered: Settings of the extract that made the cache, under all others.
         override_metadata: Whether explicit settings may contradict the checkpoint's metadata.
-        standalone: Whether `remembered` is all there is to know, so that of a settings file only [run] counts.
+        standalone: Whether `remembered` is all there is to know, so that of a settings file only [run] and the
+            limits of audio files count.
         weights: Whether to read the metadata of the checkpoint.
 
     Raises:
@@ -43,7 +48,7 @@ def configure(
     """
     explicit = _explicit(flags, config)
     if standalone:
-        explicit = [Source(one.origin, {k: v for k, v in one.values.items() if k == "run"}) for one in explicit]
+        explicit = [Source(one.origin, _of_a_run(one.values)) for one in explicit]
     if preset is not None:
         if preset not in PRESETS:
             raise UsageError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
@@ -56,6 +61,12 @@ def configure(
             configuration.check_metadata(metadata, explicit, base[0] if base else None)
         base.insert(0, metadata)
     return configuration.resolve(*base, *explicit)
+
+
+def _of_a_run(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns of settings those that say nothing about what a network computes."""
+    limits = {key: value for key, value in values.get("data", {}).items() if key in _LIMITS}
+    return {key: value for key, value in (("run", values.get("run")), ("data", limits)) if value}
 
 
 def says_what_to_extract(flags: Mapping[str, Mapping[str, Any]], config: Path | None = None) -> bool:

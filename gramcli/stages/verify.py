@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gramcli.audio.decode import Probe
+from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
 from gramcli.cache import decision as decisions
@@ -163,7 +165,8 @@ def hear(cache: Path, decoders: int, *, progress: Progress | None = None) -> Hea
         ArtefactError: There is no cache.
         DamagedError: ``clips.csv`` is not as it was written.
     """
-    with Decoders(decoders) as children:
+    believed = Limits(math.inf, allow_truncated=True)  # whether it is the same file, and no more
+    with Decoders(decoders, limits=believed) as children:
         return listen((clip for clip in table.require(cache).rows if clip.split), children, progress or Silent())
 
 

@@ -130,7 +130,7 @@ def write(path: Path, content: bytes, *, replace: bool = True) -> None:
         put(descriptor, content)
 
 
-def put(descriptor: int, content: bytes) -> None:
+def put(descriptor: int, content: bytes | memoryview) -> None:
     """Appends all of the content, however little of it the system takes at a time.
 
     Raises:

@@ -100,11 +100,15 @@ class Trials:
 class _Here:
     """Stands for `gramcli.audio.workers.Decoders`: the worker's own code, in this process."""
 
-    def __init__(self, count: int, *, limits: Any) -> None:
+    def __init__(self, limits: Any) -> None:
         from collections import Counter
 
         self._limits = [limits.max_seconds, limits.allow_truncated]
         self.seconds: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, settings: Any) -> _Here:
+        return cls(settings.data)
 
     def __enter__(self) -> _Here:
         return self

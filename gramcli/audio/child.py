@@ -22,6 +22,11 @@ from gramcli.errors import ResourceError, shown
 COMMAND = (sys.executable, "-P", "-m", "gramcli.audio.worker")
 START_S = 60.0
 """Longest that a process may take to start."""
+LINE = 1 << 20
+"""Longest line, in bytes."""
+WORDS = {"ready", "probe", "samples", "seconds", "error"}
+"""What a line may say."""
+NONSENSE = "decoder answered nonsense"
 END_S = 5.0
 """Longest that it may take to end once its output has ended."""
 
@@ -103,9 +108,11 @@ class Child:
         line: dict[str, Any] = {}
         while not line:  # an empty one says only that work goes on
             deadline = time.monotonic() + timeout_s
-            while (length := self._received.find(b"\n")) < 0:
+            while (length := self._received.find(b"\n", 0, LINE)) < 0:
+                if len(self._received) > LINE:
+                    raise self._nonsense()
                 self._wait(deadline, timeout_s)
-            line = json.loads(self._received[:length])
+            line = self._parsed(self._received[:length])
             del self._received[: length + 1]
         if "samples" not in line:
             return line, None
@@ -115,6 +122,21 @@ class Child:
         samples = np.frombuffer(self._received[:size], np.float32)
         del self._received[:size]
         return line, samples
+
+    def _parsed(self, line: bytearray) -> dict[str, Any]:
+        """Returns what a line says; hostile audio may have made anything of a decoder's memory."""
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            raise self._nonsense() from None
+        size = said.get("samples", 0) if isinstance(said, dict) else None
+        if not isinstance(size, int) or size < 0 or not said.keys() <= WORDS:
+            raise self._nonsense()
+        return dict(said)
+
+    def _nonsense(self) -> Ended:
+        self.end()
+        return Ended(NONSENSE)
 
     def _wait(self, deadline: float, timeout_s: float) -> None:
         """Waits for more bytes."""

@@ -104,7 +104,7 @@ def _check(sound: Any, descriptor: int, size: int, limits: Limits) -> None:
         raise AudioError(f"the header claims {sound.frames} samples in {size} bytes")
     if sound.frames > limits.max_seconds * sound.samplerate:
         raise AudioError(
-            f"{sound.frames / sound.samplerate:.0f} s are more than {limits.max_seconds:g} s; --max-seconds allows more"
+            f"{sound.frames / sound.samplerate:.6g} s are more than {limits.max_seconds:g} s; --max-seconds allows more"
         )
     if not limits.allow_truncated:
         try:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from gramcli.audio.child import COMMAND, Child, Ended, Reply
+from gramcli.audio.child import COMMAND, NONSENSE, Child, Ended, Reply
 from gramcli.audio.decode import Probe, Samples
 from gramcli.audio.limits import LIMITS, Limits
 from gramcli.audio.windows import Window
 from gramcli.errors import AudioError, ResourceError
+from gramcli.settings import Settings
 
-AHEAD = 32
-"""Windows that are decoded before they are asked for."""
+AHEAD = 24
+"""Windows that are decoded before they are asked for, at least."""
 WINDOWS_A_JOB = 8
 STRIKES = 2
 """Children that one file may take down before the rest of it is given up."""
@@ -107,6 +108,12 @@ class Decoders:
         self._closed = False
         self._lanes = [_Lane(timeout_s, command) for _ in range(count)]
 
+    @classmethod
+    def of(cls, settings: Settings) -> Decoders:
+        """Returns as many as a run has, with its limits, and far enough ahead that a batch need not wait for them."""
+        ahead = max(AHEAD, settings.run.batch * 3 // 2)
+        return cls(settings.run.decoders, limits=Limits.of(settings.data), ahead=ahead)
+
     def __enter__(self) -> Decoders:
         return self
 
@@ -131,7 +138,8 @@ class Decoders:
         """
         jobs = (_Job(path, {"probe": path, "hashed": hashed, "limits": self._limits}, 1) for path in paths)
         for reply, _ in self._run(jobs):
-            yield AudioError(reply["error"]) if "error" in reply else Probe(*reply["probe"])
+            found = "error" not in reply and "probe" in reply
+            yield Probe(*reply["probe"]) if found else AudioError(reply.get("error", NONSENSE))
 
     def decode(self, requests: Iterable[Request]) -> Iterator[Decoded]:
         """Yields one result a window, in order.
@@ -143,7 +151,7 @@ class Decoders:
         """
         jobs = (job for request in requests for job in _jobs(request, self._limits))
         for reply, samples in self._run(jobs):
-            yield Decoded(samples, reply.get("error", ""))
+            yield Decoded(samples, reply.get("error", "" if samples is not None else NONSENSE))
 
     def _run(self, jobs: Iterator[_Job]) -> Iterator[Reply]:
         pending: deque[_Job] = deque()

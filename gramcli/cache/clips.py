@@ -104,21 +104,24 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
     Raises:
         ResourceError: It cannot be written.
     """
-    text = io.StringIO()
+    content = io.BytesIO()
+    # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
+    text = io.TextIOWrapper(content, "utf-8", "surrogateescape", newline="")
     table = csv.writer(text)  # ends lines with CR LF: with LF alone it would not quote a CR in a name
     table.writerow(Clip._fields)
     table.writerows(rows)  # None as nothing, a float by its shortest digits
-    # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
-    body = text.getvalue().encode("utf-8", "surrogateescape")
-    files.write(cache / "clips.csv", _head(FORMAT, float(seconds), body) + b"\n" + body)
+    text.flush()
+    with content.getbuffer() as body, files.staged(cache / "clips.csv") as descriptor:
+        files.put(descriptor, _head(FORMAT, float(seconds), body) + b"\n")
+        files.put(descriptor, body)
 
 
-def _head(version: int, seconds: float, body: bytes) -> bytes:
+def _head(version: int, seconds: float, body: bytes | memoryview) -> bytes:
     head = f"# gramcli clips format={version} seconds={seconds!r} sha256=".encode()
     return head + _digest(head, body)
 
 
-def _digest(head: bytes, body: bytes) -> bytes:
+def _digest(head: bytes, body: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(head)
     digest.update(body)
     return digest.hexdigest().encode()

@@ -12,7 +12,6 @@ from typing import Any
 
 from gramcli import files
 from gramcli.audio.condition import Condition
-from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache import places
 from gramcli.cache.clips import Clip
@@ -66,7 +65,7 @@ def altered(
         if view is None or any(clip.key not in where for clip in clips):
             if settings is None or ready is None:
                 settings, ready = again(clean, flags, config)
-            with files.lock(cache), Decoders(settings.run.decoders, limits=Limits.of(settings.data)) as decoders:
+            with files.lock(cache), Decoders.of(settings) as decoders:
                 recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
                 view = View.create(cache, identity, recorded, condition.name)
                 where = _places(view)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gramcli import files
-from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
 from gramcli.cache import failures, finished, places
@@ -104,7 +103,7 @@ def _extracted(
     cache = Path(settings.cache.dir)
     start = opened(settings, folder, progress, stopwatch)
     before, ready, notes = start.before, start.ready, list(start.notes)
-    with files.lock(cache), Decoders(settings.run.decoders, limits=Limits.of(settings.data)) as decoders:
+    with files.lock(cache), Decoders.of(settings) as decoders:
         recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
         if (cache / "views").is_dir():  # a cache of something else is told before any file is read
             View.create(cache, ready.identity, recorded)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
 from gramcli.cache import places
@@ -84,7 +83,7 @@ def forecast(settings: Settings, *, folder: Path | None = None, progress: Progre
     if start.before is not None:
         return Forecast(start.before.clips, start.before.clips, 0, 0, 0, free, 0, 0.0, _held())
     previous = table.read(cache)
-    with Decoders(settings.run.decoders, limits=Limits.of(settings.data)) as decoders:
+    with Decoders.of(settings) as decoders:
         clips = plan.find_clips(start.listed, previous, decoders, settings.segment.seconds, progress, hashed=False)
         known = places.taken(previous, present(cache))
         new = list({clip.key: clip for clip in clips if clip.key and clip.key not in known}.values())

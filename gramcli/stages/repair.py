@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from gramcli import files
-from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
 from gramcli.cache import decision as decisions
@@ -119,7 +118,7 @@ def _compute(
     # of these an earlier generation counts again, and what it lacks is tried once more
     older = [clip for number, group in groups.items() if number in present for clip in group]
     settings, ready = again(view, flags, config)
-    with Decoders(settings.run.decoders, limits=Limits.of(settings.data)) as decoders:
+    with Decoders.of(settings) as decoders:
         heard = listen([clip for group in gone.values() for clip in group], decoders, progress)
         todo = {number: group for number, group in gone.items() if _as_before(group, heard)}
         progress.start("computing again", sum(map(len, todo.values())))

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache import clips as table
 from gramcli.cache.clips import Clip
@@ -87,7 +86,7 @@ def replay(
     drawn = random.Random(0).sample(drawn, min(count, len(drawn)))
     settings, ready = again(view, flags, config)
     found: list[_Found] = []
-    with Decoders(settings.run.decoders, limits=Limits.of(settings.data)) as decoders:
+    with Decoders.of(settings) as decoders:
         heard = listen(drawn, decoders, progress)
         if heard.lost:
             progress.note(f"{len(heard.lost)} audio files are gone or changed, and left out")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.audio.limits import Limits
 from gramcli.audio.windows import windows
 from gramcli.audio.workers import Decoded, Decoders
 from gramcli.errors import AudioError
@@ -58,7 +57,7 @@ def scored(paths: Sequence[str], settings: Settings, ready: Prepared) -> Iterato
         settings: Windows, front end, batch and decoders.
         ready: The network.
     """
-    with Decoders(settings.run.decoders, limits=Limits.of(settings.data)) as decoders:
+    with Decoders.of(settings) as decoders:
         ahead, behind = itertools.tee(_parts(paths, decoders, settings.segment.seconds))
         decoded = decoders.decode(requests((part for part in ahead if not part.error), settings))
         # a part that cannot be read has no place in the stream of decoded ones

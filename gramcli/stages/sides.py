@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache.clips import Clip
 from gramcli.cache.view import View
@@ -90,7 +89,7 @@ class Judge:
         clips = [self._fitted_on, *others]
         self._progress.start("listening to known clips", sum(map(len, clips)))
         try:
-            with Decoders(ear.settings.run.decoders, limits=Limits.of(ear.settings.data)) as decoders:
+            with Decoders.of(ear.settings) as decoders:
                 training, *heard = [ear.hear_clips(some, decoders, self._progress) for some in clips]
         except AudioError as error:
             self._progress.note(

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from gramcli import files, torch_family
 from gramcli.audio import manifest as manifests
-from gramcli.audio.limits import Limits
 from gramcli.audio.workers import Decoders
 from gramcli.cache.clips import Clip
 from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError, shown
@@ -87,7 +86,7 @@ def train(settings: Settings, out: Path, folder: Path | None = None, progress: P
     _import_lightning()
     listed = _listed(settings, progress)
     classes = settings.network.classes or tuple(manifests.natural_sorted({row.label for row in listed}))
-    with Decoders(settings.run.decoders, limits=Limits.of(settings.data)) as decoders:
+    with Decoders.of(settings) as decoders:
         clips = plan.find_clips(listed, None, decoders, settings.segment.seconds, progress)
         unread = [clip for clip in clips if clip.error]
         training, validation = (

@@ -251,12 +251,21 @@ with open({str(count)!r}, "a+") as file:
     assert count.read_text() == "xx"
 
 
-def test_a_child_that_speaks_nonsense_stops_the_run() -> None:
-    with (
-        fake(code=FAKE.replace('reply({"samples": 0})', "print('nonsense', flush=True)")) as decoders,
-        pytest.raises(ValueError, match="Expecting value"),
-    ):
-        list(decoders.decode([Request("fine", (None,), 16000)]))
+NONSENSE = (
+    "'nonsense'", "'[1]'", "'{\"ready\": true}'",
+    "'{\"samples\": -1}'", "'{\"samples\": \"many\"}'", "'{\"other\": 1}'",
+    "'[' * 100_000", "'x' * (1 << 21)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", NONSENSE)
+def test_a_child_that_speaks_nonsense_fails_what_it_was_at(said: str) -> None:
+    reply = f"print({said}, flush=True) if request['path'] == 'odd' else reply({{'samples': 0}})"
+    code = FAKE.replace('reply({"samples": 0})', reply)
+    assert reply in code
+    with fake(code=code) as decoders:
+        found = outcomes(decoders.decode([Request("odd", seconds(1), 16000), Request("fine", seconds(2), 16000)]))
+    assert found == ["decoder answered nonsense", "ok", "ok"]
 
 
 def test_closing_ends_children_and_threads(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ statistics and settings give equal bytes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -114,7 +117,88 @@ def load(cache: Path, statistics: Statistics) -> Decision:
         raise damaged(file) from None
     if decision.statistics != statistics.file.digest:
         raise ArtefactError(f"{shown(file.path)}: was made from other statistics; run gramcli select-layers again")
+    present = int((statistics.counts > 0).sum())
+    try:
+        check(decision, {layer: statistics.layers[layer] for layer in decision.order}, present)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise damaged(file) from None
     return decision
+
+
+class Fitted(Protocol):
+    """What was fitted on validation clips, of a cache or of an exported model."""
+
+    @property
+    def chosen(self) -> int:
+        """How many layers make up Δ̄."""
+
+    @property
+    def fusion(self) -> Fusion | None:
+        """The fused rule."""
+
+    @property
+    def levelling(self) -> Levelling | None:
+        """What brings classes to one size."""
+
+    @property
+    def discriminant(self) -> Discriminant | None:
+        """What all layers say together."""
+
+    @property
+    def sharpness(self) -> float | None:
+        """Of the probability that the rule gram gives."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """From which strangeness on a clip is unknown."""
+
+
+def check(found: Fitted, channels: Mapping[str, int], present: int) -> None:
+    """Raises a ValueError or TypeError where parts do not fit each other: whoever can write a file can seal it.
+
+    Args:
+        found: What a file says.
+        channels: Channels of its layers, the best first.
+        present: Classes that have training clips.
+    """
+    layers = len(channels)
+    if not isinstance(found.chosen, int) or not 1 <= found.chosen <= layers:
+        raise ValueError("number of layers")
+    if found.fusion is not None:
+        _numbers(found.fusion.weights, (len(found.fusion.weights),), least=0)
+        _numbers(found.fusion.expected, found.fusion.weights.shape, least=0)
+        _number(found.fusion.joint, found.fusion.trust, found.fusion.ridge)
+        if len(found.fusion.weights) != layers:
+            raise ValueError("weights")
+    if found.levelling is not None:
+        _numbers(found.levelling.scale, (layers, present), least=0)
+        _numbers(found.levelling.shift, (layers, present))
+    if found.discriminant is not None:
+        if set(found.discriminant.floors) != set(channels):
+            raise ValueError("layers of the discriminant")
+        for layer, size in channels.items():
+            _numbers(found.discriminant.weights[layer], (size, present))
+        _number(*found.discriminant.floors.values())
+        if min(found.discriminant.floors.values()) <= 0:
+            raise ValueError("floor of a logarithm")
+        _numbers(found.discriminant.bias, (present,))
+    if found.sharpness is not None:
+        _number(found.sharpness)
+    if found.threshold is not None:
+        limit = found.threshold
+        _number(limit.value, limit.false_reject, limit.low, limit.high, limit.groups)
+        if not isinstance(limit.folder, str | None):
+            raise TypeError("folder")
+
+
+def _numbers(array: sealed.Array, shape: tuple[int, ...], least: float = -math.inf) -> None:
+    if array.dtype.kind != "f" or array.shape != shape or not (np.isfinite(array) & (array >= least)).all():
+        raise ValueError("numbers")
+
+
+def _number(*values: float) -> None:
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError("a number")
 
 
 def packed(

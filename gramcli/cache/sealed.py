@@ -52,6 +52,33 @@ class Sealed:
     """What the writer said of it."""
     names: tuple[str, ...]
 
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Returns dtype and shape of every tensor, as `create` takes them, without reading any.
+
+        Raises:
+            DamagedError: One has a type that is never written.
+        """
+        names = {code: dtype for dtype, code in _CODES.items()}
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                slices = {name: file.get_slice(name) for name in self.names}
+                return {name: (names[one.get_dtype()], tuple(one.get_shape())) for name, one in slices.items()}
+        except (SafetensorError, KeyError, OSError):
+            raise DamagedError(f"{shown(self.path)}: holds tensors of a kind that is never written") from None
+
+    def numbers(self, name: str, which: slice | None = None, *, least: float | None = None) -> Array:
+        """Reads numbers that must be finite, and not less than `least`; see `rows`.
+
+        Raises:
+            ArtefactError: The file is no longer the one that was opened.
+            DamagedError: It has no such tensor, or other numbers.
+        """
+        array = self.rows(name, which)
+        sound = array.dtype.kind in "fiu" and np.isfinite(array).all()
+        if not sound or (least is not None and (array < least).any()):
+            raise DamagedError(f"{shown(self.path)}: {shown(name)} holds numbers that are never written; make it again")
+        return array
+
     def __getitem__(self, name: str) -> Array:
         """Reads one tensor; see `rows`."""
         return self.rows(name)

@@ -7,6 +7,7 @@ descriptors, labels, splits and groups give equal bytes.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,39 +40,45 @@ class Statistics:
     @property
     def counts(self) -> Array:
         """Training clips by class, (C,) int64."""
-        return self.file["counts"]
+        return self.file.numbers("counts", least=0)
 
     @property
     def expected(self) -> Array:
         """E_l of Eq. 11, (L,) float64; of the largest classes where there are subsamples."""
-        return self.file["expected"]
+        return self.file.numbers("expected", least=0)
 
     def bounds(self, layer: str) -> tuple[Array, Array]:
         """Returns λ and Λ of one layer, each (C, K_l) float32; zeros for a class without training clips."""
-        return self.file[f"lower/{layer}"], self.file[f"upper/{layer}"]
+        lower, upper = self.file.numbers(f"lower/{layer}"), self.file.numbers(f"upper/{layer}")
+        if (lower > upper).any():
+            raise damaged(self.file)
+        return lower, upper
 
     def validation_deviations(self, layer: str, which: slice | None = None) -> Array:
         """Returns δ_{l,c} of the validation clips, or of some, (N, C) float32, in order of their keys."""
-        return self.file.rows(f"validation/deviation/{layer}", which)
+        return self.file.numbers(f"validation/deviation/{layer}", which, least=0)
 
     @property
     def subsample_sizes(self) -> Array | None:
         """Clips of each subsample of each class, (C, D) int64; None where classes are of about equal size."""
-        return self.file["subsample/size"] if "subsample/size" in self.file.names else None
+        return self.file.numbers("subsample/size", least=0) if "subsample/size" in self.file.names else None
 
     def subsample_deviations(self, layer: str) -> Array:
         """Returns δ of the validation clips against subsamples of their own class, (N, D) float32."""
-        return self.file[f"subsample/deviation/{layer}"]
+        return self.file.numbers(f"subsample/deviation/{layer}", least=0)
 
     @property
     def validation_labels(self) -> Array:
         """Class of each validation clip, (N,) int32."""
-        return self.file["validation/label"]
+        labels = self.file.numbers("validation/label", least=0)
+        if (labels >= len(self.classes)).any():
+            raise damaged(self.file)
+        return labels
 
     @property
     def validation_logits(self) -> Array:
         """Logits of the validation clips, (N, outputs) float32."""
-        return self.file["validation/logits"]
+        return self.file.numbers("validation/logits")
 
 
 def shapes(
@@ -140,11 +147,28 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
     try:
         layers, classes = dict(about["layers"]), tuple(about["classes"])
         statistics = Statistics(file, layers, classes, about["epsilon"], about["fingerprint"], about["clips"])
-    except (KeyError, TypeError, ValueError):
+        if not _fits(statistics):
+            raise damaged(file)
+    except (KeyError, TypeError, ValueError, IndexError):
         raise damaged(file) from None
     if fingerprint not in (None, statistics.fingerprint):
         raise ArtefactError(f"{shown(file.path)}: was made from other descriptors; run gramcli calibrate again")
     return statistics
+
+
+def _fits(found: Statistics) -> bool:
+    """Tells whether a file has what `create` lays out: whoever can write one can seal it."""
+    there = found.file.shapes()
+    subsamples = there["subsample/size"][1][1] if "subsample/size" in there else 0
+    validation, outputs = there["validation/logits"][1]
+    texts = [*found.layers, *found.classes, found.fingerprint, found.clips]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and len(set(found.classes)) == len(found.classes) > 0
+        and isinstance(found.epsilon, float)
+        and 0 < found.epsilon < math.inf
+        and there == shapes(found.layers, len(found.classes), validation, outputs, subsamples)
+    )
 
 
 def damaged(file: sealed.Sealed) -> DamagedError:

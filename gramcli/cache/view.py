@@ -53,6 +53,20 @@ def differences(stored: Identity, wanted: Identity) -> list[str]:
     return [f"{shown('.'.join(field))}: {_short(old.get(field))} → {_short(new.get(field))}" for field in fields]
 
 
+def require_identity(identity: Identity) -> None:
+    """Raises a KeyError, TypeError or ValueError where an identity lacks what every network has."""
+    names, head, outputs = [], identity["head"], identity["outputs"]
+    for name, channels in identity["layers"]:
+        if not isinstance(name, str) or not isinstance(channels, int) or channels < 1:
+            raise ValueError("layers")
+        names.append(name)
+    labels = head == "map" and isinstance(outputs, list) and all(isinstance(label, str) for label in outputs)
+    if len(set(names)) < len(names) or not (labels or (head == "none" and isinstance(outputs, int))):
+        raise ValueError("layers or outputs")
+    if not isinstance(identity["architecture"], str):
+        raise TypeError("architecture")
+
+
 def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bytes]]:
     """Yields the leaves as the fingerprint sees them: 1, 1.0 and true differ, a tuple and a list do not."""
     if isinstance(value, Mapping) and (value or not path):
@@ -137,7 +151,8 @@ class View:
             newer = stored["format"] > FORMAT
             # to the byte, white space and all, where it is known how it was written
             whole = hashlib.sha256(_canonical(stored)).hexdigest() == digest and (newer or content == _sealed(stored))
-            view = cls(folder, stored["identity"], stored["recorded"])
+            view = cls(folder, stored["identity"], dict(stored["recorded"]))
+            require_identity(view.identity)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             whole = False
         if not whole:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
-from gramcli.cache.view import View
+from gramcli.cache.statistics import damaged
+from gramcli.cache.view import View, require_identity
 from gramcli.decide.threshold import Threshold
 from gramcli.errors import ArtefactError, shown
 from gramcli.stages.rule import Rule
@@ -71,14 +72,22 @@ def from_file(path: Path) -> Model:
         DamagedError: It is not as it was written.
     """
     file = sealed.load(path, KIND, "make it with gramcli export")
+    try:
+        return _exported(path, file)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        raise damaged(file) from None
+
+
+def _exported(path: Path, file: sealed.Sealed) -> Model:
+    """Reads what `save` writes; a file that is whole may still hold anything, as whoever can write one can seal it."""
     about = file.about
     layers = tuple(about["layers"])
     rule = Rule(
         tuple(about["classes"]),
         layers,
-        {layer: (file[f"lower/{layer}"], file[f"upper/{layer}"]) for layer in layers},
-        file["expected"],
-        file["counts"],
+        {layer: (file.numbers(f"lower/{layer}"), file.numbers(f"upper/{layer}")) for layer in layers},
+        file.numbers("expected", least=0),
+        file.numbers("counts", least=0),
         about["epsilon"],
         about["chosen"],
         about["rule"],
@@ -88,9 +97,13 @@ def from_file(path: Path) -> Model:
         decisions.levelling(file),
         decisions.discriminant(file),
     )
+    rule.check()
+    require_identity(about["identity"])
+    if not isinstance(about["identity"]["weights"], str):
+        raise TypeError("weights")
     weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
     # a factory of the user's is looked for beside the model, as beside gramcli.toml
-    return Model(about["identity"], about["settings"], path.absolute().parent, rule, weights)
+    return Model(about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights)
 
 
 def save(path: Path, model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gramcli.cache import decision as decisions
 from gramcli.cache.decision import Decision
 from gramcli.cache.statistics import Statistics
 from gramcli.decide.class_size import Levelling
@@ -86,6 +88,20 @@ class Rule:
             decision.levelling,
             decision.discriminant,
         )
+
+    def check(self) -> None:
+        """Raises a ValueError or TypeError where parts do not fit each other."""
+        classes = len(self.classes)
+        shapes = {layer: (lower.shape, upper.shape) for layer, (lower, upper) in self.bounds.items()}
+        channels = {layer: shapes[layer][0][-1] for layer in self.layers}
+        texts = all(isinstance(text, str) for text in (*self.classes, *self.layers, self.name))
+        fits = all(shapes[layer] == ((classes, size), (classes, size)) for layer, size in channels.items())
+        sized = self.counts.shape == (classes,) and self.expected.shape == (len(channels),)
+        if not (texts and fits and sized and len(channels) == len(self.layers) and (self.counts > 0).any()):
+            raise ValueError("shapes")
+        if any((lower > upper).any() for lower, upper in self.bounds.values()) or not 0 < self.epsilon < math.inf:
+            raise ValueError("bounds")
+        decisions.check(self, channels, int(self.present.sum()))
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:

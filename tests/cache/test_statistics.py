@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
 from gramcli.cache.decision import Decision
 from gramcli.cache.statistics import Statistics
+from gramcli.decide.class_size import Levelling
+from gramcli.decide.discriminant import Discriminant
+from gramcli.decide.fusion import Fusion
+from gramcli.decide.threshold import Threshold
 from gramcli.errors import ArtefactError, DamagedError, GramcliError
 from tests.cache.damage import flips, truncations, zeroed
 
 LAYERS = {"relu": 2, "a/b": 1, ":relu#1": 3}
+ZEROS = {layer: np.zeros((channels, 2), np.float32) for layer, channels in LAYERS.items()}
 
 
 def create(folder, classes=("x", "y"), fill=0.5) -> Statistics:
@@ -47,9 +53,7 @@ def test_every_change_of_a_byte_and_every_loss_is_found(tmp_path, known, kind, r
             statistics.load(tmp_path) if kind == "statistics" else decisions.load(tmp_path, known)
 
 
-@pytest.mark.parametrize(
-    ("classes", "validation", "outputs"), [(["x"], 0, 0), (["x", "\udcff", "a\nb"], 1, 5), ([], 0, 0)]
-)
+@pytest.mark.parametrize(("classes", "validation", "outputs"), [(["x"], 0, 0), (["x", "\udcff", "a\nb"], 1, 5)])
 def test_any_size_comes_back(tmp_path, classes, validation, outputs):
     with statistics.create(
         tmp_path, LAYERS, classes, epsilon=1e-6, fingerprint="f", clips="c", validation=validation, outputs=outputs
@@ -99,13 +103,88 @@ def test_new_statistics_under_an_open_file_are_not_mixed_with_the_old(tmp_path, 
         _ = known.expected
 
 
-def test_tensors_that_are_not_there_are_damage(tmp_path):
-    about = {"layers": [["relu", 2]], "classes": [], "epsilon": 1, "fingerprint": "f", "clips": "c"}
-    sealed.write(tmp_path / statistics.FILE, "statistics", {"counts": np.zeros(0, np.int64)}, about)
-    known = statistics.load(tmp_path, "f")
-    assert known.counts.tolist() == []
-    with pytest.raises(DamagedError, match=r"holds no lower/relu"):
-        known.bounds("relu")
+def reseal(known: Statistics, about: dict | None = None, **changed: np.ndarray | None) -> None:
+    """Writes statistics anew, with some tensors exchanged or left out, as whoever can write a file can seal it."""
+    tensors = {name: known.file[name].copy() for name in known.file.names}
+    tensors |= {name.replace("__", "/"): array for name, array in changed.items()}
+    kept = {name: array for name, array in tensors.items() if array is not None}
+    sealed.write(known.file.path, "statistics", kept, {**known.file.about, **(about or {})})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lower__relu": None},
+        {"upper__relu": np.zeros((2, 3), np.float32)},
+        {"upper__relu": np.zeros((2, 2), np.float64)},
+        {"counts": np.zeros(3, np.int64)},
+        {"more": np.zeros(3, np.float32)},
+        {"validation__logits": np.zeros((3, 2, 1), np.float32)},
+        {"validation__label": np.zeros(2, np.int32)},
+        {"subsample__size": np.zeros((2, 4), np.int64)},
+    ],
+    ids=str,
+)
+def test_tensors_of_another_shape_or_none_are_damage(tmp_path, known, changed):
+    reseal(known, **changed)
+    with pytest.raises(DamagedError, match=r"statistics\.safetensors: does not say what it must"):
+        statistics.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "about", [{"epsilon": 0.0}, {"epsilon": np.nan}, {"epsilon": "x"}, {"classes": ["x", "x"]}, {"classes": [1, 2]},
+              {"classes": []}, {"layers": [["relu", -1]]}, {"fingerprint": 3}, {"clips": None}], ids=str,
+)  # fmt: skip
+def test_what_statistics_say_of_themselves_must_make_sense(tmp_path, known, about):
+    reseal(known, about)
+    with pytest.raises(DamagedError, match=r"statistics\.safetensors: (does not say what it must|is damaged)"):
+        statistics.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("upper/relu", lambda known: known.bounds("relu")),
+        ("validation/deviation/relu", lambda known: known.validation_deviations("relu")),
+        ("expected", lambda known: known.expected),
+        ("validation/logits", lambda known: known.validation_logits),
+        ("validation/label", lambda known: known.validation_labels),
+        ("counts", lambda known: known.counts),
+    ],
+)
+def test_numbers_that_calibrate_never_writes_are_damage(tmp_path, known, name, read, value):
+    odd = known.file[name].copy()
+    if odd.dtype.kind == "i" and not np.isfinite(value):
+        value = -7
+    if name == "validation/logits" and value == -1:
+        value = -np.inf
+    odd.flat[1] = value
+    reseal(known, **{name.replace("/", "__"): odd})
+    found = statistics.load(tmp_path)
+    with pytest.raises(DamagedError, match=r"statistics\.safetensors: "):
+        read(found)
+    assert found.bounds("a/b")[0].shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chosen": 0}, {"chosen": 4}, {"chosen": 1.5}, {"order": ("relu", "other", "a/b")}, {"sharpness": np.nan},
+        {"threshold": Threshold(np.inf, 0.05, 20, 0.01, 0.1)}, {"threshold": Threshold(1.0, 0.05, 20, 0.01, 0.1, 3)},
+        {"fusion": Fusion(np.ones(2), np.ones(2))}, {"fusion": Fusion(np.array([1.0, 1, -1]), np.ones(3))},
+        {"fusion": Fusion(np.ones(3), np.array([1.0, np.nan, 1]))}, {"fusion": Fusion(np.ones(3), np.ones(3), np.inf)},
+        {"levelling": Levelling(np.ones((3, 1)), np.ones((3, 2)))},
+        {"discriminant": Discriminant({"relu": 1.0}, {"relu": np.zeros((2, 2), np.float32)}, np.zeros(2))},
+        {"discriminant": Discriminant(dict.fromkeys(LAYERS, 0.0), ZEROS, np.zeros(2))},
+        {"discriminant": Discriminant(dict.fromkeys(LAYERS, 1.0), ZEROS, np.full(2, np.nan))},
+    ], ids=str,
+)  # fmt: skip
+def test_parts_of_a_decision_must_fit_each_other(tmp_path, change):
+    known = create(tmp_path, fill=1)
+    decisions.save(tmp_path, replace(decision(known), **change))
+    with pytest.raises(DamagedError, match=r"decision\.safetensors: (does not say what it must|is damaged)"):
+        decisions.load(tmp_path, known)
 
 
 @pytest.mark.parametrize("about", [{}, {"layers": 3}, {"layers": [["a"]], "classes": []}, {"statistics": "x"}])

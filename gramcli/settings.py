@@ -51,6 +51,7 @@ class Data:
 
     manifest: str | None = option(None, "Folder, CSV/TSV/JSONL file or DCASE folder that lists the clips.", "path")
     audio_root: str | None = option(None, "Folder that file names are relative to (the manifest's own).", "path")
+    allow_outside: bool = option(False, "Read files that the manifest names outside that folder.", "switch")
     validation_fold: str | None = option(None, "Value of the fold column that becomes the validation split.")
     test_fold: str | None = option(None, "Value of the fold column that becomes the test split.")
     hold_out: tuple[str, ...] = option(

@@ -14,7 +14,7 @@ from pathlib import Path
 from gramcli.audio import dcase, splits, tables
 from gramcli.audio.find import audio_files
 from gramcli.audio.tables import Entry
-from gramcli.errors import NoInputError, UsageError, shown
+from gramcli.errors import NoInputError, UnsafeError, UsageError, shown
 from gramcli.settings import Data
 
 TABLES = tuple(
@@ -59,17 +59,20 @@ def read(data: Data) -> Manifest:
     Splits are made and compared before labels are held out, so that these change nothing for the others.
 
     File names are relative to ``data.audio_root``, or else the manifest's folder; where more files are there, to the
-    folder ``audio`` in it. A file that is missing while others are there keeps its row.
+    folder ``audio`` in it. A file that is missing while others are there keeps its row. A manifest from elsewhere must
+    not make this program read whatever it names: a file outside that folder is refused unless ``data.allow_outside``
+    says so. Links in the folder are the user's own, and followed.
 
     Raises:
         NoInputError: The manifest cannot be read or is empty, or no row resolves to a file.
         UsageError: The manifest contradicts itself or the settings; the rows are named.
+        UnsafeError: A row names a file outside the folder.
     """
     manifest = _named(data)
     folder = manifest if manifest.is_dir() else manifest.parent
     entries, notes = _entries(manifest, data)
     root, more = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
-    rows, repeated = _unique(_row(entry, root) for entry in entries)
+    rows, repeated = _unique(_row(entry, root, data.allow_outside) for entry in entries)
     if repeated:
         notes.append(f"{repeated} of {len(entries)} rows are listed twice and taken once")
     made, made_notes = splits.complete(
@@ -189,10 +192,16 @@ def _path(root: str, file: str) -> str:
     return os.path.normpath(os.path.join(root, file))  # noqa: PTH118 - pathlib takes five times as long
 
 
-def _row(entry: Entry, root: str) -> Row:
+def _row(entry: Entry, root: str, outside: bool) -> Row:
     path = _path(root, entry.file)
-    inside = path.startswith(f"{root}{os.sep}")
-    file = path[len(root) + 1 :] if inside else os.path.relpath(path, root)
+    top = root.rstrip(os.sep) + os.sep
+    inside = path.startswith(top)
+    if not (inside or outside):
+        raise UnsafeError(
+            f"{entry.origin}: '{shown(entry.file)}' lies outside {shown(root)}; set data.audio_root (--audio-root) to "
+            "a folder that holds all files, or give --allow-outside if you trust the manifest"
+        )
+    file = path[len(top) :] if inside else os.path.relpath(path, root)
     file = file.replace(os.sep, "/")
     stretch = ""
     if entry.start is not None:

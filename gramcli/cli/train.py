@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
 
 @takes(
     "data.audio_root",
+    "data.allow_outside",
     "data.validation_fold",
     "data.test_fold",
     "data.hold_out",

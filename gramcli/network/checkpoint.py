@@ -15,9 +15,13 @@ Nothing here unpickles more than tensors. torch is imported only to read weights
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Mapping
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +102,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
     import torch
 
+    _require_size(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -111,6 +116,11 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
     while isinstance(found, Mapping):
         weights = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        for name, tensor in weights.items():
+            dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+            # a few stored numbers can be seen as a tensor larger than memory
+            if not dense or tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+                raise ArtefactError(f"{shown(path)}: {shown(name)} is no dense tensor; save it as one")
         nested = next((found[name] for name in _NESTS if isinstance(found.get(name), Mapping)), None)
         if nested is None and weights:
             return weights
@@ -136,7 +146,8 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
     ]
-    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen}
+    odd = [name for name in wanted if name in state and not _finite(state[name])]
+    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen, "not finite": odd}
     problems = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if problems:
         raise ArtefactError(
@@ -145,17 +156,19 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     module.load_state_dict(state, strict=False)
 
 
+def _finite(tensor: Tensor) -> bool:
+    known = tensor.is_floating_point() and tensor.itemsize > 1  # torch has no such question to smaller ones
+    return not known or bool(tensor.isfinite().all())
+
+
 def digest(path: Path) -> str:
     """Returns the SHA-256 of a file.
 
     Raises:
         NoInputError: The file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_digest(module: nn.Module) -> str:
@@ -171,11 +184,41 @@ def state_digest(module: nn.Module) -> str:
 
 def _is_safetensors(path: Path) -> bool:
     """Tells by content: the length of a JSON header, then the header."""
+    with _opened(path) as file:
+        return file.read(9)[8:] == b"{"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Opens a regular file; a FIFO would hang for ever."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise NoInputError(f"{shown(path)}: is no file; name a checkpoint")
         with path.open("rb") as file:
-            return file.read(9)[8:] == b"{"
+            yield file
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise NoInputError(f"{shown(path)}: is no file name") from None
+
+
+def _require_size(path: Path) -> None:
+    """Refuses an archive that unpacks to more than it holds: torch stores weights as they are.
+
+    Raises:
+        UnsafeError: It does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(one.file_size for one in archive.infolist())
+            names = [one.filename for one in archive.infolist()]
+    except Exception:  # no archive: an older format, or rubbish, which torch.load tells
+        return
+    if unpacked > 2 * path.stat().st_size + (1 << 20) or len(set(names)) < len(names):
+        raise UnsafeError(
+            f"{shown(path)}: unpacks to {unpacked} bytes from {path.stat().st_size}, or to files of one name; no such "
+            "archive is loaded: save the state dict anew, best as safetensors"
+        )
 
 
 def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]]:

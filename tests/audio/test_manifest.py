@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gramcli.audio.manifest import Manifest, natural_sorted, read
-from gramcli.errors import NoInputError, UsageError
+from gramcli.errors import NoInputError, UnsafeError, UsageError
 from gramcli.settings import Data
 from tests.conftest import shared
 
@@ -126,8 +126,30 @@ def test_an_unlabelled_row_is_named_where_it_would_be_learnt_from(tmp_path: Path
 
 def test_a_file_outside_the_root_keeps_a_name_of_its_own(tmp_path: Path) -> None:
     touch(tmp_path, "far/1.wav")
-    found = manifest(table(tmp_path / "lists" / "m.csv", "file,label", f"{tmp_path}/far/1.wav,a", "../far/2.wav,a"))
+    path = table(tmp_path / "lists" / "m.csv", "file,label", f"{tmp_path}/far/1.wav,a", "../far/2.wav,a")
+    found = manifest(path, allow_outside=True)
     assert [row.id for row in found.rows] == ["../far/1.wav", "../far/2.wav"]
+
+
+@pytest.mark.parametrize(
+    "file", ["../far/1.wav", "/etc/hostname", "x/../../far/1.wav", "{}/far/1.wav", "{}/lists2/1.wav"]
+)
+def test_a_file_outside_the_root_is_refused_unless_it_is_allowed(tmp_path: Path, file: str) -> None:
+    touch(tmp_path, "far/1.wav", "lists/2.wav", "lists2/1.wav")
+    path = table(tmp_path / "lists" / "m.csv", "file,label", "2.wav,a", f"{file.format(tmp_path)},b")
+    with pytest.raises(
+        UnsafeError, match=r"^m\.csv:3: '.*' lies outside .*/lists; set data\.audio_root .* --allow-outside"
+    ):
+        manifest(path)
+    assert len(manifest(path, allow_outside=True).rows) == 2
+
+
+def test_links_and_detours_inside_the_root_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "far/1.wav", "lists/x/2.wav")
+    (tmp_path / "lists" / "linked").symlink_to(tmp_path / "far")
+    path = table(tmp_path / "lists" / "m.csv", "file,label", "linked/1.wav,a", f"{tmp_path}/lists/x/../x/2.wav,b")
+    assert [row.id for row in manifest(path).rows] == ["linked/1.wav", "x/2.wav"]
+    assert [row.id for row in manifest(path, audio_root="/").rows] == ["linked/1.wav", f"{tmp_path}/lists/x/2.wav"[1:]]
 
 
 def test_a_missing_file_keeps_its_row(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from gramcli import configuration
 from gramcli.errors import ArtefactError, GramcliError, NoInputError, UnsafeError
@@ -188,11 +192,59 @@ def test_what_is_no_checkpoint(tmp_path: Path, damage: Callable[[Path], Any]) ->
 
 @pytest.mark.parametrize("read", [checkpoint.read, checkpoint.metadata, checkpoint.as_source, checkpoint.digest])
 def test_what_cannot_be_read(tmp_path: Path, read: Callable[[Path], Any]) -> None:
-    for path in (tmp_path / "missing\n.pt", tmp_path):
-        with pytest.raises(NoInputError, match=r"cannot be read: (No such file|Is a directory)") as caught:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("missing\n.pt", "", "pipe", "nul\0"):
+        path = tmp_path / name
+        with pytest.raises(NoInputError, match=r"cannot be read: No such file|is no file") as caught:
             read(path)
         assert isinstance(caught.value, GramcliError)
         assert "\n" not in str(caught.value)
+
+
+def bomb(path: Path) -> None:
+    """An archive of zeros that unpacks to a thousand times its size."""
+    torch.save({"a": torch.zeros(1 << 20)}, path)
+    with zipfile.ZipFile(path) as archive:
+        content = {one.filename: archive.read(one) for one in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def doubled(path: Path) -> None:
+    torch.save({"a": torch.zeros(9)}, path)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr(archive.infolist()[0].filename, b"other")
+
+
+@pytest.mark.parametrize("make", [bomb, doubled])
+def test_an_archive_that_is_not_what_torch_writes_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "net.pt")
+    with pytest.raises(UnsafeError, match=r"net\.pt: unpacks to \d+ bytes from \d+, or to files of one name"):
+        checkpoint.read(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(4).to_sparse(),
+        torch.ones(1).expand(1 << 40),
+        torch.empty(3, device="meta"),
+    ],
+    ids=["sparse", "expanded", "meta"],
+)
+def test_tensors_that_are_not_dense_are_refused(tmp_path: Path, tensor: Tensor) -> None:
+    torch.save({"a": tensor}, tmp_path / "net.pt")
+    with pytest.raises(ArtefactError, match=r"net\.pt: (a is no dense tensor|is no checkpoint)"):
+        checkpoint.read(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(network: nn.Module, value: float) -> None:
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state["fc.weight"][1, 2] = value
+    with pytest.raises(ArtefactError, match=r"does not fit the network: 1 not finite: fc\.weight"):
+        checkpoint.load_into(network, state, Path("net.pt"))
 
 
 def test_digests(tmp_path: Path, network: nn.Module) -> None:

@@ -34,6 +34,13 @@ class Built:
     weights: str
     """SHA-256 of the checkpoint; without one, of the random weights."""
     outputs: int
+    code: str = ""
+    """File whose code ran to make it; empty for a network of the zoo."""
+
+    def notes(self) -> Iterator[str]:
+        """Yields what a user should know of how it was made."""
+        if self.code:
+            yield f"{shown(self.architecture)}: ran the code of {shown(self.code)}; use only factories that you trust"
 
 
 def require_name(network: settings.Network) -> str:
@@ -65,12 +72,14 @@ def build(network: settings.Network, num_classes: int | None, seed: int, folder:
     stated = arguments.pop("num_classes", None)
     if None not in (num_classes, stated) and num_classes != stated:
         raise UsageError(f"network.args: num_classes = {stated!r} contradicts the {num_classes} classes of the network")
+    code = ""
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
         torch.manual_seed(seed)
         if ":" in name:
             outputs = _outputs(name, num_classes, stated, None)
             with _first_on_path(folder, name.partition(":")[0]):
                 factory = _factory(name)
+                code = _file_of(name)
                 if not _takes(factory, "in_chans") and arguments.get("in_chans") == settings.Network().args["in_chans"]:
                     del arguments["in_chans"]
                 module = _call(name, factory, outputs, arguments)
@@ -84,7 +93,7 @@ def build(network: settings.Network, num_classes: int | None, seed: int, folder:
     else:
         checkpoint.load_into(module, state, path)
         weights = checkpoint.digest(path)
-    return Built(module.eval(), name, arguments, weights, outputs)
+    return Built(module.eval(), name, arguments, weights, outputs, code)
 
 
 def _outputs(name: str, *known: Any) -> int:
@@ -137,6 +146,11 @@ def _factory(name: str) -> Callable[..., Any]:
     if not callable(factory):
         raise UsageError(f"network.name: {shown(name)}: is no function or class")
     return factory  # type: ignore[no-any-return]
+
+
+def _file_of(name: str) -> str:
+    module = name.partition(":")[0]
+    return str(getattr(sys.modules.get(module), "__file__", None) or module)
 
 
 def _takes(factory: Callable[..., Any], argument: str) -> bool:

@@ -165,6 +165,8 @@ class GramClassifier:
         progress = progress or Silent()
         paths = find.audio_files([str(file) for file in files])
         progress.start("classifying", len(paths))
+        for note in self._ready.built.notes():
+            progress.note(note)
         self._ready.scorer.note = progress.note
         last = None
         for batch in self.scored(paths):

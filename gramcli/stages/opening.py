@@ -76,6 +76,8 @@ def opened(settings: Settings, folder: Path, progress: Progress, stopwatch: Stop
         start_ahead(settings.run.decoders)
     with stopwatch.step("network"):
         ready = prepare(settings, labels, folder)
+    for note in ready.built.notes():
+        progress.note(note)
     ready.scorer.time_with(stopwatch)
     ready.scorer.note = progress.note
     if settings.network.weights is None:

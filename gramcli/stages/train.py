@@ -222,6 +222,8 @@ def _train(
     if settings.network.weights is not None:
         progress.note("network.weights is not read: training starts from random weights")
     built = build.build(replace(settings.network, weights=None), len(classes), settings.data.seed, folder)
+    for note in built.notes():
+        progress.note(note)
     files.make_folder(out.absolute().parent)
     files.sweep(out.absolute().parent)
     diary = Diary(out.with_name(f"{out.name}.resume"), identity)

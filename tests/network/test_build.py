@@ -162,3 +162,10 @@ def test_networks_that_cannot_be_made(folder: Path, name: str | None, message: s
 def test_arguments_that_timm_does_not_take() -> None:
     with pytest.raises(UsageError, match=r"test_resnet: cannot be made with .*'colour': 3.*: TypeError"):
         build(Network(name="test_resnet", args={"in_chans": 1, "colour": 3}), 3, 0, Path())
+
+
+def test_whose_code_ran_is_said(folder: Path) -> None:
+    (note,) = made(folder, "narrow", width=6).notes()
+    assert note.startswith("mynets.factories:narrow: ran the code of ")
+    assert note.endswith("mynets/factories.py; use only factories that you trust")
+    assert list(build(Network(name="test_resnet"), 3, 0, folder).notes()) == []

@@ -24,6 +24,9 @@ from gramcli.errors import ArtefactError, shown
 
 FILE = "decision.safetensors"
 
+TINY = 1e-100
+"""No mean of float32 numbers above 0 is smaller, and by none of them it divides beyond what float64 holds."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -117,9 +120,10 @@ def load(cache: Path, statistics: Statistics) -> Decision:
         raise damaged(file) from None
     if decision.statistics != statistics.file.digest:
         raise ArtefactError(f"{shown(file.path)}: was made from other statistics; run gramcli select-layers again")
-    present = int((statistics.counts > 0).sum())
+    present, layers = int((statistics.counts > 0).sum()), list(statistics.layers)
     try:
-        check(decision, {layer: statistics.layers[layer] for layer in decision.order}, present)
+        channels = {layer: statistics.layers[layer] for layer in decision.order}
+        check(decision, channels, statistics.expected[[layers.index(layer) for layer in channels]], present)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise damaged(file) from None
     return decision
@@ -153,23 +157,23 @@ class Fitted(Protocol):
         """From which strangeness on a clip is unknown."""
 
 
-def check(found: Fitted, channels: Mapping[str, int], present: int) -> None:
+def check(found: Fitted, channels: Mapping[str, int], expected: sealed.Array, present: int) -> None:
     """Raises a ValueError or TypeError where parts do not fit each other: whoever can write a file can seal it.
 
     Args:
         found: What a file says.
         channels: Channels of its layers, the best first.
+        expected: E_l of these, (L,).
         present: Classes that have training clips.
     """
     layers = len(channels)
     if not isinstance(found.chosen, int) or not 1 <= found.chosen <= layers:
         raise ValueError("number of layers")
+    _numbers(expected, (layers,), least=TINY)
     if found.fusion is not None:
-        _numbers(found.fusion.weights, (len(found.fusion.weights),), least=0)
-        _numbers(found.fusion.expected, found.fusion.weights.shape, least=0)
+        _numbers(found.fusion.weights, (layers,), least=0)
+        _numbers(found.fusion.expected, (layers,), least=TINY)
         _number(found.fusion.joint, found.fusion.trust, found.fusion.ridge)
-        if len(found.fusion.weights) != layers:
-            raise ValueError("weights")
     if found.levelling is not None:
         _numbers(found.levelling.scale, (layers, present), least=0)
         _numbers(found.levelling.shift, (layers, present))
@@ -179,7 +183,7 @@ def check(found: Fitted, channels: Mapping[str, int], present: int) -> None:
         for layer, size in channels.items():
             _numbers(found.discriminant.weights[layer], (size, present))
         _number(*found.discriminant.floors.values())
-        if min(found.discriminant.floors.values()) <= 0:
+        if min(found.discriminant.floors.values()) < TINY:
             raise ValueError("floor of a logarithm")
         _numbers(found.discriminant.bias, (present,))
     if found.sharpness is not None:

@@ -96,12 +96,12 @@ class Rule:
         channels = {layer: shapes[layer][0][-1] for layer in self.layers}
         texts = all(isinstance(text, str) for text in (*self.classes, *self.layers, self.name))
         fits = all(shapes[layer] == ((classes, size), (classes, size)) for layer, size in channels.items())
-        sized = self.counts.shape == (classes,) and self.expected.shape == (len(channels),)
+        sized = self.counts.shape == (classes,)
         if not (texts and fits and sized and len(channels) == len(self.layers) and (self.counts > 0).any()):
             raise ValueError("shapes")
         if any((lower > upper).any() for lower, upper in self.bounds.values()) or not 0 < self.epsilon < math.inf:
             raise ValueError("bounds")
-        decisions.check(self, channels, int(self.present.sum()))
+        decisions.check(self, channels, self.expected, int(self.present.sum()))
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:

@@ -99,6 +99,7 @@ def selected_statistics(tmp_path):
         tmp_path, {"a": 2, "b": 1}, ["x", "y"], epsilon=0.1, fingerprint="f", clips="c", validation=3, outputs=2
     ) as arrays:
         assert set(arrays) == set(statistics.shapes({"a": 2, "b": 1}, 2, 3, 2))
+        arrays["expected"][...] = 1
         arrays["lower/a"][...], arrays["upper/a"][...] = 0.5, 0.75
         arrays["validation/label"][...] = [0, 1, 1]
     return statistics.load(tmp_path, "f")

@@ -15,7 +15,8 @@ import pytest
 
 from gramcli import files
 from gramcli.cache import sealed
-from gramcli.errors import LockedError, ResourceError
+from gramcli.errors import LockedError, ResourceError, UsageError
+from tests import faults
 from tests.sets import ROOT
 
 
@@ -313,3 +314,61 @@ def test_remove_is_content_with_nothing(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(ResourceError, match="b: cannot be written"):
         files.remove(tmp_path / "b")
+
+
+def written(folder: Path) -> None:
+    files.write(folder / "a", b"content")
+
+
+def locked(folder: Path) -> None:
+    with files.lock(folder):
+        pass
+
+
+OPERATIONS = {
+    "make_folder": lambda folder: files.make_folder(folder / "deep" / "down"),
+    "write": written,
+    "move": lambda folder: files.move(folder / "old", folder / "aside"),
+    "remove": lambda folder: files.remove(folder / "old"),
+    "sweep": files.sweep,
+    "lock": locked,
+    "require_free": files.require_free,
+}
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "EIO", "EROFS", "EINVAL"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_fault_of_any_call_is_a_resource_error_or_no_matter(tmp_path, monkeypatch, name, fault):
+    said: list[str] = []
+    for at in range(40):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        (folder / "old").write_bytes(b"old")
+        (folder / "lock").touch()
+        (folder / ".gone.1-00000000.tmp").touch()
+        system = faults.System(at, fault)
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "os", system)
+            patched.setattr(files, "fcntl", system)
+            try:
+                OPERATIONS[name](folder)
+            except ResourceError as error:
+                said.append(str(error).replace(str(folder), "FOLDER"))
+        assert name in ("move", "remove") or (folder / "old").read_bytes() == b"old"
+        if at >= len(system.calls):
+            break
+    else:
+        raise AssertionError("the operation does not end")
+    assert all(line.startswith("FOLDER") and "\n" not in line for line in said)
+    assert said or name == "require_free"
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    for path, reason in ((tmp_path, "is a folder"), (tmp_path / "no" / "file", "there is no folder")):
+        with pytest.raises(UsageError, match=reason):
+            files.require_place(path)
+    files.require_place(tmp_path / "file")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    for refuse in (files.make_folder, lambda path: files.require_place(path / "file")):
+        with pytest.raises(ResourceError, match="Permission denied; choose a folder that can be written"):
+            refuse(tmp_path)

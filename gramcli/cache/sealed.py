@@ -27,7 +27,9 @@ FORMAT = 1
 
 _NO_DIGEST = "0" * 64
 _HASHED = 1 << 24
-"""Bytes of a mapped file that are in memory while it is hashed."""
+"""Bytes of a file that are in memory while it is hashed."""
+_MOST_HEADER = 100_000_000
+"""As in the format's own readers."""
 _CODES = {
     "float16": "F16",
     "float32": "F32",
@@ -156,18 +158,18 @@ def create(
             offset += size
         yield arrays
         place = header.index(_NO_DIGEST.encode())
-        content[place : place + 64] = _digest(content).hexdigest().encode()
+        content[place : place + 64] = _digest(content).encode()
         files.flush(content)
 
 
-def _digest(content: mmap.mmap, first: int = 0, stop: int | None = None, digest: Any = None) -> Any:
-    """Hashes a part of a mapped file and holds little of it in memory."""
-    digest = hashlib.sha256() if digest is None else digest
-    with memoryview(content)[first:stop] as part:
-        for begin in range(0, len(part), _HASHED):
-            digest.update(part[begin : begin + _HASHED])
+def _digest(content: mmap.mmap) -> str:
+    """Hashes a mapped file and holds little of it in memory."""
+    digest = hashlib.sha256()
+    with memoryview(content) as whole:
+        for begin in range(0, len(whole), _HASHED):
+            digest.update(whole[begin : begin + _HASHED])
             _release(content)
-    return digest
+    return digest.hexdigest()
 
 
 def _release(content: mmap.mmap) -> None:
@@ -197,8 +199,7 @@ def load(path: Path, kind: str, advice: str) -> Sealed:
         ResourceError: It cannot be read.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            digest = _check(path, content, kind, advice)
+        digest = _check(path, kind, advice)
         with safe_open(path, framework="numpy") as tensors:
             metadata = tensors.metadata()
             names = tuple(tensors.keys())
@@ -226,19 +227,21 @@ def _of_others(path: Path) -> bool:
         return False
 
 
-def _check(path: Path, content: mmap.mmap, kind: str, advice: str) -> str:
-    """Returns the stored digest if it is that of the content."""
+def _check(path: Path, kind: str, advice: str) -> str:
+    """Returns the stored digest if it is that of the content, which is read: a fault of a mapped page would kill."""
     if _of_others(path):
         raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} of gramcli; {advice}")
     mark = b'"sha256":"'
-    # the header comes first and its length is bounded, so a large file is not searched
-    end = min(8 + int.from_bytes(content[:8], "little"), len(content))
-    place = content.find(mark, 0, end) + len(mark)
-    stored = content[place : place + 64]
-    digest = _digest(content, 0, place)
-    digest.update(_NO_DIGEST.encode())
-    _digest(content, place + 64, None, digest)
-    found: str = digest.hexdigest()
+    with path.open("rb", buffering=0) as file:
+        head = file.read(8)
+        head += file.read(min(int.from_bytes(head, "little"), _MOST_HEADER))
+        place = head.find(mark) + len(mark)
+        stored = head[place : place + 64]
+        digest = hashlib.sha256(head[:place] + _NO_DIGEST.encode() + head[place + 64 :])
+        part = memoryview(bytearray(_HASHED))
+        while count := file.readinto(part):
+            digest.update(part[:count])
+    found = digest.hexdigest()
     if place < len(mark) or found.encode() != stored:
         raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
     return found

@@ -183,7 +183,7 @@ def _decode(
     return Shard(tuple(keys), tuple(status), logits, **measured)
 
 
-ADVICE = "move it away and run gramcli extract again, which recomputes only its clips"
+ADVICE = "gramcli cache verify --repair moves it away and computes its clips again"
 
 
 def check(content: bytes, path: Path) -> None:

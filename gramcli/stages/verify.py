@@ -86,22 +86,24 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
     checked = 1
     for name in names(cache):
         checked += 1
+        known = True
         try:
             view = View.open(cache, name)
         except (DamagedError, ArtefactError) as error:
             faults[cache / "views" / name / "view.json"] = str(error)
-            continue
+            view, known = View(cache / "views" / name, {}, {}), False
         found = [(number, generation) for number in sorted(view.present()) for generation in view.generations(number)]
         progress.start(f"verifying {name}", len(found))
         for number, generation in found:
+            path = view.path(number, generation)
             # a condition's view has places of its own, which its shards alone know
             check = partial(_check, view, number, generation, places if name == CLEAN else {}, full)
-            if fault := _fault(check):
-                faults[view.path(number, generation)] = fault
+            if fault := _fault(check if known else partial(_sealed, path)):
+                faults[path] = fault
             progress.advance(1, failed=bool(fault))
         checked += len(found)
     for file in (statistics.FILE, decisions.FILE):
-        if clean is not None and os.path.lexists(cache / file):
+        if os.path.lexists(cache / file):
             checked += 1
             if fault := _fault(partial(_derived, cache, clean, file)):
                 faults[cache / file] = fault
@@ -121,10 +123,15 @@ def _fault(read: Callable[[], object]) -> str:
     return ""
 
 
-def _derived(cache: Path, view: View, file: str) -> None:
-    found = statistics.load(cache, view.fingerprint)
+def _derived(cache: Path, view: View | None, file: str) -> None:
+    found = statistics.load(cache, None if view is None else view.fingerprint)
     if file == decisions.FILE:
         decisions.load(cache, found)
+
+
+def _sealed(path: Path) -> None:
+    """Raises a GramcliError if a shard, of a view that is not known, does not have the content it was sealed with."""
+    shard.check(shard.read_bytes(path), path)
 
 
 def _check(

@@ -51,7 +51,7 @@ def test_every_fault_has_its_file(cache):
     for path in (cache / "clips.csv", view.folder / "view.json", view.path(2)):
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     found = verify(cache)
-    assert set(found.faults) == {cache / "clips.csv", view.folder / "view.json"}
+    assert set(found.faults) == {cache / "clips.csv", view.folder / "view.json", view.path(2)}
     assert all(line.startswith(f"{path}: is damaged") for path, line in found.faults.items())
 
 

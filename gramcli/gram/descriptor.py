@@ -87,7 +87,7 @@ def _positions(maps: Tensor, channel_dim: int) -> Tensor:
     return rows.flatten(1, -2) if rows.ndim > 2 else rows.unsqueeze(1)
 
 
-def normalise(descriptors: NDArray[Any]) -> NDArray[np.float32]:
+def normalise(descriptors: NDArray[Any], threads: int = 1) -> NDArray[np.float32]:
     r"""Returns g̃: ĝ min-max scaled over the channels of each clip (Eq. 6).
 
     $$\tilde g = \frac{\hat g - \min \hat g}{\max \hat g - \min \hat g}$$
@@ -95,13 +95,18 @@ def normalise(descriptors: NDArray[Any]) -> NDArray[np.float32]:
     Where all channels are equal, K = 1 included, this is 0/0 and taken as 0 (see `constant`). A clip with a number that
     is not finite becomes NaN in all channels, so that it cannot pass for a measured one.
 
+    Args:
+        descriptors: ĝ.
+        threads: Threads that may work on it where there is much to do; the result is the same for any number.
+
     Shape:
         - descriptors: (N, K)
         - returns: (N, K), in [0, 1]
     """
     if descriptors.dtype == np.float32 and compiled.worth(_STEPS * descriptors.size):
-        result = np.empty(descriptors.shape, np.float32)
-        compiled.compiled(compiled.scale)(np.ascontiguousarray(descriptors), result)
+        result, raw = np.empty(descriptors.shape, np.float32), np.ascontiguousarray(descriptors)
+        scale = compiled.compiled(compiled.scale)
+        compiled.side_by_side(lambda clips: scale(raw[clips], result[clips]), len(raw), threads)
         return result
     wide: NDArray[np.float64] = descriptors.astype(np.float64)  # differences of the largest float32 numbers still fit
     with np.errstate(invalid="ignore"):  # inf - inf

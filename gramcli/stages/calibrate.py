@@ -161,7 +161,7 @@ def _deviations(
             arrays["validation/logits"][spots] = rows.logits[where]
         own = np.zeros((len(group), len(layers)), np.float32)
         for n, layer in enumerate(layers):
-            scaled = normalise(some(rows.descriptors[layer], where))
+            scaled = normalise(some(rows.descriptors[layer], where), threads)
             flat[layer] += int(constant(scaled).sum())
             far = deviations(scaled, arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], epsilon, threads)
             own[:, n] = far[np.arange(len(group)), labels]

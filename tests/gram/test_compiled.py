@@ -61,6 +61,7 @@ def test_scaling_is_that_of_numpy_bit_for_bit(size):
     raw[0] = raw[0, 0]
     slow, fast = both(lambda: descriptor.normalise(raw))
     np.testing.assert_array_equal(slow, fast)
+    np.testing.assert_array_equal(both(lambda: descriptor.normalise(raw, threads=2))[1], fast)
 
 
 def test_what_is_not_finite_stays_so(machine_code):

@@ -183,7 +183,8 @@ def test_levelling_outlives_saving_and_exporting(uneven, tmp_path):
     assert (decision.levelling.scale[:, 0] == 1).all()
     rule, read = Rule.of(known, decision), Rule.of(known, decisions.load(uneven, known))
     weights = {"conv.weight": np.ones(3, np.float32)}
-    model.save(tmp_path / "model.safetensors", model.Model({}, {}, tmp_path, rule, weights))
+    identity = {**View.open(uneven).identity, "weights": "of a network"}
+    model.save(tmp_path / "model.safetensors", model.Model(identity, {}, tmp_path, rule, weights))
     exported = model.load(tmp_path / "model.safetensors").rule
     some = {layer: values.astype(np.float32) for layer, values in made(seed=7)["descriptors"].items()}
     logits = made(seed=7)["logits"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import queue
 import threading
 from collections import Counter, deque
@@ -136,7 +137,7 @@ class Decoders:
         Raises:
             ResourceError: No child can be started.
         """
-        jobs = (_Job(path, {"probe": path, "hashed": hashed, "limits": self._limits}, 1) for path in paths)
+        jobs = (_Job(path, {"probe": _absolute(path), "hashed": hashed, "limits": self._limits}, 1) for path in paths)
         for reply, _ in self._run(jobs):
             found = "error" not in reply and "probe" in reply
             yield Probe(*reply["probe"]) if found else AudioError(reply.get("error", NONSENSE))
@@ -198,11 +199,19 @@ class _Job:
         return {**self.message, "windows": self.message["windows"][done:]} if done else self.message
 
 
+def _absolute(path: str) -> str:
+    """Returns a path that leads to the same file from anywhere: a child may have been started in another folder."""
+    return os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 - pathlib would drop what `..` behind a link means
+
+
 def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
     """Cuts a request into jobs that are small beside `AHEAD`, which they may overshoot."""
     about = {
-        "path": request.path, "sample_rate": request.sample_rate, "channel": request.channel, "limits": limits,
-    }  # fmt: skip
+        "path": _absolute(request.path),
+        "sample_rate": request.sample_rate,
+        "channel": request.channel,
+        "limits": limits,
+    }
     for first in range(0, len(request.windows), WINDOWS_A_JOB):
         windows = request.windows[first : first + WINDOWS_A_JOB]
         yield _Job(request.path, {**about, "windows": windows}, len(windows))

@@ -10,7 +10,7 @@ import typer
 
 from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
 from gramcli.cli.render import Bar, chosen, complain, duration, rows, size
-from gramcli.errors import Exit, ResourceError, shown
+from gramcli.errors import Exit, ResourceError, UsageError, shown
 
 if TYPE_CHECKING:
     from gramcli.settings import Settings
@@ -68,6 +68,8 @@ def extract_cmd(
     from gramcli.stages.extract import extract
     from gramcli.stages.forecast import forecast
 
+    if dry_run and (condition or retry_failed or profile):
+        raise UsageError("--dry-run tells of a plain extract; leave out --condition, --retry-failed and --profile")
     given.put("data", "manifest", manifest)
     conditions = [parse(text) for text in condition or ()]  # a slip costs no wait
     remembered, folder = None, home(given.config)

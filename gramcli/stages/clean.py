@@ -31,7 +31,7 @@ def leftovers(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
 
     Raises:
         ArtefactError: There is no cache.
-        DamagedError: ``view.json`` or ``clips.csv`` is not as it was written.
+        DamagedError: ``view.json``, ``clips.csv`` or the later generation of a shard is not as it was written.
     """
     View.open(cache)
     return [Leftover(path, path.lstat().st_size, why) for path, why in _found(cache, unlisted)]
@@ -46,6 +46,8 @@ def _found(cache: Path, unlisted: bool) -> Iterator[tuple[Path, str]]:
         view = View.open(cache, name)
         for number in sorted(view.present()):
             *earlier, latest = view.generations(number)
+            if earlier:
+                view.read(number, layers=())  # what counts must be whole before what it replaced can go
             for generation in earlier:
                 yield view.path(number, generation), f"{view.path(number, latest).name} counts in its place"
             if unlisted and name == CLEAN and number not in listed:
@@ -57,7 +59,7 @@ def clean(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
 
     Raises:
         ArtefactError: There is no cache.
-        DamagedError: ``view.json`` or ``clips.csv`` is not as it was written.
+        DamagedError: ``view.json``, ``clips.csv`` or the later generation of a shard is not as it was written.
         ResourceError: A file cannot be deleted.
         LockedError: Another process writes to the cache.
     """

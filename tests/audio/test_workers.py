@@ -260,7 +260,7 @@ NONSENSE = (
 
 @pytest.mark.parametrize("said", NONSENSE)
 def test_a_child_that_speaks_nonsense_fails_what_it_was_at(said: str) -> None:
-    reply = f"print({said}, flush=True) if request['path'] == 'odd' else reply({{'samples': 0}})"
+    reply = f"print({said}, flush=True) if request['path'].endswith('odd') else reply({{'samples': 0}})"
     code = FAKE.replace('reply({"samples": 0})', reply)
     assert reply in code
     with fake(code=code) as decoders:
@@ -323,3 +323,14 @@ def test_a_child_that_was_started_ahead_is_the_one_that_decodes(tmp_path):
         assert not workers._SPARE
         assert spare.alive()
     assert not spare.alive()
+
+
+def test_a_child_that_was_started_elsewhere_finds_relative_names(tmp_path, monkeypatch):
+    write(tmp_path / "there" / "tone.wav", noise(0.1))
+    workers.start_ahead()
+    monkeypatch.chdir(tmp_path / "there")
+    with Decoders(1) as decoders:
+        (found,) = decoders.probe(["tone.wav"])
+        (decoded,) = decoders.decode([Request("../there/tone.wav", (None,), 16000)])
+    assert isinstance(found, Probe)
+    assert len(decoded.samples) == 1600

@@ -87,6 +87,7 @@ def test_a_dry_run_tells_and_writes_nothing(project, gramcli, monkeypatch):
     assert rows["disk"].endswith("that are free")
     assert "(measured on 24 clips)" in rows["time"]
     assert not Path(".gramcli").exists()
+    assert gramcli("extract", "--dry-run", "--profile").code == 2
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 1000))
     short = gramcli("extract", "--dry-run")
     assert short.code == 7

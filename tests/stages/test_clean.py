@@ -10,7 +10,7 @@ import pytest
 
 from gramcli.cache import clips as table
 from gramcli.cache.view import View
-from gramcli.errors import ArtefactError, LockedError
+from gramcli.errors import ArtefactError, DamagedError, LockedError
 from gramcli.files import lock
 from gramcli.stages import extract as extraction
 from gramcli.stages.calibrate import calibrate
@@ -96,3 +96,14 @@ def test_a_writer_is_not_disturbed(mine, tmp_path):
         clean(mine)
     with pytest.raises(ArtefactError, match="no extracted clips there"):
         leftovers(tmp_path / "none")
+
+
+def test_what_was_replaced_stays_as_long_as_what_replaced_it_is_damaged(mine):
+    view = View.open(mine)
+    number = next(number for number in view.present() if len(view.generations(number)) > 1)
+    flip(view.path(number))
+    before = contents(mine)
+    for look in (leftovers, clean):
+        with pytest.raises(DamagedError, match=rf"{number:05d}\.1\.h5: is damaged"):
+            look(mine)
+    assert contents(mine) == before

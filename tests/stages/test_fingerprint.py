@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,22 +97,67 @@ def test_a_changed_field_is_refused_named_and_writes_nothing(sounds, cache, tmp_
         assert str(caught.value).count(" → ") == 1, "only that field differs"
 
 
+def store(cache: Path, identity: Mapping[str, Any]) -> None:
+    """Gives the view another identity, sealed as the program seals it."""
+    path = cache / "views" / "clean" / "view.json"
+    content = {**json.loads(path.read_text()), "identity": identity}
+    del content["sha256"]
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    text = json.dumps({**json.loads(canonical), "sha256": hashlib.sha256(canonical).hexdigest()}, indent=1)
+    path.write_text(text + "\n")
+
+
+def other(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return f"{value}0"
+    if isinstance(value, list):
+        return value[:-1]
+    if isinstance(value, Mapping):
+        return {"act1": 1}
+    return 1 if value is None else value + 1
+
+
+def otherwise(identity: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every field, and every field of a section, by its name: each time the identity with another value of it."""
+    for field, value in identity.items():
+        if isinstance(value, Mapping) and value:
+            for key in value:
+                yield f"{field}.{key}", {**identity, field: {**value, key: other(value[key])}}
+        elif field == "head":  # outputs without a meaning are a number
+            yield field, {**identity, "head": "none", "outputs": len(identity["outputs"])}
+        else:
+            yield field, {**identity, field: other(value)}
+
+
+def test_an_identity_stored_otherwise_is_refused_named_and_writes_nothing(sounds, cache):
+    """Also what no setting changes; fields are those that the program stores, so a new one has its case."""
+    identity = View.open(cache).identity
+    tried = []
+    for field, changed in otherwise({"with_means": False, **identity}):
+        store(cache, changed)
+        before = contents(cache)
+        with pytest.raises(ArtefactError, match=rf"was extracted otherwise \(.*{re.escape(field)}\S*: .* → "):
+            extract(quick(sounds, cache), folder=ROOT)
+        assert contents(cache) == before
+        tried.append(field)
+    assert {name.partition(".")[0] for name in tried} == set(identity) | {"with_means"}
+
+
 @pytest.mark.parametrize(
     "field", ["weights", "architecture", "resampler", "precision", "segment", "frontend", "layers"]
 )
 def test_a_view_of_another_identity_is_refused_by_all_that_read_it(cache, tmp_path, field):
     """Identity and shards are exchanged for those of another network: statistics and decision tell."""
-    path = cache / "views" / "clean" / "view.json"
-    stored = json.loads(path.read_text())
-    del stored["sha256"]
-    value = stored["identity"][field]
+    stored = View.open(cache).identity
+    value = stored[field]
     changed = {"segment": lambda: {**value, "pad": "repeat"}, "frontend": lambda: {**value, "std": 2.0}}
-    stored["identity"][field] = changed.get(field, lambda: value[:-1])()
-    canonical = json.dumps(stored, sort_keys=True, separators=(",", ":")).encode()
-    text = json.dumps({**json.loads(canonical), "sha256": hashlib.sha256(canonical).hexdigest()}, indent=1)
-    path.write_text(text + "\n")
+    identity = {**stored, field: changed.get(field, lambda: value[:-1])()}
+    store(cache, identity)
     view = View.open(cache)
-    assert view.fingerprint == fingerprint(stored["identity"])
+    assert view.fingerprint == fingerprint(identity)
     for read in (
         lambda: statistics.load(cache, view.fingerprint),
         lambda: select_layers(cache),

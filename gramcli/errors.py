@@ -50,6 +50,10 @@ class ArtefactError(GramcliError):
     exit_code = Exit.ARTEFACT
 
 
+class NewerError(ArtefactError):
+    """A file was made by a newer version of this program, which must be updated to read it."""
+
+
 class DamagedError(GramcliError):
     """A file of the cache does not have the content it was sealed with."""
 

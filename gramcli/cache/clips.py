@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from gramcli import files
 from gramcli.cache import own
-from gramcli.errors import ArtefactError, DamagedError, GramcliError, shown
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, shown
 
 FORMAT = 1
 
@@ -147,7 +147,7 @@ def read(cache: Path) -> Clips | None:
         if head != _head(version, seconds, body):
             raise damaged
         if version > FORMAT:
-            raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
+            raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
         with _no_collection():
             names, *values = csv.reader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
             if tuple(names) != Clip._fields:

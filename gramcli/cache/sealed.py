@@ -21,7 +21,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from gramcli import files
-from gramcli.errors import ArtefactError, DamagedError, ResourceError, shown
+from gramcli.errors import ArtefactError, DamagedError, NewerError, ResourceError, shown
 
 FORMAT = 1
 
@@ -214,7 +214,7 @@ def load(path: Path, kind: str, advice: str) -> Sealed:
     if found != kind:
         raise ArtefactError(f"{shown(path)}: holds {shown(found)}, not {kind}; {advice}")
     if newer:
-        raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
+        raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
     return Sealed(path, digest, about, names)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli.cache import own
-from gramcli.errors import ArtefactError, DamagedError, GramcliError, UnsafeError, shown
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, UnsafeError, shown
 
 if TYPE_CHECKING:
     import h5py  # where a shard is read or written, and not where a recording is classified
@@ -149,7 +149,7 @@ def _decode(
 
     version = _attribute(file, "gramcli_format", "iu")
     if version > FORMAT:
-        raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
+        raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
     if _attribute(file, "fingerprint", "S") != fingerprint.encode():
         raise ArtefactError(f"{shown(path)}: belongs to another view; move it back to its own cache")
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from gramcli import files
 from gramcli.cache import shard
-from gramcli.errors import ArtefactError, DamagedError, shown
+from gramcli.errors import ArtefactError, DamagedError, NewerError, shown
 
 FORMAT = 1
 CLEAN = "clean"
@@ -159,7 +159,7 @@ class View:
         if not whole:
             raise DamagedError(f"{shown(path)}: is damaged; restore it, or move {shown(folder)} away and extract again")
         if newer:
-            raise ArtefactError(f"{shown(path)}: was made by a newer gramcli (format {stored['format']}); update it")
+            raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {stored['format']}); update it")
         return view
 
     @classmethod

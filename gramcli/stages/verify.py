@@ -19,7 +19,7 @@ from gramcli.cache import decision as decisions
 from gramcli.cache import shard, statistics
 from gramcli.cache.clips import Clip
 from gramcli.cache.view import CLEAN, View, names
-from gramcli.errors import ArtefactError, DamagedError, GramcliError, ResourceError, shown
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, ResourceError, shown
 from gramcli.stages.plan import window_key
 from gramcli.stages.progress import Progress, Silent
 
@@ -67,7 +67,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
         progress: Told of shards.
 
     Raises:
-        ArtefactError: There is no cache.
+        ArtefactError: There is no cache, or a file of it was made by a newer version.
         ResourceError: A file cannot be read.
     """
     progress = progress or Silent()
@@ -89,7 +89,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
         known = True
         try:
             view = View.open(cache, name)
-        except (DamagedError, ArtefactError) as error:
+        except DamagedError as error:
             faults[cache / "views" / name / "view.json"] = str(error)
             view, known = View(cache / "views" / name, {}, {}), False
         found = [(number, generation) for number in sorted(view.present()) for generation in view.generations(number)]
@@ -113,10 +113,10 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
 
 
 def _fault(read: Callable[[], object]) -> str:
-    """Returns what is wrong with a file; that it cannot be read just now says nothing about it."""
+    """Returns what is wrong with a file; that it cannot be read, just now or by this version, says nothing of it."""
     try:
         read()
-    except ResourceError:
+    except (ResourceError, NewerError):
         raise
     except GramcliError as error:
         return str(error)

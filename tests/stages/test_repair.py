@@ -9,9 +9,9 @@ import pytest
 
 from gramcli.audio.condition import parse
 from gramcli.cache import clips as table
-from gramcli.cache import failures, own
+from gramcli.cache import failures, own, shard
 from gramcli.cache.view import CLEAN, View
-from gramcli.errors import ArtefactError, LockedError, ResourceError
+from gramcli.errors import ArtefactError, LockedError, NewerError, ResourceError
 from gramcli.files import lock
 from gramcli.settings import Settings
 from gramcli.stages import extract as extraction
@@ -202,3 +202,16 @@ def test_a_file_that_cannot_be_read_just_now_is_not_taken_for_damaged(mine, monk
     with pytest.raises(ResourceError, match=r"00001\.h5: cannot be read"):
         repair(mine)
     assert path.is_file()
+
+
+def test_what_a_newer_version_made_is_not_taken_for_damaged(mine, monkeypatch):
+    view, rows = View.open(mine), View.open(mine).read(1)
+    flip(view.path(0))
+    view.path(1).unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(shard, "FORMAT", 2)
+        view.write(1, rows)
+    before = contents(mine)
+    with pytest.raises(NewerError, match=r"00001\.h5: was made by a newer gramcli \(format 2\); update gramcli"):
+        repair(mine)
+    assert contents(mine) == before

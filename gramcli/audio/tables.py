@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,8 @@ def folds(path: Path) -> set[str]:
 def _table(path: Path) -> _Table:
     name = shown(path.name)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise NoInputError(f"{shown(path)}: is no file")
         data = path.read_bytes()
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
@@ -173,11 +176,23 @@ def _jsonl(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
             continue
         try:
             values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # a number of thousands of digits is no JSONDecodeError
             raise UsageError(f"{name}:{number}: is not one JSON object a line") from None
         if not isinstance(values, dict):
             raise UsageError(f"{name}:{number}: is not a JSON object")
-        yield f"{name}:{number}", {key: _text(value) for key, value in values.items()}
+        cells = {key: _text(value) for key, value in values.items()}
+        if not all(map(_storable, (*cells, *cells.values()))):
+            raise UsageError(f"{name}:{number}: holds a NUL character, or half of a character")
+        yield f"{name}:{number}", cells
+
+
+def _storable(text: str) -> bool:
+    """Tells whether a text can be a file name; escapes of JSON can be no characters at all."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _text(value: Any) -> str:

@@ -135,7 +135,10 @@ def decode(
         check(content, path)
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            return _decode(file, path, fingerprint, layers, content, with_means)
+            rows = _decode(file, path, fingerprint, layers, content, with_means)
+        if not checked:
+            _require_finite(rows, path)
+        return rows
     except (GramcliError, MemoryError):
         raise
     except Exception:  # whoever forges a file can forge its digest; h5py answers such files with any exception
@@ -181,6 +184,17 @@ def _decode(
         stored = h5py.Group(h5py.h5g.open(_own(file, name, path), name.encode()))
         measured[name] = {layer: rows(stored, _escape(layer), "<f4", len(keys), size) for layer, size in layers.items()}
     return Shard(tuple(keys), tuple(status), logits, **measured)
+
+
+def _require_finite(rows: Shard, path: Path) -> None:
+    """Raises a DamagedError if a row that is usable holds a number that is not finite."""
+    usable = rows.usable()
+    for values in (rows.logits, *rows.descriptors.values(), *rows.means.values()):
+        with np.errstate(over="ignore", invalid="ignore"):
+            odd = usable & ~np.isfinite(values.sum(axis=1))  # large numbers may have an infinite sum
+        for row in np.flatnonzero(odd):
+            if not np.isfinite(values[row]).all():
+                raise DamagedError(f"{shown(path)}: row {row} holds a number that is not finite; {ADVICE}")
 
 
 ADVICE = "gramcli cache verify --repair moves it away and computes its clips again"

@@ -54,8 +54,8 @@ def metadata(path: Path) -> dict[str, Any]:
         raise ArtefactError(f"{shown(path)}: is no safetensors file: {_first_line(error)}") from None
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no JSONDecodeError
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not JSON: {_first_line(error)}") from None
     if not isinstance(values, dict):
         raise ArtefactError(f"{shown(path)}: its gramcli metadata is not a JSON object")
     return values

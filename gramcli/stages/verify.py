@@ -151,13 +151,11 @@ def _check(
 
 
 def _odd(rows: shard.Shard) -> Iterator[int]:
-    """Yields rows that are usable and not finite, or failed and not NaN throughout."""
-    usable = rows.usable()
-    bad = np.zeros(len(usable), bool)
+    """Yields rows that have failed and are not NaN throughout."""
+    failed, filled = ~rows.usable(), np.zeros(len(rows.keys), bool)
     for values in (rows.logits, *rows.descriptors.values(), *rows.means.values()):
-        finite, lost = np.isfinite(values).all(axis=1), np.isnan(values).all(axis=1)
-        bad |= np.where(usable, ~finite, ~lost)
-    yield from np.flatnonzero(bad).tolist()
+        filled |= ~np.isnan(values).all(axis=1)
+    yield from np.flatnonzero(failed & filled).tolist()
 
 
 def hear(cache: Path, decoders: int, *, progress: Progress | None = None) -> Heard:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,7 @@ def test_what_cannot_be_understood(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", "3", '{"file": }'])
+@pytest.mark.parametrize("line", ["{", "[1]", "3", '{"file": }', '{"a": ' + "9" * 5000 + "}", "[" * 100_000], ids=len)
 def test_lines_that_are_no_json_object(tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError, match=r"m\.jsonl:2: is not .*JSON object"):
         tables.read(made(tmp_path, '{"file": "a", "label": "x"}\n' + line + "\n", "m.jsonl"))
@@ -162,3 +163,17 @@ def test_a_table_without_rows(tmp_path: Path, text: str) -> None:
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match=r"x\.csv: cannot be read: No such file"):
         tables.read(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "a\\u0000b"])
+@pytest.mark.parametrize("line", ['{"file": "%s", "label": "a"}', '{"file": "x", "label": "%s"}', '{"%s": 1}'])
+def test_escapes_that_are_no_characters(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "m.jsonl").write_text('{"file": "a.wav", "label": "a"}\n' + line % text + "\n")
+    with pytest.raises(UsageError, match=r"m\.jsonl:2: holds a NUL character, or half of a character"):
+        tables.read(tmp_path / "m.jsonl")
+
+
+def test_a_table_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.csv")
+    with pytest.raises(NoInputError, match=r"m\.csv: is no file"):
+        tables.read(tmp_path / "m.csv")

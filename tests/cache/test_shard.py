@@ -66,7 +66,7 @@ def test_any_layer_name_comes_back(names):
 
 
 def test_special_floats_and_no_rows_come_back():
-    odd = np.array([[np.inf, -np.inf, -0.0, 1e-45, 3.4e38]], np.float32)
+    odd = np.array([[-0.0, 1e-45, 3.4e38, -3.4e38, 3.4e38]], np.float32)
     assert_same(there_and_back(rows := Shard(KEYS[:1], ("ok",), odd, {"a": odd})), rows)
     assert_same(there_and_back(rows := Shard((), (), odd[:0], {"a": odd[:0]})), rows)
 
@@ -330,3 +330,16 @@ def test_forged_rot_never_surprises():
             messages.append(str(error))
     assert {"read", "DamagedError"} <= outcomes
     assert not any("\n" in message for message in messages)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["logits", "descriptors"])
+def test_a_usable_row_holds_no_odd_number(name, value):
+    rows = small()
+    changed = {"logits": rows.logits.copy(), "descriptors": {k: v.copy() for k, v in rows.descriptors.items()}}
+    (changed["logits"] if name == "logits" else changed["descriptors"]["layer1.0.relu#1"])[2, 1] = value
+    content = shard.encode(replace(rows, **changed), "f")
+    with pytest.raises(DamagedError, match=r"00017\.h5: row 2 holds a number that is not finite"):
+        shard.decode(content, PATH, "f", channels(rows))
+    largest = np.full((3, 4), np.finfo(np.float32).max)
+    there_and_back(replace(rows, descriptors={"large": largest}))

@@ -258,3 +258,11 @@ def test_digests(tmp_path: Path, network: nn.Module) -> None:
         network.fc.bias[0] += 1e-6
     assert checkpoint.state_digest(network) != digest
     assert checkpoint.state_digest(network.bfloat16()) != digest
+
+
+@pytest.mark.parametrize("text", ['{"args": ' + "9" * 5000 + "}", "[" * 100_000], ids=["digits", "depth"])
+def test_metadata_that_json_gives_up_on(tmp_path: Path, network: nn.Module, text: str) -> None:
+    save_file(network.state_dict(), tmp_path / "net.safetensors", {"gramcli": text})
+    with pytest.raises(ArtefactError, match=r"net\.safetensors: its gramcli metadata is not JSON") as caught:
+        checkpoint.as_source(tmp_path / "net.safetensors")
+    assert "\n" not in str(caught.value)

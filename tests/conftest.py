@@ -29,12 +29,17 @@ def shared(*parts: str) -> Path:
     return path
 
 
+_THREADS = torch.get_num_threads()
+
+
 @pytest.fixture(autouse=True)
 def _threads_as_before() -> Iterator[None]:
-    """A stage sets the threads of torch for its process; the next test must compute as another process would."""
-    before = torch.get_num_threads()
+    """A stage sets the threads of torch for its process; the next test must compute as another process would.
+
+    That is as many as there were at first: a fixture of a whole module may have set others before this one looks.
+    """
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(_THREADS)
 
 
 @pytest.fixture

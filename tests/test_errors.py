@@ -17,6 +17,7 @@ CODES = {
     "NoInputError": 3,
     "AudioError": 3,
     "ArtefactError": 4,
+    "NewerError": 4,
     "DamagedError": 6,
     "ResourceError": 7,
     "UnsafeError": 8,

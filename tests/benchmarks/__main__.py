@@ -23,7 +23,7 @@ def main() -> None:
         "--data", type=Path, help="ESC-10: audio/ and meta.csv; what needs recordings is left out without"
     )
     parser.add_argument("--json", type=Path, help="where to write the figures and what is behind them")
-    parser.add_argument("--work", type=Path, help="folder for caches of up to 6 GB; a temporary one if not given")
+    parser.add_argument("--work", type=Path, help="folder for caches of up to 10 GB; a temporary one if not given")
     options = parser.parse_args()
     if unknown := set(options.subjects) - set(SUBJECTS):
         parser.error(f"no subject {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")

@@ -82,12 +82,3 @@ class AudioError(GramcliError):
     """One audio file cannot be used; the run goes on without it."""
 
     exit_code = Exit.NO_INPUT
-
-
-def shown(name: object) -> str:
-    r"""Returns a file name or label fit for one line: control characters and undecodable bytes as escapes.
-
-    >>> shown("a\nb.wav")
-    'a\\nb.wav'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(name))

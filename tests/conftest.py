@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest_plugins = ["tests.support.commands", "tests.support.caches"]
+
 # the first call may import scipy, and machines are busy
 hypothesis.settings.register_profile("gramcli", deadline=None)
 hypothesis.settings.load_profile("gramcli")

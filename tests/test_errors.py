@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli import errors
-from gramcli.errors import Exit, GramcliError, shown
+from gramcli.errors import Exit, GramcliError
+from gramcli.text import shown
 
 CODES = {
     "GramcliError": 1,

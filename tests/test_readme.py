@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gramcli import configuration
 from gramcli.cache import statistics
+from gramcli.calibration.calibrate import calibrate
 from gramcli.demo import WEIGHTS, sounds
-from gramcli.stages.calibrate import calibrate
-from tests.sets import ROOT
+from gramcli.settings import sources
+from tests.support.sets import ROOT
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -21,7 +21,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 def test_the_settings_are_valid():
     (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    chosen = configuration.resolve(configuration.source(tomllib.loads(text), "README", Path.cwd()))
+    chosen = sources.resolve(sources.source(tomllib.loads(text), "README", Path.cwd()))
     assert chosen.network.name == "resnet18"
     assert len(chosen.network.classes) == 10
 

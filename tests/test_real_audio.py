@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from gramcli.cache import clips as table
+from gramcli.cache import clip_table
 from gramcli.cache.view import View
-from gramcli.settings import Calibrate, Decision, Settings
-from gramcli.stages.calibrate import calibrate
-from gramcli.stages.classify import GramClassifier
-from gramcli.stages.evaluate import evaluate
-from gramcli.stages.extract import extract
-from gramcli.stages.select_layers import select_layers
+from gramcli.calibration.calibrate import calibrate
+from gramcli.calibration.select_layers import select_layers
+from gramcli.dataset.clip import SPLITS
+from gramcli.evaluation.evaluate import evaluate
+from gramcli.extraction.extract import extract
+from gramcli.inference.classifier import GramClassifier
+from gramcli.settings.schema import CalibrateSettings, DecisionSettings, Settings
 from tests.conftest import shared
 
 ESC10 = {"resnet18": (65, 66), "mobilenetv2_100": (45, 58)}
@@ -57,8 +58,8 @@ def test_esc10(network, tmp_path):
     assert (done.clips, done.forwarded, done.failed) == (402, 402, 0)
     cache = Path(chosen.cache.dir)
     assert View.open(cache).identity["weights"] == about["sha256"]
-    calibrate(cache, Calibrate(epsilon=1e-6))
-    select_layers(cache, Decision(top_k="all"))
+    calibrate(cache, CalibrateSettings(epsilon=1e-6))
+    select_layers(cache, DecisionSettings(top_k="all"))
     result = evaluate(cache)
     assert (result.clean.clips, result.clean.failed) == (80, 0)
     alone, gram = (round(80 * result.clean.decisions[name]["accuracy"]) for name in ("map", "gram"))
@@ -67,7 +68,7 @@ def test_esc10(network, tmp_path):
     assert abs(gram - ESC10[network][1]) <= 2
     assert about["gram_all_layers_test_right"] == ESC10[network][1]
 
-    clip = next(clip for clip in table.require(cache).rows if clip.split == "test")
+    clip = next(clip for clip in clip_table.require(cache).rows if clip.split == "test")
     (row,) = GramClassifier.load(cache).predict([clip.path])
     assert row.status == "ok"
     assert row.label in about["classes"]
@@ -83,7 +84,7 @@ def test_the_papers_networks_go_the_whole_way(network, tmp_path):
     }
     rows = ["file,label,split"]
     for label, names in recordings.items():
-        rows += [f"{audio / name}.ogg,{label},{split}" for name, split in zip(names, table.SPLITS, strict=True)]
+        rows += [f"{audio / name}.ogg,{label},{split}" for name, split in zip(names, SPLITS, strict=True)]
     manifest = tmp_path / "m.csv"
     manifest.write_text("\n".join(rows))
     base = Settings()
@@ -99,7 +100,7 @@ def test_the_papers_networks_go_the_whole_way(network, tmp_path):
     layers = View.open(tmp_path / "cache").layers
     assert (len(layers), sum(layers.values())) == PAPER[network]
     calibrate(tmp_path / "cache")
-    select_layers(tmp_path / "cache", Decision(top_k="all"))
+    select_layers(tmp_path / "cache", DecisionSettings(top_k="all"))
     rows = GramClassifier.load(tmp_path / "cache").predict([audio / "3-132852-A.ogg"])
     assert [(round(row.start), round(row.end)) for row in rows] == [(0, 2), (2, 4), (3, 5)]
     assert all(row.label in recordings for row in rows)

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.errors import NoInputError, UsageError, shown
+from gramcli.errors import NoInputError, UsageError
+from gramcli.text import shown
 
 Samples = npt.NDArray[np.float32]
 
@@ -191,7 +192,7 @@ def _digests(folder: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def _decoded(path: str, rate: int) -> Samples:
-    from gramcli.audio.decode import Reader
+    from gramcli.audio.reader import Reader
 
     with Reader(path, rate, "mix") as reader:
         return reader.read(None)

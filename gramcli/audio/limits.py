@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gramcli.settings import Data
+from gramcli.settings.schema import DataSettings
 
 RATES = (1_000, 768_000)
 """Sample rates that are believed, in Hz. libsndfile reads any: at 1 Hz, a second would become 16,000 samples."""
@@ -21,13 +21,13 @@ FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "
 class Limits:
     """Limits that a user may move."""
 
-    max_seconds: float = Data.max_seconds
+    max_seconds: float = DataSettings.max_seconds
     """Longest file, in seconds."""
-    allow_truncated: bool = Data.allow_truncated
+    allow_truncated: bool = DataSettings.allow_truncated
     """Whether a file that ends early is used as far as it goes."""
 
     @classmethod
-    def of(cls, data: Data) -> Limits:
+    def of(cls, data: DataSettings) -> Limits:
         """Returns the limits of a run."""
         return cls(data.max_seconds, data.allow_truncated)
 

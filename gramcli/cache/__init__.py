@@ -1,5 +1,5 @@
 """What is on disk and how it is checked."""
 
-from gramcli.cache.external import write
+from gramcli.cache.ingest import write
 
 __all__ = ["write"]

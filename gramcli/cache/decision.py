@@ -14,13 +14,14 @@ from typing import Protocol
 
 import numpy as np
 
-from gramcli.cache import own, sealed
+from gramcli.cache import regular_file, sealed
 from gramcli.cache.statistics import Statistics, damaged
-from gramcli.decide.class_size import Levelling
-from gramcli.decide.discriminant import Discriminant
-from gramcli.decide.fusion import Fusion
-from gramcli.decide.threshold import Threshold
-from gramcli.errors import ArtefactError, shown
+from gramcli.errors import ArtefactError
+from gramcli.rule.class_size import SizeCorrection
+from gramcli.rule.discriminant import Discriminant
+from gramcli.rule.fusion import Fusion
+from gramcli.rule.threshold import Threshold
+from gramcli.text import shown
 
 FILE = "decision.safetensors"
 
@@ -55,7 +56,7 @@ class Decision:
     """From which strangeness on a clip is unknown; None where validation has too few groups for the rate."""
     held_out: float | None = None
     """Accuracy of the rule on validation clips that it was not fitted on."""
-    levelling: Levelling | None = None
+    levelling: SizeCorrection | None = None
     """What brings classes to one size, layers as in `order`, classes as far as they have training clips; the fused rule
     has the same. None where they are of about equal size."""
     discriminant: Discriminant | None = None
@@ -96,7 +97,7 @@ def load(cache: Path, statistics: Statistics) -> Decision:
         ArtefactError: There is none yet, or it is from other statistics.
         DamagedError: It is not as it was written.
     """
-    own.require(cache / FILE)
+    regular_file.require_regular(cache / FILE)
     file = sealed.load(cache / FILE, "decision", "run gramcli select-layers")
     about = file.about
     try:
@@ -141,7 +142,7 @@ class Fitted(Protocol):
         """The fused rule."""
 
     @property
-    def levelling(self) -> Levelling | None:
+    def levelling(self) -> SizeCorrection | None:
         """What brings classes to one size."""
 
     @property
@@ -206,7 +207,7 @@ def _number(*values: float) -> None:
 
 
 def packed(
-    fusion: Fusion | None, levelling: Levelling | None, discriminant: Discriminant | None
+    fusion: Fusion | None, levelling: SizeCorrection | None, discriminant: Discriminant | None
 ) -> tuple[dict[str, sealed.Array], dict[str, object]]:
     """Returns what was fitted as tensors and JSON values of a sealed file; `unpacked` and the others read it."""
     tensors: dict[str, sealed.Array] = {}
@@ -231,11 +232,11 @@ def unpacked(file: sealed.Sealed) -> Fusion | None:
     return Fusion(weights, expected, about["joint"], about["trust"], about["ridge"], levelling(file))
 
 
-def levelling(file: sealed.Sealed) -> Levelling | None:
+def levelling(file: sealed.Sealed) -> SizeCorrection | None:
     """Returns what brings classes to one size, of a sealed file, or None."""
     if "levelling/scale" not in file.names:
         return None
-    return Levelling(file["levelling/scale"], file["levelling/shift"])
+    return SizeCorrection(file["levelling/scale"], file["levelling/shift"])
 
 
 def discriminant(file: sealed.Sealed) -> Discriminant | None:

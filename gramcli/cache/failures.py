@@ -14,11 +14,13 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gramcli import files
-from gramcli.cache import own, shard
-from gramcli.cache.clips import Clip, by_shard
+from gramcli.cache import regular_file, shard
+from gramcli.cache.clip_table import by_shard
 from gramcli.cache.view import View
-from gramcli.errors import DamagedError, shown
+from gramcli.dataset.clip import Clip
+from gramcli.errors import DamagedError
+from gramcli.system import durable_files
+from gramcli.text import shown
 
 FILE = "failures.csv"
 
@@ -41,7 +43,7 @@ def write(cache: Path, clips: Iterable[Clip], reasons: Mapping[str, str]) -> Non
         if reason:  # also of clips that have left the manifest: they may come back
             table.writerow([shown(clip.id), shown(clip.path), clip.key, shown(reason)])
     body = text.getvalue().encode()
-    files.write(cache / FILE, _head(body) + body)
+    durable_files.write(cache / FILE, _head(body) + body)
 
 
 def _head(body: bytes) -> bytes:
@@ -54,7 +56,7 @@ def forget(cache: Path) -> None:
     Raises:
         ResourceError: It cannot be removed.
     """
-    files.remove(cache / FILE)
+    durable_files.remove(cache / FILE)
 
 
 def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
@@ -65,7 +67,7 @@ def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
         ResourceError: It cannot be read.
     """
     try:
-        content = own.contents(cache / FILE) or b""
+        content = regular_file.read(cache / FILE) or b""
     except DamagedError:  # something else stands in its place, which writing it again will name
         content = b""
     head, end, body = content.partition(b"\n")

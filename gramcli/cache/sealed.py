@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from gramcli import files
-from gramcli.errors import ArtefactError, DamagedError, NewerError, ResourceError, shown
+from gramcli.errors import ArtefactError, DamagedError, NewerError, ResourceError
+from gramcli.system import durable_files
+from gramcli.text import shown
 
 FORMAT = 1
 
@@ -146,11 +147,13 @@ def create(
     # widest items first keep every tensor aligned, as readers that map the file expect
     shapes = dict(sorted(shapes.items(), key=lambda item: -np.dtype(item[1][0]).itemsize))
     header = encode_header(kind, shapes, about)
-    with files.staged(path) as descriptor:
+    with durable_files.staged(path) as descriptor:
         arrays = Arrays()
         offset = len(header)
         sizes = [np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in shapes.values()]
-        content = files.mapped(descriptor, offset + sum(sizes))  # closed with its last array, which may be held on
+        content = durable_files.mapped(
+            descriptor, offset + sum(sizes)
+        )  # closed with its last array, which may be held on
         content[:offset] = header
         arrays.content = content
         for (name, (dtype, shape)), size in zip(shapes.items(), sizes, strict=True):
@@ -159,7 +162,7 @@ def create(
         yield arrays
         place = header.index(_NO_DIGEST.encode())
         content[place : place + 64] = _digest(content).encode()
-        files.flush(content)
+        durable_files.flush(content)
 
 
 def _digest(content: mmap.mmap) -> str:

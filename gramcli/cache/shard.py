@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.cache import own
-from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, UnsafeError, shown
+from gramcli.cache import regular_file
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, UnsafeError
+from gramcli.text import shown
 
 if TYPE_CHECKING:
     import h5py  # where a shard is read or written, and not where a recording is classified
@@ -236,7 +237,7 @@ def read_bytes(path: Path) -> bytes:
         DamagedError: It is missing or no regular file.
         ResourceError: It cannot be read.
     """
-    content = own.contents(path)
+    content = regular_file.read(path)
     if content is None:
         raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again")
     return content

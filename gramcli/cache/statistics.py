@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.cache import own, sealed
-from gramcli.errors import ArtefactError, DamagedError, shown
+from gramcli.cache import regular_file, sealed
+from gramcli.errors import ArtefactError, DamagedError
+from gramcli.text import shown
 
 Array = npt.NDArray[Any]
 
@@ -141,7 +142,7 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
         ArtefactError: There are none yet, or they are from another view.
         DamagedError: They are not as they were written.
     """
-    own.require(cache / FILE)
+    regular_file.require_regular(cache / FILE)
     file = sealed.load(cache / FILE, "statistics", "run gramcli calibrate")
     about = file.about
     try:

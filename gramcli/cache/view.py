@@ -12,76 +12,28 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gramcli import files
 from gramcli.cache import shard
-from gramcli.errors import ArtefactError, DamagedError, NewerError, shown
+from gramcli.errors import ArtefactError, DamagedError, NewerError
+from gramcli.identity import Identity, canonical, differences, fingerprint, require_identity
+from gramcli.system import durable_files
+from gramcli.text import shown
 
 FORMAT = 1
 CLEAN = "clean"
 
 _SHARD = re.compile(r"(\d{5,})(?:\.([1-9]\d*))?\.h5")
 
-Identity = Mapping[str, Any]
-"""JSON values: format, architecture, arguments, weights, outputs, head, layers, frontend, segment, ..."""
-
-
-def fingerprint(identity: Identity) -> str:
-    """Returns the SHA-256 of an identity's canonical JSON."""
-    return hashlib.sha256(_canonical(identity)).hexdigest()
-
-
-def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
 
 def _sealed(content: Mapping[str, Any]) -> bytes:
     """Returns the text of ``view.json``, with the SHA-256 of what it says."""
-    digest = hashlib.sha256(_canonical(content)).hexdigest()
+    digest = hashlib.sha256(canonical(content)).hexdigest()
     return json.dumps({**content, "sha256": digest}, indent=1).encode() + b"\n"
-
-
-def differences(stored: Identity, wanted: Identity) -> list[str]:
-    """Names every field in which two identities differ, as ``field: stored → wanted``."""
-    old, new = dict(_flat(stored)), dict(_flat(wanted))
-    fields = [field for field in {**old, **new} if old.get(field) != new.get(field)]
-    return [f"{shown('.'.join(field))}: {_short(old.get(field))} → {_short(new.get(field))}" for field in fields]
-
-
-def require_identity(identity: Identity) -> None:
-    """Raises a KeyError, TypeError or ValueError where an identity lacks what every network has."""
-    names, head, outputs = [], identity["head"], identity["outputs"]
-    for name, channels in identity["layers"]:
-        if not isinstance(name, str) or not isinstance(channels, int) or channels < 1:
-            raise ValueError("layers")
-        names.append(name)
-    labels = head == "map" and isinstance(outputs, list) and all(isinstance(label, str) for label in outputs)
-    if len(set(names)) < len(names) or not (labels or (head == "none" and isinstance(outputs, int))):
-        raise ValueError("layers or outputs")
-    if not isinstance(identity["architecture"], str):
-        raise TypeError("architecture")
-
-
-def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Yields the leaves as the fingerprint sees them: 1, 1.0 and true differ, a tuple and a list do not."""
-    if isinstance(value, Mapping) and (value or not path):
-        for key in sorted(value):
-            yield from _flat(value[key], (*path, key))
-    else:
-        yield path, _canonical(value)
-
-
-def _short(leaf: bytes | None) -> str:
-    if leaf is None:
-        return "absent"
-    value = json.loads(leaf)
-    text = "none" if value is None else shown(value if isinstance(value, str) else json.dumps(value))
-    return text if len(text) <= 60 else f"{text[:40]}… ({len(value)} entries)" if isinstance(value, list) else text[:60]
 
 
 @dataclass(frozen=True)
@@ -150,7 +102,7 @@ class View:
             digest = stored.pop("sha256")
             newer = stored["format"] > FORMAT
             # to the byte, white space and all, where it is known how it was written
-            whole = hashlib.sha256(_canonical(stored)).hexdigest() == digest and (newer or content == _sealed(stored))
+            whole = hashlib.sha256(canonical(stored)).hexdigest() == digest and (newer or content == _sealed(stored))
             view = cls(folder, stored["identity"], dict(stored["recorded"]))
             if not newer:
                 require_identity(view.identity)
@@ -172,18 +124,18 @@ class View:
         folder = cache / "views" / name
         if os.path.lexists(folder / "view.json"):
             cls.open(cache, name).require(identity)
-        files.make_folder(folder / "shards")
+        durable_files.make_folder(folder / "shards")
         cls.sweep(folder)
         # settings that were just parsed and the same settings read back from JSON must be the same
-        content = json.loads(_canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
-        files.write(folder / "view.json", _sealed(content))
+        content = json.loads(canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
+        durable_files.write(folder / "view.json", _sealed(content))
         return cls(folder, content["identity"], content["recorded"])
 
     @staticmethod
     def sweep(folder: Path) -> None:
         """Removes what killed writers left in the folder of a view."""
         for swept in (folder, folder / "shards"):
-            files.sweep(swept)
+            durable_files.sweep(swept)
 
     def require(self, identity: Identity) -> None:
         """Raises an ArtefactError that names each field in which the view differs from this identity."""
@@ -247,7 +199,7 @@ class View:
         content = shard.encode(rows, self.fingerprint)
         path = self.path(number, generation)
         try:
-            files.write(path, content, replace=False)
+            durable_files.write(path, content, replace=False)
         except FileExistsError:
             return shard.read_bytes(path) == content
         self._generations.setdefault(number, []).append(generation)

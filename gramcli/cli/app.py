@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gramcli import __version__, memory
+from gramcli import __version__
 from gramcli.cli import (
     cache,
     calibrate,
@@ -27,6 +27,7 @@ from gramcli.cli import (
 )
 from gramcli.cli.render import complain
 from gramcli.errors import Exit, GramcliError
+from gramcli.system import malloc
 
 _EXITS = """Exit codes: 0 ok, 1 internal error, 2 usage, 3 no usable input, 4 artefacts do not fit, 5 finished but some
 inputs failed, 6 damaged cache, 7 resource missing, 8 refused as unsafe, 9 locked, 130/143 interrupted."""
@@ -69,7 +70,7 @@ _DEBUG = [False]
 def main() -> NoReturn:
     """Runs the command line and ends the process."""
     signals.heed()
-    memory.keep_freed()
+    malloc.keep_freed()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

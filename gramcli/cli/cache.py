@@ -10,7 +10,8 @@ import typer
 from gramcli.cli import render
 from gramcli.cli.options import Given, takes
 from gramcli.cli.render import Bar
-from gramcli.errors import ArtefactError, DamagedError, shown
+from gramcli.errors import ArtefactError, DamagedError
+from gramcli.text import shown
 
 app = typer.Typer(help="Look at a cache, and check it.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -21,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 @takes("cache.dir")
 def info_cmd(given: Given, as_json: Json = False) -> None:
     """Say what a cache holds and which stages have run."""
-    from gramcli.stages.inspect import info
+    from gramcli.maintenance.info import info
 
     found = info(given.cache)
     if as_json:
@@ -57,10 +58,11 @@ def verify_cmd(
     as_json: Json = False,
 ) -> None:
     """Read every file of a cache and compare it with the digest it carries; nothing is changed but by --repair."""
-    from gramcli.stages.configure import configure
-    from gramcli.stages.repair import repair
-    from gramcli.stages.replay import replay
-    from gramcli.stages.verify import hear, verify
+    from gramcli.maintenance.audio_files import check_audio
+    from gramcli.maintenance.repair import repair
+    from gramcli.maintenance.reproduce import reproduce
+    from gramcli.maintenance.verify import verify
+    from gramcli.settings.configure import configure
 
     found: dict[str, Any] = {"format": render.FORMAT}
     with Bar(quiet=given.quiet) as bar:
@@ -77,10 +79,10 @@ def verify_cmd(
         found |= {"files": result.files, "damaged": list(result.damaged), "unfinished": result.unfinished}
         if full and not result.damaged:
             settings = configure(given.flags, config=given.config, weights=False)
-            heard = hear(given.cache, settings.run.decoders, progress=bar)
+            heard = check_audio(given.cache, settings.run.decoders, progress=bar)
             found |= {"audio": heard.files, "changed": list(heard.changed), "gone": dict(heard.gone)}
         if count is not None and not result.damaged:
-            again = replay(given.cache, count, flags=given.flags, config=given.config, progress=bar)
+            again = reproduce(given.cache, count, flags=given.flags, config=given.config, progress=bar)
             found["replayed"] = {**vars(again), "fits": again.fits}
     if as_json:
         render.document(found)
@@ -143,7 +145,7 @@ def clean_cmd(
     as_json: Json = False,
 ) -> None:
     """List what a cache holds that nothing reads any more, and delete it with --yes."""
-    from gramcli.stages.clean import clean, leftovers
+    from gramcli.maintenance.clean import clean, leftovers
 
     found = clean(given.cache, unlisted=unlisted) if yes else leftovers(given.cache, unlisted=unlisted)
     rows = [{"file": str(one.path), "bytes": one.bytes, "why": one.why} for one in found]

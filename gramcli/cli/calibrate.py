@@ -20,8 +20,8 @@ def register(app: typer.Typer) -> None:
 @takes("calibrate", "cache.dir")
 def calibrate_cmd(given: Given, preset: Preset = None) -> None:
     """Learn each class's bounds from training clips, and what is normal outside them from validation clips."""
-    from gramcli.stages.calibrate import calibrate
-    from gramcli.stages.configure import configure
+    from gramcli.calibration.calibrate import calibrate
+    from gramcli.settings.configure import configure
 
     settings = configure(given.flags, config=given.config, preset=preset, weights=False)
     with Bar(quiet=given.quiet) as bar:

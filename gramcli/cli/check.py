@@ -29,10 +29,10 @@ def check_cmd(
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Tell whether the statistics carry over to other recordings: how many of their windows are unknown."""
-    from gramcli.stages.check import COLUMNS, check
+    from gramcli.inference.shift_check import COLUMNS, check_shift
 
     with Bar(quiet=given.quiet) as bar:
-        found = check(given.model(model), folder, flags=given.flags, config=given.config, progress=bar)
+        found = check_shift(given.model(model), folder, flags=given.flags, config=given.config, progress=bar)
     how = render.chosen(format, as_json)
     places = [place.row() for place in found.places]
     if how is Format.table:

@@ -13,7 +13,8 @@ from gramcli.cli import render
 from gramcli.cli.options import Given, takes
 from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
-from gramcli.errors import UsageError, shown
+from gramcli.errors import UsageError
+from gramcli.text import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -46,11 +47,11 @@ def classify_cmd(
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Classify recordings, one row a window, by how little they deviate from each class."""
+    from gramcli.audio.decoder_pool import start_ahead
     from gramcli.audio.find import audio_files
-    from gramcli.audio.workers import start_ahead
-    from gramcli.files import require_place
-    from gramcli.outputs import dcase
-    from gramcli.stages.classify import COLUMNS, GramClassifier, Prediction
+    from gramcli.inference import dcase_submission
+    from gramcli.inference.classifier import COLUMNS, GramClassifier, Prediction
+    from gramcli.system.durable_files import require_place
 
     paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
     if submission is not None:
@@ -87,7 +88,7 @@ def classify_cmd(
     elif how is Format.json:
         render.rows(COLUMNS, done, how)
     if submission is not None and read:
-        dcase.write(submission, submitted, classifier.classes)
+        dcase_submission.write(submission, submitted, classifier.classes)
         if (missing := len(paths) - len(read)) and not given.quiet:
             render.complain(
                 "note", f"{shown(submission)}: {missing} of {len(paths)} recordings have no line, as they failed"

@@ -13,9 +13,10 @@ from typing import Annotated
 
 import typer
 
-from gramcli import files
 from gramcli.cli import render
-from gramcli.errors import UsageError, shown
+from gramcli.errors import UsageError
+from gramcli.system import durable_files
+from gramcli.text import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +35,7 @@ def demo_cmd(
     manifest = folder / "sounds" / "manifest.csv"
     if folder.exists() and any(folder.iterdir()) and not manifest.is_file():
         raise UsageError(f"{shown(folder)}: is there and holds something else; name another folder")
-    files.make_folder(folder / "sounds")
+    durable_files.make_folder(folder / "sounds")
     _say(f"Sounds of {len(sounds.CLASSES)} classes are made in {folder}; a small network trained on such comes along.")
     sounds.write(manifest.parent)
     shutil.copy(WEIGHTS, folder / WEIGHTS.name)

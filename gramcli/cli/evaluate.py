@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gramcli.cli import render, unknowns
+from gramcli.cli import ood, render
 from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
 from gramcli.cli.render import Bar, Format
-from gramcli.errors import UsageError, shown
+from gramcli.errors import UsageError
+from gramcli.text import shown
 
 _NAMES = {
     "map": "network alone (map)",
@@ -80,8 +81,8 @@ def evaluate_cmd(
     Clips of labels that were held out, and with --unknown the sounds of a folder, are told from the test clips by the
     deviation and by other scores.
     """
-    from gramcli.stages.evaluate import evaluate
-    from gramcli.stages.folds import evaluate_folds
+    from gramcli.evaluation.cross_validation import evaluate_folds
+    from gramcli.evaluation.evaluate import evaluate
 
     given.put("data", "manifest", manifest)
     with Bar(quiet=given.quiet) as bar:
@@ -102,7 +103,7 @@ def evaluate_cmd(
     how = render.chosen(format, as_json)
     if how is Format.json:
         render.document(result.as_dict())
-        unknowns.end(result.unknown or ())
+        ood.end(result.unknown or ())
         return
     table = how is Format.table
     rows: list[dict[str, Any]] = []
@@ -127,5 +128,5 @@ def evaluate_cmd(
     elif not given.quiet or result.split != "test":  # that nothing can be concluded belongs to the figures
         render.complain("verdict", result.verdict)
     for one in result.unknown or ():
-        unknowns.tell(one, how, given.quiet)
-    unknowns.end(result.unknown or ())
+        ood.tell(one, how, given.quiet)
+    ood.end(result.unknown or ())

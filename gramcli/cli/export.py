@@ -22,8 +22,8 @@ def export_cmd(
 ) -> None:
     """Pack weights, statistics and settings into one file for gramcli classify --model."""
     from gramcli.cache.view import View
-    from gramcli.stages.configure import configure
-    from gramcli.stages.export import export
+    from gramcli.inference.export import export
+    from gramcli.settings.configure import configure
 
     remembered = View.open(given.cache).recorded["settings"]
     settings = configure({"run": {"device": "cpu"}, **given.flags}, config=given.config, remembered=remembered)

@@ -10,11 +10,12 @@ import typer
 
 from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
 from gramcli.cli.render import Bar, chosen, complain, duration, rows, size
-from gramcli.errors import Exit, ResourceError, UsageError, shown
+from gramcli.errors import Exit, ResourceError, UsageError
+from gramcli.text import shown
 
 if TYPE_CHECKING:
-    from gramcli.settings import Settings
-    from gramcli.stages.forecast import Forecast
+    from gramcli.extraction.dry_run import Forecast
+    from gramcli.settings.schema import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -61,12 +62,13 @@ def extract_cmd(
     arguments it repeats the earlier extract of this cache.
     """
     from gramcli.audio.condition import parse
-    from gramcli.cache.clips import UNKNOWN, require
+    from gramcli.cache.clip_table import require
     from gramcli.cache.view import View
-    from gramcli.stages.altered import altered
-    from gramcli.stages.configure import configure, home, says_what_to_extract
-    from gramcli.stages.extract import extract
-    from gramcli.stages.forecast import forecast
+    from gramcli.dataset.clip import UNKNOWN
+    from gramcli.extraction.conditions import extract_conditions
+    from gramcli.extraction.dry_run import forecast
+    from gramcli.extraction.extract import extract
+    from gramcli.settings.configure import configure, home, says_what_to_extract
 
     if dry_run and (condition or retry_failed or profile):
         raise UsageError("--dry-run tells of a plain extract; leave out --condition, --retry-failed and --profile")
@@ -85,7 +87,7 @@ def extract_cmd(
         done = extract(settings, folder=folder, progress=bar, profile=profile, retry_failed=retry_failed)
         if conditions:  # training clips set the bounds as they are
             heard = require(given.cache).used("validation", "test", UNKNOWN)
-            altered(given.cache, conditions, heard, flags=given.flags, config=given.config, progress=bar)
+            extract_conditions(given.cache, conditions, heard, flags=given.flags, config=given.config, progress=bar)
     if not given.quiet:
         complain(
             "done",

@@ -25,14 +25,14 @@ def layers_cmd(
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """List the activations of a network that can be recorded, and those that cannot."""
-    from gramcli.stages.configure import configure, home
-    from gramcli.stages.layers import layers
+    from gramcli.network.inventory import list_layers
+    from gramcli.settings.configure import configure, home
 
     given.put("network", "name", network)
     settings = configure(given.flags, config=given.config, override_metadata=True)
     with Bar(quiet=given.quiet) as bar:
         given.tell(bar, settings)
-        found = layers(settings, folder=home(given.config))
+        found = list_layers(settings, folder=home(given.config))
     rows = [
         {
             "layer": layer.name,

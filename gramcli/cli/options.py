@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gramcli import settings
-from gramcli.errors import NoInputError, shown
+from gramcli.errors import NoInputError
+from gramcli.settings import schema
+from gramcli.settings.schema import Settings
+from gramcli.text import shown
 
 if TYPE_CHECKING:
-    from gramcli.stages.progress import Progress
+    from gramcli.progress import Progress
 
 _METAVARS = {
     "text": "TEXT",
@@ -71,7 +73,7 @@ class Given:
     @property
     def cache(self) -> Path:
         """Folder of the cache, from flags, environment, file or default."""
-        from gramcli.stages.configure import cache_folder
+        from gramcli.settings.configure import cache_folder
 
         return cache_folder(self.flags, self.config)
 
@@ -85,10 +87,10 @@ class Given:
             raise NoInputError(f"{shown(named)}: no such file; gramcli export makes one from a cache")
         return self.cache if named is None else named
 
-    def tell(self, bar: Progress, chosen: settings.Settings) -> None:
+    def tell(self, bar: Progress, chosen: Settings) -> None:
         """With --verbose, notes every setting that is not the default."""
         if self.verbose:
-            default = settings.Settings().as_dict()
+            default = Settings().as_dict()
             for section, table in chosen.as_dict().items():
                 for key, value in table.items():
                     if default[section].get(key) != value:
@@ -126,7 +128,7 @@ def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 def _chosen(wanted: tuple[str, ...]) -> list[tuple[str, dataclasses.Field[Any]]]:
-    return [(s, key) for s, key in settings.fields() if s in wanted or f"{s}.{key.name}" in wanted]
+    return [(s, key) for s, key in schema.fields() if s in wanted or f"{s}.{key.name}" in wanted]
 
 
 def _parameter(name: str, section: str, key: dataclasses.Field[Any]) -> inspect.Parameter:

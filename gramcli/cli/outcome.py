@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import typer
 
 from gramcli.cli import render
-from gramcli.errors import Exit, NoInputError, shown
+from gramcli.errors import Exit, NoInputError
+from gramcli.text import shown
 
 
 def settle(failed: Mapping[str, str], files: int, *, usable: bool) -> None:

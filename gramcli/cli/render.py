@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from gramcli.errors import shown
+from gramcli.text import shown
 
 FORMAT = 1
 """Version of the JSON documents."""
@@ -205,7 +205,7 @@ class Bar:
             self._bar = None
 
     def start(self, task: str, total: int) -> None:
-        """See `gramcli.stages.progress.Progress`."""
+        """See `gramcli.progress.Progress`."""
         self._stop()
         self._name, self._total, self._done, self._failed = task, total, 0, 0
         self._began = self._said = time.monotonic()
@@ -224,7 +224,7 @@ class Bar:
             self._task = self._bar.add_task(task, total=total, rate=0.0, failures="")
 
     def advance(self, steps: int, failed: int = 0) -> None:
-        """See `gramcli.stages.progress.Progress`."""
+        """See `gramcli.progress.Progress`."""
         self._done += steps
         self._failed += failed
         now = time.monotonic()
@@ -241,7 +241,7 @@ class Bar:
             )
 
     def note(self, text: str) -> None:
-        """See `gramcli.stages.progress.Progress`."""
+        """See `gramcli.progress.Progress`."""
         if self._quiet:
             return
         if self._bar is not None:

@@ -14,7 +14,7 @@ from gramcli.cli.calibrate import Preset
 from gramcli.cli.options import Given, takes
 from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
-from gramcli.errors import shown
+from gramcli.text import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -39,8 +39,8 @@ def select_layers_cmd(
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Rank the layers by how well they tell the classes apart, and store which of them decide."""
-    from gramcli.settings import PRESETS
-    from gramcli.stages.configure import configure
+    from gramcli.settings.configure import configure
+    from gramcli.settings.schema import PRESETS
 
     settings = configure(given.flags, config=given.config, preset=preset, weights=False)
     epsilon = PRESETS[preset]["calibrate"]["epsilon"] if preset else None
@@ -49,11 +49,11 @@ def select_layers_cmd(
         failed: Mapping[str, str] = {}
         files = 0
         if threshold_from is None:
-            from gramcli.stages.select_layers import select_layers
+            from gramcli.calibration.select_layers import select_layers
 
             decision, known = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
         else:
-            from gramcli.stages.site import select_layers_at  # imports what decodes audio
+            from gramcli.inference.site_threshold import select_layers_at  # imports what decodes audio
 
             selected = select_layers_at(
                 given.cache,

@@ -50,8 +50,8 @@ def train_cmd(
     gramcli extract --weights takes all settings from it. Run the command again after an interruption and it goes on.
     Needs Lightning, which the extra train brings.
     """
-    from gramcli.stages.configure import configure, home
-    from gramcli.stages.train import train
+    from gramcli.settings.configure import configure, home
+    from gramcli.training.train import train
 
     given.put("data", "manifest", manifest)
     settings = configure(given.flags, config=given.config, weights=False)

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from gramcli import files
-from gramcli.errors import ResourceError, shown
+from gramcli.errors import ResourceError
+from gramcli.system import durable_files
+from gramcli.text import shown
 
 Samples = npt.NDArray[np.float64]
 Random = np.random.Generator
@@ -52,7 +53,7 @@ def write(folder: Path, seed: int = 0) -> Path:
     rows = ["file,label,split,source"]
     splits = [split for split, count in SOURCES.items() for _ in range(count)]
     for label in CLASSES:
-        files.make_folder(folder / label)
+        durable_files.make_folder(folder / label)
         for number, split in enumerate(splits):
             for clip in range(CLIPS):
                 name = f"{label}/{number:02}-{clip}.wav"
@@ -64,7 +65,7 @@ def write(folder: Path, seed: int = 0) -> Path:
                     raise ResourceError(f"{shown(folder / name)}: cannot be written: {error.strerror}") from None
                 rows.append(f"{name},{label},{split},{label}-{number:02}")
     manifest = folder / "manifest.csv"
-    files.write(manifest, ("\n".join(rows) + "\n").encode())
+    durable_files.write(manifest, ("\n".join(rows) + "\n").encode())
     return manifest
 
 

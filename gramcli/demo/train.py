@@ -22,17 +22,19 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from gramcli import files, settings
-from gramcli.audio import decode, frontend
+from gramcli.audio.reader import Reader, fit
 from gramcli.demo import WEIGHTS, sounds
 from gramcli.demo.network import small_cnn
+from gramcli.network import frontend
+from gramcli.settings.schema import FrontendSettings, SegmentSettings
+from gramcli.system import durable_files
 
 EPOCHS = 40
 BATCH = 16
 LEARNING_RATE = 3e-3
 """Of the first epoch; it falls to 0 along a cosine."""
-FRONTEND = settings.Frontend(sample_rate=sounds.RATE, n_mels=64, mean=-14.0, std=16.0)
-SEGMENT = settings.Segment(seconds=sounds.LONGEST, pad="repeat")
+FRONTEND = FrontendSettings(sample_rate=sounds.RATE, n_mels=64, mean=-14.0, std=16.0)
+SEGMENT = SegmentSettings(seconds=sounds.LONGEST, pad="repeat")
 ARGUMENTS = {"in_chans": 1, "width": 24}
 
 
@@ -54,8 +56,8 @@ def read(manifest: Path, split: str) -> tuple[Tensor, Tensor]:
     length = frontend.samples(FRONTEND, SEGMENT)
     waveforms = []
     for row in rows:
-        with decode.Reader(str(manifest.parent / row["file"]), FRONTEND.sample_rate, SEGMENT.channel) as reader:
-            waveforms.append(decode.fit(reader.read(None), length, SEGMENT.pad))
+        with Reader(str(manifest.parent / row["file"]), FRONTEND.sample_rate, SEGMENT.channel) as reader:
+            waveforms.append(fit(reader.read(None), length, SEGMENT.pad))
     inputs: Tensor = frontend.build(FRONTEND)(torch.from_numpy(np.stack(waveforms)))
     return inputs, torch.tensor([list(sounds.CLASSES).index(row["label"]) for row in rows])
 
@@ -110,7 +112,7 @@ def save(path: Path, trained: Trained, **training: Any) -> None:
     }
     training |= {"epoch": trained.epoch, "validation_accuracy": trained.accuracy}
     metadata = {"gramcli": json.dumps(network), "training": json.dumps(training)}
-    files.write(path, safetensors.torch.save(trained.module.state_dict(), metadata))
+    durable_files.write(path, safetensors.torch.save(trained.module.state_dict(), metadata))
 
 
 def main() -> None:

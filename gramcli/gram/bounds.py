@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gramcli.gram import compiled
+from gramcli.gram import kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +46,13 @@ class Bounds:
         classes, channels = self.lower.shape
         if scaled.shape != (len(labels), channels):
             raise ValueError(f"{len(labels)} clips of {channels} channels expected, not {scaled.shape}")
-        quick = compiled.worth(2 * scaled.size)
+        quick = kernels.worth(2 * scaled.size)
         if not (_finite(scaled) if quick else np.isfinite(scaled).all()):
             raise ValueError("descriptors are not finite: leave failed clips out")
         if ((labels < 0) | (labels >= classes)).any():
             raise ValueError(f"labels go from 0 to {classes - 1}")
         if quick:
-            widen = compiled.compiled(compiled.widen)
+            widen = kernels.machine_code(kernels.widen)
             widen(self.lower, self.upper, np.ascontiguousarray(scaled, np.float32), labels.astype(np.int64))
             np.add.at(self.counts, labels, 1)
             return
@@ -83,5 +83,5 @@ class Bounds:
 
 def _finite(scaled: NDArray[np.float32]) -> bool:
     found = np.empty(len(scaled), np.bool_)
-    compiled.compiled(compiled.finite)(np.ascontiguousarray(scaled, np.float32), found)
+    kernels.machine_code(kernels.finite)(np.ascontiguousarray(scaled, np.float32), found)
     return bool(found.all())

@@ -7,84 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gramcli.gram import compiled
+from gramcli.gram import kernels
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
-_LARGE = 1 << 18
-"""Numbers of one clip's maps from which on clips are taken two at a time: a batch of them is beyond the caches."""
-_LINE = 16
-"""Numbers of float32 in a cache line."""
 _STEPS = 4
 """What scaling an element costs NumPy, as `compiled.worth` counts."""
-
-
-def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
-    r"""Returns the accumulated correlations ĝ of every clip, without a Gram matrix (Eq. 4-5).
-
-    With the feature maps of a clip as F, one row a channel, the inner sum moves past the outer one:
-
-    $$\hat g_k = \sum_i \langle v_k, v_i\rangle = \langle v_k, \sum_i v_i\rangle, \qquad \hat g = F\,(F^T 1)$$
-
-    which takes O(K·S) steps and no K×K buffer. Maps in channels_last memory are read where they lie. A clip's result is
-    the same, bit for bit, in any batch of at least two clips.
-
-    Args:
-        maps: Feature maps, dimension 0 the clips. Half precisions are widened to float32 first.
-        channel_dim: Dimension of the channels; all others are positions. Without others there is S = 1 position.
-
-    Returns:
-        ĝ, float32. A sum beyond float32 is infinite.
-
-    Shape:
-        - maps: (N, K, *positions), or with the channels at `channel_dim`
-        - returns: (N, K)
-    """
-    import torch
-
-    rows = _positions(maps, channel_dim)
-    clips, positions, channels = rows.shape
-    if clips < 3 or positions * channels < _LARGE or maps.device.type != "cpu":
-        return _products(rows)
-    # Two at a time, so that what is read twice, or was widened, is still near when it is read again.
-    *pairs, last = range(0, clips, 2)
-    found = [_products(rows[first : first + 2]) for first in pairs]
-    rest = clips - last  # 1 or 2; one alone would be another product, with other roundings
-    return torch.cat([*found, _products(rows[-2:])[-rest:]])
-
-
-def _products(rows: Tensor) -> Tensor:
-    """Returns ĝ of maps (N, S, K)."""
-    rows = rows.float()
-    over_channels = rows.sum(-1, keepdim=True)  # (N, S, 1), Fᵀ 1
-    # On some processors a product rounds by where a clip begins within a cache line. In nearly every network all clips
-    # begin alike, as their maps are a multiple of it; the order of product that does not care is ten times slower.
-    if rows.shape[2] % _LINE == 0 and rows.is_contiguous() and rows.data_ptr() % (4 * _LINE) == 0:
-        return over_channels.transpose(1, 2).bmm(rows).squeeze(1)
-    return rows.transpose(1, 2).bmm(over_channels).squeeze(2)
-
-
-def row_sums_and_means(maps: Tensor, channel_dim: int = 1) -> Tensor:
-    """Returns ĝ as `row_sums` does, then the mean of every channel over its positions.
-
-    The means are what a classifier on pooled maps sees: beside them, ĝ shows what correlations add.
-
-    Shape:
-        - maps: (N, K, *positions), or with the channels at `channel_dim`
-        - returns: (N, 2 K), float32
-    """
-    import torch
-
-    return torch.cat([row_sums(maps, channel_dim), _positions(maps, channel_dim).float().mean(1)], dim=1)
-
-
-def _positions(maps: Tensor, channel_dim: int) -> Tensor:
-    """Returns the maps as (N, S, K), where they lie if they are channels_last."""
-    if maps.ndim < 2 or channel_dim % maps.ndim == 0:
-        raise ValueError(f"clips and channels are two dimensions, not {tuple(maps.shape)} with channels {channel_dim}")
-    rows = maps.movedim(channel_dim, -1)
-    return rows.flatten(1, -2) if rows.ndim > 2 else rows.unsqueeze(1)
 
 
 def normalise(descriptors: NDArray[Any], threads: int = 1) -> NDArray[np.float32]:
@@ -103,10 +32,10 @@ def normalise(descriptors: NDArray[Any], threads: int = 1) -> NDArray[np.float32
         - descriptors: (N, K)
         - returns: (N, K), in [0, 1]
     """
-    if descriptors.dtype == np.float32 and compiled.worth(_STEPS * descriptors.size):
+    if descriptors.dtype == np.float32 and kernels.worth(_STEPS * descriptors.size):
         result, raw = np.empty(descriptors.shape, np.float32), np.ascontiguousarray(descriptors)
-        scale = compiled.compiled(compiled.scale)
-        compiled.side_by_side(lambda clips: scale(raw[clips], result[clips]), len(raw), threads)
+        scale = kernels.machine_code(kernels.scale)
+        kernels.side_by_side(lambda clips: scale(raw[clips], result[clips]), len(raw), threads)
         return result
     wide: NDArray[np.float64] = descriptors.astype(np.float64)  # differences of the largest float32 numbers still fit
     with np.errstate(invalid="ignore"):  # inf - inf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gramcli.gram import compiled
+from gramcli.gram import kernels
 
 BLOCK = 1 << 15
 """Elements of g̃ that NumPy works on at once: a few such buffers stay in the second-level cache."""
@@ -56,13 +56,13 @@ def deviations(
     floor = np.float32(epsilon)
     result = np.empty((clips, len(lower)), np.float32)
     steps = clips * channels * len(lower)
-    if not compiled.worth(steps):
+    if not kernels.worth(steps):
         _by_numpy(scaled, lower, upper, floor, result)
         return result
-    kernel, sums = compiled.compiled(compiled.deviate), compiled.pairs(channels)
+    kernel, sums = kernels.machine_code(kernels.deviate), kernels.pairs(channels)
     rows, low, up = (np.ascontiguousarray(one, np.float32) for one in (scaled, lower, upper))
     threads = min(threads, 1 + steps // SHARE)
-    compiled.side_by_side(lambda some: kernel(rows[some], low, up, floor, *sums, result[some]), clips, threads)
+    kernels.side_by_side(lambda some: kernel(rows[some], low, up, floor, *sums, result[some]), clips, threads)
     return result
 
 

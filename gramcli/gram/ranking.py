@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gramcli.gram.decision import decide, running_totals
-from gramcli.judge.metrics import accuracy
+from gramcli.gram.total import decide, running_totals
+from gramcli.metrics.classification import accuracy
 
 
 def layer_score(

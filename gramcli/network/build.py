@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramcli import settings, torch_family
-from gramcli.errors import UsageError, shown
-from gramcli.network import checkpoint
+from gramcli.errors import UsageError
+from gramcli.network import checkpoint, torch_compat
+from gramcli.settings.schema import NetworkSettings
+from gramcli.text import shown
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltNetwork:
     """A network and what identifies it."""
 
     module: nn.Module
@@ -43,7 +44,7 @@ class Built:
             yield f"{shown(self.architecture)}: ran the code of {shown(self.code)}; use only factories that you trust"
 
 
-def require_name(network: settings.Network) -> str:
+def require_name(network: NetworkSettings) -> str:
     """Returns the name of the network; raises a UsageError where there is none."""
     if network.name is None:
         raise UsageError(
@@ -52,7 +53,7 @@ def require_name(network: settings.Network) -> str:
     return network.name
 
 
-def build(network: settings.Network, num_classes: int | None, seed: int, folder: Path) -> Built:
+def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: Path) -> BuiltNetwork:
     """Makes the network of the settings and loads its weights.
 
     Args:
@@ -80,7 +81,7 @@ def build(network: settings.Network, num_classes: int | None, seed: int, folder:
             with _first_on_path(folder, name.partition(":")[0]):
                 factory = _factory(name)
                 code = _file_of(name)
-                if not _takes(factory, "in_chans") and arguments.get("in_chans") == settings.Network().args["in_chans"]:
+                if not _takes(factory, "in_chans") and arguments.get("in_chans") == NetworkSettings().args["in_chans"]:
                     del arguments["in_chans"]
                 module = _call(name, factory, outputs, arguments)
         else:
@@ -93,7 +94,7 @@ def build(network: settings.Network, num_classes: int | None, seed: int, folder:
     else:
         checkpoint.load_into(module, state, path)
         weights = checkpoint.digest(path)
-    return Built(module.eval(), name, arguments, weights, outputs, code)
+    return BuiltNetwork(module.eval(), name, arguments, weights, outputs, code)
 
 
 def _outputs(name: str, *known: Any) -> int:
@@ -110,7 +111,7 @@ def _outputs(name: str, *known: Any) -> int:
 
 def _zoo(name: str) -> Any:
     """Returns timm if it has a network of this name."""
-    zoo = torch_family.timm()
+    zoo = torch_compat.timm()
     if not zoo.is_model(name):
         near = difflib.get_close_matches(name, zoo.list_models(), n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "a network of your own is package.module:factory"

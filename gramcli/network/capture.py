@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramcli.errors import ArtefactError, UsageError, shown
-from gramcli.gram.descriptor import row_sums
+from gramcli.errors import ArtefactError, UsageError
 from gramcli.network import activations
-from gramcli.network.watch import Activation, ChannelsLast, Watch, base
-from gramcli.stopwatch import NoStopwatch, Stopwatch
+from gramcli.network.hooks import ActivationCall, ChannelsLast, ForwardHooks, base_name
+from gramcli.network.row_sums import row_sums
+from gramcli.system.profiler import NoStopwatch, Stopwatch
+from gramcli.text import shown
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | 
     missed: list[tuple[str, str, str]] = []
     tags = ChannelsLast()
 
-    def seen(ended: Activation) -> None:
+    def seen(ended: ActivationCall) -> None:
         maps = ended.output
         reason = ended.refusal or _unusable(maps, len(inputs))
         if reason:
@@ -94,7 +95,7 @@ def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | 
         positions = maps[0].numel() // channels
         layers.append(Layer(ended.name, ended.path, ended.function, ended.call, ended.kind, channels, positions, dim))
 
-    watch = Watch(module, seen, tags)
+    watch = ForwardHooks(module, seen, tags)
     try:
         with torch.inference_mode(), watch(functions=True):
             module(inputs)
@@ -111,7 +112,7 @@ def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | 
     for path, one in module.named_modules():
         if activations.refusal_of_module(one) == "" and not watch.calls[path]:
             missed.append((path, type(one).__name__, "did not run"))
-    counted = (dataclasses.replace(one, calls=watch.calls[base(one.path, one.function)]) for one in layers)
+    counted = (dataclasses.replace(one, calls=watch.calls[base_name(one.path, one.function)]) for one in layers)
     return Survey(tuple(counted), tuple(missed))
 
 
@@ -162,7 +163,7 @@ class Recorder:
         """
         found: dict[str, Tensor] = {}
 
-        def seen(ended: Activation) -> None:
+        def seen(ended: ActivationCall) -> None:
             layer = self.layers.get(ended.name)
             if layer is None:
                 return
@@ -176,11 +177,11 @@ class Recorder:
             with self.stopwatch.step("reduce"), torch.autocast(maps.device.type, enabled=False):
                 found[layer.name] = self.measure(maps, layer.channel_dim)
 
-        watch = Watch(self.module, seen)
+        watch = ForwardHooks(self.module, seen)
         with torch.inference_mode(), watch(functions=self._functions):
             outputs = self.module(inputs)
         for layer in self.layers.values():
-            calls = watch.calls[base(layer.path, layer.function)]
+            calls = watch.calls[base_name(layer.path, layer.function)]
             if calls != layer.calls:
                 raise _changed(layer, f"ran {calls} times, not {layer.calls}")
         return outputs, {name: found[name] for name in self.layers}

@@ -25,8 +25,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gramcli import configuration
-from gramcli.errors import ArtefactError, NoInputError, UnsafeError, UsageError, shown
+from gramcli.errors import ArtefactError, NoInputError, UnsafeError, UsageError
+from gramcli.settings import sources
+from gramcli.text import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +62,7 @@ def metadata(path: Path) -> dict[str, Any]:
     return values
 
 
-def as_source(path: Path) -> configuration.Source:
+def as_source(path: Path) -> sources.Source:
     """Returns what a checkpoint says of itself as settings.
 
     Raises:
@@ -75,7 +76,7 @@ def as_source(path: Path) -> configuration.Source:
         "segment": values.get("segment", {}),
     }
     try:
-        return configuration.source(sections, shown(path.name), path.parent)
+        return sources.source(sections, shown(path.name), path.parent)
     except UsageError as error:  # a mistake of the file, not of a flag
         raise ArtefactError(f"{error} (gramcli metadata of {shown(path)})") from None
 

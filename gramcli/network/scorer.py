@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gramcli.errors import ArtefactError, ResourceError, UsageError, shown
-from gramcli.gram.descriptor import row_sums, row_sums_and_means
+from gramcli.errors import ArtefactError, ResourceError, UsageError
 from gramcli.network.capture import Layer, Recorder
-from gramcli.stopwatch import NoStopwatch, Stopwatch
+from gramcli.network.row_sums import row_sums, row_sums_and_means
+from gramcli.system.profiler import NoStopwatch, Stopwatch
+from gramcli.text import shown
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Training a network from nothing. Only `gramcli.training.classifier` and `gramcli.training.fitting` need Lightning."""
+"""Training a network from random weights; `lightning_module` and `trainer` need the extra ``train``."""

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gramcli.errors import UsageError, shown
+from gramcli.errors import UsageError
+from gramcli.text import shown
 
 NAMES = ("specaugment", "mixup", "noise")
 

@@ -17,9 +17,9 @@ LAYERS = {f"act{n:02d}": channels for n, channels in enumerate(CHANNELS)}
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from gramcli import memory
-from gramcli.stages.calibrate import calibrate
-memory.keep_freed()  # as the program does
+from gramcli.system import malloc
+from gramcli.calibration.calibrate import calibrate
+malloc.keep_freed()  # as the program does
 began = time.perf_counter()
 calibrate(Path(sys.argv[1]))
 print(time.perf_counter() - began)

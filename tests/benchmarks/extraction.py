@@ -19,12 +19,12 @@ import soundfile
 import soxr
 import torch
 
-from gramcli import memory
-from gramcli.audio import frontend
+from gramcli.extraction.extract import ExtractResult, extract
+from gramcli.network import frontend
 from gramcli.network.scorer import device
-from gramcli.settings import Frontend
-from gramcli.stages.configure import configure
-from gramcli.stages.extract import Extracted, extract
+from gramcli.settings.configure import configure
+from gramcli.settings.schema import FrontendSettings
+from gramcli.system import malloc
 from tests.benchmarks.forward import BATCH, BATCH_CUDA, CLASSES, naive, network, plain
 from tests.benchmarks.measure import Figure, apart, seconds
 
@@ -49,7 +49,7 @@ def recordings(folder: Path, data: Path) -> Path:
 
 def first_try(name: str, place: str, folder: Path) -> Callable[[], object]:
     """Returns what extracts descriptors in one loop, and keeps them in one file."""
-    module, front = network(name).to(place), frontend.build(Frontend()).to(place)
+    module, front = network(name).to(place), frontend.build(FrontendSettings()).to(place)
 
     def job() -> None:
         with h5py.File(folder / "first.h5", "w") as file, torch.inference_mode():
@@ -81,7 +81,7 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
     """Takes the figures; none without recordings."""
     if data is None:
         return []
-    memory.keep_freed()  # as the program does
+    malloc.keep_freed()  # as the program does
     manifest, place = recordings(folder, data), device("auto")
     # a GPU is faster than the two processes that keep up with a processor
     run = {"decoders": os.cpu_count(), "batch": BATCH_CUDA} if place.type == "cuda" else {}
@@ -93,9 +93,9 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
             "run": run,
             "cache": {"dir": str(folder / "cache")},
         }
-        done: list[Extracted] = []
+        done: list[ExtractResult] = []
 
-        def whole(flags: dict[str, Any] = flags, done: list[Extracted] = done) -> None:
+        def whole(flags: dict[str, Any] = flags, done: list[ExtractResult] = done) -> None:
             done.append(extract(configure(flags, config=None), profile=True))
             shutil.rmtree(folder / "cache")
 

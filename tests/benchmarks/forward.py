@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gramcli import memory, settings
 from gramcli.network import activations
 from gramcli.network.build import build
 from gramcli.network.capture import survey
 from gramcli.network.scorer import Scorer, device
+from gramcli.settings.schema import NetworkSettings
+from gramcli.system import malloc
 from tests.benchmarks.measure import Figure, apart, seconds
 
 NETWORKS = ("resnet50", "densenet121", "vgg16", "mobilenetv2_100")
@@ -54,7 +55,7 @@ def naive(module: nn.Module, inputs: Tensor) -> list[Tensor]:
 
 def network(name: str) -> nn.Module:
     """Returns a network with its first weights, in eval mode."""
-    return build(settings.Network(name=name), CLASSES, 0, Path.cwd()).module
+    return build(NetworkSettings(name=name), CLASSES, 0, Path.cwd()).module
 
 
 def plain(name: str, batch: int, place: str, full: bool = False) -> Callable[[], object]:
@@ -93,7 +94,7 @@ def ready(batch: int) -> Tensor:
 
 def measure(_folder: Path, _data: Path | None) -> list[Figure]:
     """Takes the figures."""
-    memory.keep_freed()  # as the program does
+    malloc.keep_freed()  # as the program does
     figures: list[Figure] = []
     place = device("auto")
     batch = BATCH_CUDA if place.type == "cuda" else BATCH

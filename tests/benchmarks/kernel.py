@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli import memory
-from gramcli.gram import compiled
+from gramcli.gram import kernels
 from gramcli.gram.bounds import Bounds
 from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations
+from gramcli.system import malloc
 from tests.benchmarks.measure import Figure, apart, seconds
 
 # the 49 layers of a resnet50: 22,720 channels
@@ -48,8 +48,8 @@ def naively(clips: int, classes: int) -> Callable[[], object]:
 
 def measure(_folder: Path, _data: Path | None) -> list[Figure]:
     """Takes the figures."""
-    memory.keep_freed()  # as the program does
-    compiled.announce(compiled.WORTH)  # in calibrate it soon is
+    malloc.keep_freed()  # as the program does
+    kernels.announce(kernels.WORTH)  # in calibrate it soon is
     figures = []
     for clips, classes in SIZES:
         layers = layers_of(clips, classes)

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from gramcli.cache import clips as table
-from gramcli.cache import shard
-from gramcli.cache.clips import Clip
+from gramcli.cache import clip_table, shard
 from gramcli.cache.view import View
-from gramcli.settings import Settings
-from gramcli.stages.configure import configure
-from gramcli.stages.extract import extract
-from gramcli.stages.prepare import prepare
+from gramcli.dataset.clip import SPLITS, Clip
+from gramcli.extraction.extract import extract
+from gramcli.network.prepare import prepare
+from gramcli.settings.configure import configure
+from gramcli.settings.schema import Settings
 from tests.benchmarks.measure import Figure
 
 SHARDS, ROWS, CLASSES = 10_000, 100, 10
@@ -42,7 +41,7 @@ def finished(folder: Path) -> Settings:
             (folder / "audio" / f"{number:05d}").mkdir(parents=True)
             for row in range(ROWS):
                 name, label = f"{number:05d}/{row:02d}.wav", labels[row % CLASSES]
-                split = table.SPLITS[number % 3]
+                split = SPLITS[number % 3]
                 path = folder / "audio" / name
                 path.touch()  # nobody looks inside again
                 writer.writerow([name, label, split])
@@ -69,7 +68,7 @@ def finished(folder: Path) -> Settings:
             view.fingerprint,
         )
         view.path(number).write_bytes(content)  # not durably, which takes its time
-    table.write(cache, clips, chosen.segment.seconds)
+    clip_table.write(cache, clips, chosen.segment.seconds)
     return chosen
 
 

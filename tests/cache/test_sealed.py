@@ -10,7 +10,7 @@ from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
 from gramcli.cache.decision import Decision
 from gramcli.errors import ArtefactError, DamagedError, ResourceError
-from tests.cache.damage import flips, truncations
+from tests.support.damage import flips, truncations
 
 TENSORS = {
     "b": np.array([1, 2, 3], np.uint8),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gramcli.cache import shard
 from gramcli.cache.shard import Shard
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, UnsafeError
-from tests.cache.damage import flips, truncations, zeroed
+from tests.support.damage import flips, truncations, zeroed
 
 PATH = Path("00017.h5")
 KEYS = tuple(hashlib.sha256(str(n).encode()).hexdigest() for n in range(3))

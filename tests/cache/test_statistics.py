@@ -13,12 +13,12 @@ from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
 from gramcli.cache.decision import Decision
 from gramcli.cache.statistics import Statistics
-from gramcli.decide.class_size import Levelling
-from gramcli.decide.discriminant import Discriminant
-from gramcli.decide.fusion import Fusion
-from gramcli.decide.threshold import Threshold
 from gramcli.errors import ArtefactError, DamagedError, GramcliError
-from tests.cache.damage import flips, truncations, zeroed
+from gramcli.rule.class_size import SizeCorrection
+from gramcli.rule.discriminant import Discriminant
+from gramcli.rule.fusion import Fusion
+from gramcli.rule.threshold import Threshold
+from tests.support.damage import flips, truncations, zeroed
 
 LAYERS = {"relu": 2, "a/b": 1, ":relu#1": 3}
 ZEROS = {layer: np.zeros((channels, 2), np.float32) for layer, channels in LAYERS.items()}
@@ -174,7 +174,7 @@ def test_numbers_that_calibrate_never_writes_are_damage(tmp_path, known, name, r
         {"threshold": Threshold(np.inf, 0.05, 20, 0.01, 0.1)}, {"threshold": Threshold(1.0, 0.05, 20, 0.01, 0.1, 3)},
         {"fusion": Fusion(np.ones(2), np.ones(2))}, {"fusion": Fusion(np.array([1.0, 1, -1]), np.ones(3))},
         {"fusion": Fusion(np.ones(3), np.array([1.0, np.nan, 1]))}, {"fusion": Fusion(np.ones(3), np.ones(3), np.inf)},
-        {"levelling": Levelling(np.ones((3, 1)), np.ones((3, 2)))},
+        {"levelling": SizeCorrection(np.ones((3, 1)), np.ones((3, 2)))},
         {"discriminant": Discriminant({"relu": 1.0}, {"relu": np.zeros((2, 2), np.float32)}, np.zeros(2))},
         {"discriminant": Discriminant(dict.fromkeys(LAYERS, 0.0), ZEROS, np.zeros(2))},
         {"discriminant": Discriminant(dict.fromkeys(LAYERS, 1.0), ZEROS, np.full(2, np.nan))},

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.shard import Shard
-from gramcli.cache.view import View, differences, fingerprint
+from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, DamagedError, ResourceError
-from gramcli.stages.rows import read_rows
-from tests.cache.damage import clip
+from gramcli.identity import differences, fingerprint
+from tests.support.damage import clip
 
 IDENTITY = {"architecture": "x", "head": "map", "outputs": ["a", "b"], "layers": [["relu", 3], ["a/b", 1]]}
 

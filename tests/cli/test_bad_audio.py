@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audio.mutations import mutated
+from tests.support.audio_mutations import mutated
 
 SUFFIX = (*["wav"] * 6, *["flac"] * 2, *["ogg"] * 4, *["mp3"] * 2, *["aiff"] * 2)
 """Of the files that `mutated` yields in turn."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gramcli.cache import clips as table
+from gramcli.cache import clip_table
 from gramcli.cache.view import View
-from tests.sets import sound, write_wav
+from tests.support.sets import sound, write_wav
 
 SHARD = Path(".gramcli/views/clean/shards/00001.h5")
 
@@ -55,7 +55,7 @@ def test_a_full_look_reads_the_audio_too(calibrated, gramcli, rng):
     assert gramcli("cache", "verify", "--full").out == (
         "7 files, all whole\n24 of 24 audio files are those that were extracted, 0 gone\n"
     )
-    first, second, *_ = (Path(clip.path) for clip in table.require(Path(".gramcli")).rows)
+    first, second, *_ = (Path(clip.path) for clip in clip_table.require(Path(".gramcli")).rows)
     write_wav(first, sound("hum", rng))
     second.unlink()
     found = gramcli("cache", "verify", "--full")

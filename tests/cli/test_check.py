@@ -11,9 +11,9 @@ import pytest
 
 from gramcli.cli.app import run
 from gramcli.errors import Exit
-from gramcli.stages.check import COLUMNS
-from tests.cli.conftest import TOML
-from tests.sets import ROOT, write_site, write_sources, write_strange
+from gramcli.inference.shift_check import COLUMNS
+from tests.support.commands import TOML
+from tests.support.sets import ROOT, write_site, write_sources, write_strange
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from gramcli import __version__
 from gramcli.cli import render
 from gramcli.errors import Exit
-from gramcli.stages.classify import COLUMNS
-from tests.sets import ROOT
+from gramcli.inference.classifier import COLUMNS
+from tests.support.sets import ROOT
 
 COMMANDS = [
     "extract",
@@ -144,7 +144,7 @@ def test_export_and_classify_elsewhere(calibrated, gramcli, tmp_path, monkeypatc
 def test_layers(project, gramcli):
     done = gramcli("layers", "--layers", "layer1.0.*", "--json")
     document = json.loads(done.out)
-    assert document["network"] == "tests.network.toys:ResNet"
+    assert document["network"] == "tests.support.toys:ResNet"
     names = {row["layer"]: row for row in document["rows"]}
     assert list(names)[:4] == ["act1", "layer1.0.relu", "layer1.0.relu#1", "layer1.0.relu#2"]
     assert names["layer1.0.relu#1"] | {"positions": 0} == {
@@ -161,7 +161,7 @@ def test_layers(project, gramcli):
 
 
 def test_layers_says_what_it_does_not_capture(project, gramcli):
-    done = gramcli("layers", "tests.network.toys:Panns", "--kind", "waveform")
+    done = gramcli("layers", "tests.support.toys:Panns", "--kind", "waveform")
     assert "conv_block1:relu_#1" in done.out
     assert "not captured: :sigmoid (sigmoid)" in done.err
 
@@ -170,7 +170,7 @@ def test_cache_info_and_verify(calibrated, gramcli):
     told = json.loads(gramcli("cache", "info", "--json").out)
     assert told["clips"] == {"train": 12, "validation": 6, "test": 6}
     assert (told["layers"], told["calibrated"], told["layers selected"]) == (7, "yes", "yes")
-    assert "tests.network.toys:ResNet" in gramcli("cache", "info").out
+    assert "tests.support.toys:ResNet" in gramcli("cache", "info").out
     assert gramcli("cache", "verify").out == "7 files, all whole\n"
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.sets import ROOT
+from tests.support.sets import ROOT
 
 
 def run(folder, *arguments):

@@ -17,11 +17,11 @@ import torch
 
 from gramcli.cli.app import run
 from gramcli.errors import Exit
-from gramcli.files import lock
 from gramcli.network.build import build
-from gramcli.settings import Network
-from tests.cli.processes import started
-from tests.sets import ROOT, read_manifest, write_manifest, write_wav
+from gramcli.settings.schema import NetworkSettings
+from gramcli.system.durable_files import lock
+from tests.support.processes import started
+from tests.support.sets import ROOT, read_manifest, write_manifest, write_wav
 
 SHARD = Path(".gramcli/views/clean/shards/00001.h5")
 
@@ -79,8 +79,8 @@ def test_priors(calibrated, gramcli):
 
 
 def test_a_place_where_no_file_can_be_is_refused_before_the_work(calibrated, gramcli, monkeypatch):
-    monkeypatch.setattr("gramcli.stages.classify.GramClassifier.load", None)
-    monkeypatch.setattr("gramcli.stages.model.from_cache", None)
+    monkeypatch.setattr("gramcli.inference.classifier.GramClassifier.load", None)
+    monkeypatch.setattr("gramcli.inference.bundle.from_cache", None)
     for command in (["classify", "sounds", "--submission"], ["export"]):
         refused(gramcli(*command, "."), Exit.USAGE, ".: is a folder; name a file")
         refused(gramcli(*command, "no/x"), Exit.USAGE, "no/x: there is no folder no; make it")
@@ -166,7 +166,7 @@ def test_no_network_or_manifest(project, gramcli):
 def test_another_front_end_or_network(calibrated, gramcli):
     before = contents(calibrated)
     refused(gramcli("extract", "--n-mels", "20"), Exit.ARTEFACT, "frontend.n_mels: 16 → 20")
-    refused(gramcli("extract", "--network", "tests.network.toys:Vgg"), Exit.ARTEFACT, "architecture: ", "toys:Vgg")
+    refused(gramcli("extract", "--network", "tests.support.toys:Vgg"), Exit.ARTEFACT, "architecture: ", "toys:Vgg")
     assert contents(calibrated) == before
 
 
@@ -181,7 +181,7 @@ def test_a_label_that_is_no_output(project, gramcli):
 
 
 def test_weights_that_do_not_fit(project, gramcli):
-    module = build(Network(name="tests.network.toys:ResNet"), 3, 0, ROOT).module
+    module = build(NetworkSettings(name="tests.support.toys:ResNet"), 3, 0, ROOT).module
     state = module.state_dict()
     del state["fc.bias"]
     state |= {"extra": torch.zeros(1), "fc.weight": torch.zeros(3, 9)}
@@ -333,7 +333,7 @@ def test_an_internal_error_shows_no_traceback_unless_asked(calibrated, gramcli, 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("who knows")
 
-    monkeypatch.setattr("gramcli.stages.calibrate.calibrate", broken)
+    monkeypatch.setattr("gramcli.calibration.calibrate.calibrate", broken)
     refused(gramcli("calibrate"), Exit.INTERNAL, "ZeroDivisionError: who knows", "--debug")
     assert "Traceback" in gramcli("--debug", "calibrate").err
 

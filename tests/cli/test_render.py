@@ -14,7 +14,7 @@ import pytest
 
 from gramcli.cli import render
 from gramcli.cli.render import Format
-from tests.sets import ROOT
+from tests.support.sets import ROOT
 
 
 def typed(*arguments: str, columns: int) -> list[str]:

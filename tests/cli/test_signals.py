@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gramcli.cli.signals import GRACE_S
-from tests.cli.processes import started
-from tests.sets import ROOT
+from tests.support.processes import started
+from tests.support.sets import ROOT
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 WORDS = {130: "error: interrupted; what was", 143: "error: terminated; what was"}
@@ -22,7 +22,7 @@ DEAF = '''
 """A network that hears no signal, as a long step of a library does not."""
 import ctypes, pathlib, signal
 from torch import nn
-from tests.network.toys import ResNet
+from tests.support.toys import ResNet
 
 C = ctypes.CDLL(None)
 
@@ -92,7 +92,7 @@ COMMANDS = {
     "select-layers": ["select-layers"],
     "classify": ["classify", "sounds"],
     "evaluate": ["evaluate"],
-    "train": ["train", "--network", "tests.network.toys:ResNet", "--out", "w.safetensors", "--epochs", "500"],
+    "train": ["train", "--network", "tests.support.toys:ResNet", "--out", "w.safetensors", "--epochs", "500"],
 }
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from gramcli.errors import Exit
 from gramcli.network import checkpoint
-from tests.cli.processes import started
-from tests.sets import read_manifest
+from tests.support.processes import started
+from tests.support.sets import read_manifest
 
 COMMAND = ("train", "--epochs", "3", "--batch", "6", "--out", "w.safetensors")
 
@@ -21,7 +21,7 @@ COMMAND = ("train", "--epochs", "3", "--batch", "6", "--out", "w.safetensors")
 def project(project) -> Path:
     """The project with a network that training changes."""
     settings = project / "gramcli.toml"
-    settings.write_text(settings.read_text().replace("tests.network.toys:ResNet", "tests.training.toys:Small"))
+    settings.write_text(settings.read_text().replace("tests.support.toys:ResNet", "tests.support.training_toys:Small"))
     return project
 
 

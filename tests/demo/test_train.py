@@ -8,11 +8,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gramcli import configuration
-from gramcli.audio import frontend
 from gramcli.demo import WEIGHTS, sounds, train
 from gramcli.demo.network import small_cnn
-from gramcli.network import build, checkpoint
+from gramcli.network import build, checkpoint, frontend
+from gramcli.settings import sources
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +62,13 @@ def test_shipped_network_is_useful_and_not_perfect_on_unheard_sources(manifest: 
 
 
 def test_the_checkpoint_needs_no_other_setting() -> None:
-    settings = configuration.resolve(checkpoint.as_source(WEIGHTS))
+    settings = sources.resolve(checkpoint.as_source(WEIGHTS))
     assert (settings.frontend, settings.segment) == (train.FRONTEND, train.SEGMENT)
     assert settings.network.classes == tuple(sounds.CLASSES)
     assert settings.network.name == "gramcli.demo.network:small_cnn"
-    network = configuration.resolve(
+    network = sources.resolve(
         checkpoint.as_source(WEIGHTS),
-        configuration.source({"network": {"weights": str(WEIGHTS)}}, "test", Path.cwd()),
+        sources.source({"network": {"weights": str(WEIGHTS)}}, "test", Path.cwd()),
     ).network
     built = build.build(network, len(sounds.CLASSES), 0, Path.cwd())
     inputs = frontend.build(settings.frontend)(torch.randn(2, frontend.samples(settings.frontend, settings.segment)))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gramcli.gram.descriptor import constant, normalise, row_sums, row_sums_and_means
+from gramcli.gram.descriptor import constant, normalise
+from gramcli.network.row_sums import row_sums, row_sums_and_means
 from tests import reference
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}

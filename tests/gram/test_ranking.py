@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli.gram.bounds import Bounds
-from gramcli.gram.decision import decide, total
 from gramcli.gram.deviation import deviations
-from gramcli.gram.exact import ExactMean
+from gramcli.gram.exact_mean import ExactMean
 from gramcli.gram.ranking import curve, layer_score, paper_score
+from gramcli.gram.total import decide, total
 from tests import reference
 
 RANKINGS = ["rank", "wasserstein"]

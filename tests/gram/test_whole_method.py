@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from gramcli.gram.bounds import Bounds
-from gramcli.gram.decision import decide, total
-from gramcli.gram.descriptor import normalise, row_sums
+from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations
-from gramcli.gram.exact import ExactMean
+from gramcli.gram.exact_mean import ExactMean
 from gramcli.gram.ranking import layer_score, paper_score
+from gramcli.gram.total import decide, total
+from gramcli.network.row_sums import row_sums
 from tests import reference
 
 CLASSES = 4

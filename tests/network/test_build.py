@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from gramcli import torch_family
 from gramcli.errors import ArtefactError, NoInputError, UsageError
-from gramcli.network import checkpoint
+from gramcli.network import checkpoint, torch_compat
 from gramcli.network.build import build
-from gramcli.settings import Network
+from gramcli.settings.schema import NetworkSettings
 
 FACTORIES = """
 from torch import nn
@@ -53,12 +52,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def made(folder: Path, name: str, outputs: int | None = 3, **arguments: Any) -> Any:
-    return build(Network(name=f"mynets.factories:{name}", args={"in_chans": 1, **arguments}), outputs, 0, folder)
+    return build(
+        NetworkSettings(name=f"mynets.factories:{name}", args={"in_chans": 1, **arguments}), outputs, 0, folder
+    )
 
 
 def test_a_timm_network_of_random_weights() -> None:
     state = torch.random.get_rng_state()
-    one, same, other = (build(Network(name="test_resnet"), 3, seed, Path()) for seed in (0, 0, 1))
+    one, same, other = (build(NetworkSettings(name="test_resnet"), 3, seed, Path()) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert one.weights == same.weights != other.weights
     assert one.weights == checkpoint.state_digest(one.module)
@@ -70,14 +71,14 @@ def test_a_timm_network_of_random_weights() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_outputs_of_a_timm_network_from_its_checkpoint(tmp_path: Path, prefix: str) -> None:
-    network = torch_family.timm().create_model("test_resnet", in_chans=1, num_classes=7)
+    network = torch_compat.timm().create_model("test_resnet", in_chans=1, num_classes=7)
     torch.save({f"{prefix}{name}": one for name, one in network.state_dict().items()}, tmp_path / "net.pt")
-    built = build(Network(name="test_resnet", weights=str(tmp_path / "net.pt")), None, 0, tmp_path)
+    built = build(NetworkSettings(name="test_resnet", weights=str(tmp_path / "net.pt")), None, 0, tmp_path)
     assert built.outputs == 7
     assert built.weights == checkpoint.digest(tmp_path / "net.pt")
     assert checkpoint.state_digest(built.module) == checkpoint.state_digest(network)
     with pytest.raises(ArtefactError, match=r"fc.weight \(7, \d+\) for \(3, \d+\)"):
-        build(Network(name="test_resnet", weights=str(tmp_path / "net.pt")), 3, 0, tmp_path)
+        build(NetworkSettings(name="test_resnet", weights=str(tmp_path / "net.pt")), 3, 0, tmp_path)
 
 
 def test_outputs_from_the_arguments(folder: Path) -> None:
@@ -92,7 +93,7 @@ def test_outputs_from_the_arguments(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["mynets.factories:narrow", "test_resnet"])
 def test_outputs_that_nobody_knows(folder: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name}: how many outputs has the network.* set num_classes in network.args"):
-        build(Network(name=name), None, 0, folder)
+        build(NetworkSettings(name=name), None, 0, folder)
 
 
 def test_a_factory(folder: Path) -> None:
@@ -119,10 +120,10 @@ def test_in_chans_goes_where_it_is_taken(folder: Path) -> None:
 
 def test_weights_of_a_factory(folder: Path) -> None:
     torch.save(nn.Sequential(nn.Linear(4, 3)).state_dict(), folder / "net.pt")
-    network = Network(name="mynets.factories:narrow", weights=str(folder / "net.pt"))
+    network = NetworkSettings(name="mynets.factories:narrow", weights=str(folder / "net.pt"))
     assert torch.equal(build(network, 3, 0, folder).module[0].weight, torch.load(folder / "net.pt")["0.weight"])
     with pytest.raises(NoInputError, match=r"other.pt: cannot be read"):
-        build(Network(name="mynets.factories:narrow", weights=str(folder / "other.pt")), 3, 0, folder)
+        build(NetworkSettings(name="mynets.factories:narrow", weights=str(folder / "other.pt")), 3, 0, folder)
 
 
 def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -154,18 +155,18 @@ def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.T
 )
 def test_networks_that_cannot_be_made(folder: Path, name: str | None, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        build(Network(name=name), 3, 0, folder)
+        build(NetworkSettings(name=name), 3, 0, folder)
     assert caught.match(message)
     assert "\n" not in str(caught.value)
 
 
 def test_arguments_that_timm_does_not_take() -> None:
     with pytest.raises(UsageError, match=r"test_resnet: cannot be made with .*'colour': 3.*: TypeError"):
-        build(Network(name="test_resnet", args={"in_chans": 1, "colour": 3}), 3, 0, Path())
+        build(NetworkSettings(name="test_resnet", args={"in_chans": 1, "colour": 3}), 3, 0, Path())
 
 
 def test_whose_code_ran_is_said(folder: Path) -> None:
     (note,) = made(folder, "narrow", width=6).notes()
     assert note.startswith("mynets.factories:narrow: ran the code of ")
     assert note.endswith("mynets/factories.py; use only factories that you trust")
-    assert list(build(Network(name="test_resnet"), 3, 0, folder).notes()) == []
+    assert list(build(NetworkSettings(name="test_resnet"), 3, 0, folder).notes()) == []

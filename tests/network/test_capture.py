@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gramcli import torch_family
 from gramcli.errors import ArtefactError, UsageError
-from gramcli.network import capture
+from gramcli.network import capture, torch_compat
 from gramcli.network.capture import Recorder, Survey, choose, survey
-from tests.network import toys
+from tests.support import toys
 
 SPECTROGRAM, WAVEFORM = (2, 1, 16, 24), (2, 800)
 
@@ -265,7 +264,7 @@ def test_modules_count_once(kind: str) -> None:
     "name", ["swish", "mish", "hard_swish", "hard_mish", "gelu_tanh", "quick_gelu", "prelu", "tanh"]
 )
 def test_activations_of_timm_count_once(name: str) -> None:
-    layers = torch_family.timm().layers
+    layers = torch_compat.timm().layers
     found = survey(Plain(lambda net, x: net.act(x), act=layers.get_act_layer(name)()), noise(2, 4, 5))
     assert names(found) == ["act"]
     assert found.missed == ()
@@ -273,7 +272,7 @@ def test_activations_of_timm_count_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sigmoid", "hard_sigmoid"])
 def test_gates_of_timm_are_missed(name: str) -> None:
-    layers = torch_family.timm().layers
+    layers = torch_compat.timm().layers
     found = survey(Plain(lambda net, x: net.act(x), act=layers.get_act_layer(name)()), noise(2, 4, 5))
     assert found.layers == ()
     assert [(one[0], one[2]) for one in found.missed] == [("act", "a gate, not a feature map")]
@@ -290,7 +289,7 @@ def test_one_module_under_two_names_is_one() -> None:
     [("resnet50", 49, 22720), ("densenet121", 121, 41824), ("vgg16", 15, 12416), ("mobilenetv2_100", 35, 15552)],
 )
 def test_networks_of_the_paper(name: str, layers: int, channels: int) -> None:
-    network = torch_family.timm().create_model(name, in_chans=1, num_classes=4).eval()
+    network = torch_compat.timm().create_model(name, in_chans=1, num_classes=4).eval()
     inputs = noise(2, 1, 64, 64)
     found = survey(network, inputs)
     assert (len(found.layers), sum(one.channels for one in found.layers)) == (layers, channels)
@@ -301,7 +300,7 @@ def test_networks_of_the_paper(name: str, layers: int, channels: int) -> None:
 
 
 def test_efficientnet_without_its_gates() -> None:
-    network = torch_family.timm().create_model("efficientnet_b0", in_chans=1, num_classes=4).eval()
+    network = torch_compat.timm().create_model("efficientnet_b0", in_chans=1, num_classes=4).eval()
     found = survey(network, noise(2, 1, 64, 64))
     assert {one.kind for one in found.layers} == {"SiLU"}
     assert "blocks.0.0.bn1.act" in names(found)

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gramcli import configuration
 from gramcli.errors import ArtefactError, GramcliError, NoInputError, UnsafeError
 from gramcli.network import checkpoint
-from tests.network import toys
+from gramcli.settings import sources
+from tests.support import toys
 
 ABOUT = {
     "architecture": "toys:ResNet",
@@ -48,7 +48,7 @@ def test_metadata_becomes_settings(tmp_path: Path, network: nn.Module) -> None:
     assert checkpoint.metadata(path) == ABOUT
     source = checkpoint.as_source(path)
     assert source.origin == "net.safetensors"
-    found = configuration.resolve(source)
+    found = sources.resolve(source)
     assert (found.network.name, found.network.classes) == ("toys:ResNet", ("dog", "rain"))
     assert found.network.args == {"in_chans": 1, "inplace": False}
     assert (found.frontend.mean, found.segment.seconds) == (-15.5, 5)
@@ -59,7 +59,7 @@ def test_no_metadata(tmp_path: Path, network: nn.Module) -> None:
     torch.save(network.state_dict(), tmp_path / "net.pt")
     for path in (plain, tmp_path / "net.pt"):
         assert checkpoint.metadata(path) == {}
-        assert configuration.resolve(checkpoint.as_source(path)) == configuration.resolve()
+        assert sources.resolve(checkpoint.as_source(path)) == sources.resolve()
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from gramcli.gram.descriptor import normalise, row_sums
+from gramcli.gram.descriptor import normalise
 from gramcli.network import capture
+from gramcli.network.row_sums import row_sums
 from gramcli.network.scorer import Scorer, check_precision
-from gramcli.stopwatch import Stopwatch
-from tests.network.scorers import NETWORKS, scorer_of
+from gramcli.system.profiler import Stopwatch
+from tests.support.scorers import NETWORKS, scorer_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 

@@ -8,14 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gramcli.audio import frontend
 from gramcli.errors import ArtefactError, ResourceError, UsageError
-from gramcli.gram import descriptor
-from gramcli.network import capture, scorer
+from gramcli.network import capture, frontend, row_sums, scorer
 from gramcli.network.capture import survey
 from gramcli.network.scorer import Scorer, Scores, check_precision
-from tests.network import toys
-from tests.network.scorers import NETWORKS, scorer_of
+from tests.support import toys
+from tests.support.scorers import NETWORKS, scorer_of
 
 
 def arrays(scores: Scores) -> dict[str, np.ndarray]:
@@ -243,10 +241,10 @@ def test_one_channel_of_input_takes_the_whole_network_channels_last():
 
 def test_large_maps_taken_by_twos_are_those_taken_at_once(monkeypatch):
     maps = torch.rand(7, 32, 9, 5).contiguous(memory_format=torch.channels_last)
-    at_once = {n: descriptor.row_sums(maps[:n]) for n in range(2, 8)}
-    monkeypatch.setattr(descriptor, "_LARGE", 1)
+    at_once = {n: row_sums.row_sums(maps[:n]) for n in range(2, 8)}
+    monkeypatch.setattr(row_sums, "_LARGE", 1)
     for n, wanted in at_once.items():
-        assert torch.equal(descriptor.row_sums(maps[:n]), wanted)
-        halves = descriptor.row_sums(maps[:n].bfloat16())
+        assert torch.equal(row_sums.row_sums(maps[:n]), wanted)
+        halves = row_sums.row_sums(maps[:n].bfloat16())
         assert halves.dtype == torch.float32
         torch.testing.assert_close(halves, wanted, rtol=2e-2, atol=0)

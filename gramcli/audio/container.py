@@ -1,0 +1,127 @@
+"""An audio file, opened, and its header checked before anything else of it is believed.
+
+An `AudioError` from here is the reason alone: the caller knows which file it asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any
+
+import soundfile
+
+from gramcli.audio.limits import FORMATS, MOST_CHANNELS, MOST_FRAMES_PER_BYTE, RATES, Limits
+from gramcli.audio.truncation import truncation
+from gramcli.errors import AudioError
+from gramcli.text import shown
+
+_READ = "WAV, FLAC, OGG, MP3, AIFF, AU, CAF, NIST"
+_REASONS = {
+    errno.ENOENT: "no such file",
+    errno.EACCES: "no permission to read it",
+    errno.ELOOP: "symbolic links lead in a circle",
+}
+
+
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads straight on.
+
+    soundfile seeks to where it is after every read of a seekable file. In MP3 that lands elsewhere: a sine read in
+    blocks was wrong by as much as its amplitude.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class AudioFile:
+    """An open audio file whose header has been checked.
+
+    Args:
+        path: The file; its name need not be UTF-8.
+        limits: What is believed of it.
+
+    Raises:
+        AudioError: It is no audio file that can be used.
+    """
+
+    def __init__(self, path: str, limits: Limits) -> None:
+        self.descriptor, self.size = _open(path)
+        try:
+            self.sound = _sound(self.descriptor)
+            _check(self.sound, self.descriptor, self.size, limits)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def close(self) -> None:
+        """Closes it."""
+        self.sound.close()
+        os.close(self.descriptor)
+
+
+def _open(path: str) -> tuple[int, int]:
+    """Opens a regular file: a FIFO would hang for ever, and libsndfile calls all that may go wrong "System error"."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ValueError:
+        raise AudioError("the name of the file holds a NUL character") from None
+    except OSError as error:
+        raise AudioError(_REASONS.get(error.errno or 0) or f"cannot be opened: {error.strerror}") from None
+    about = os.fstat(descriptor)
+    if stat.S_ISREG(about.st_mode) and about.st_size:
+        return descriptor, about.st_size
+    os.close(descriptor)
+    if stat.S_ISDIR(about.st_mode):
+        raise AudioError("is a folder")
+    raise AudioError("empty file" if stat.S_ISREG(about.st_mode) else "is not a regular file")
+
+
+def _sound(descriptor: int) -> Any:
+    try:
+        # by descriptor: soundfile cannot encode a name that is not UTF-8
+        return _Sequential(descriptor, closefd=False)
+    except soundfile.LibsndfileError as error:
+        text = error.error_string.rstrip(".")
+        if "Format not recognised" in text:
+            raise AudioError(f"not audio that can be read ({_READ})") from None
+        if "SF_INFO struct incomplete" in text:
+            raise AudioError("the header's sample rate or channel count makes no sense") from None
+        raise unreadable(error) from None
+
+
+def _check(sound: Any, descriptor: int, size: int, limits: Limits) -> None:
+    if sound.format not in FORMATS:
+        raise AudioError(f"is {shown(sound.format_info)}; {_READ} are read")
+    if not RATES[0] <= sound.samplerate <= RATES[1]:
+        raise AudioError(f"sample rate {sound.samplerate} Hz is not within {RATES[0]} to {RATES[1]} Hz")
+    if sound.channels > MOST_CHANNELS:
+        raise AudioError(f"{sound.channels} channels are more than {MOST_CHANNELS}")
+    if sound.frames <= 0:
+        raise AudioError("0 samples")
+    if sound.frames > size * MOST_FRAMES_PER_BYTE:
+        raise AudioError(f"the header claims {sound.frames} samples in {size} bytes")
+    if sound.frames > limits.max_seconds * sound.samplerate:
+        raise AudioError(
+            f"{sound.frames / sound.samplerate:.6g} s are more than {limits.max_seconds:g} s; --max-seconds allows more"
+        )
+    if not limits.allow_truncated:
+        try:
+            missing = truncation(descriptor, size, sound.format, sound.frames, sound.extra_info)
+        except OSError as error:
+            raise AudioError(f"cannot be read: {error.strerror}") from None
+        if missing:
+            raise truncated(missing)
+
+
+def truncated(missing: str) -> AudioError:
+    """Returns the error of a file that ends early."""
+    return AudioError(f"truncated: {missing}; --allow-truncated uses what is there")
+
+
+def unreadable(error: Exception) -> AudioError:
+    """Returns the error of a file that libsndfile gave up."""
+    text = getattr(error, "error_string", None) or str(error)
+    return AudioError(f"cannot be decoded: {shown(text.strip().rstrip('.'))}")

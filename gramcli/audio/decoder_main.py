@@ -1,0 +1,114 @@
+"""The child process that decodes: ``python -m gramcli.audio.decoder_main``.
+
+It is a program of its own rather than a `multiprocessing` child: those import the user's script again, which must then
+have a main guard. Requests are JSON lines on standard input::
+
+    {"probe": path, "hashed": true, "limits": [seconds, false]}
+    {"path": path, "windows": [null | [start, end], ...], "sample_rate": 16000, "channel": "mix", "limits": ...}
+
+Replies are JSON lines on standard output, in order. The first is ``{"ready": true}``. A probe is answered by
+``{"probe": [frames, sample_rate, channels, digest, bytes]}`` and each window by ``{"samples": n}``, followed by n
+float32 in the machine's byte order; either may be ``{"error": reason}`` instead. ``{}`` says only that work goes on.
+The process ends with its standard input, hence with its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, BinaryIO
+
+from gramcli.audio.limits import Limits
+from gramcli.audio.reader import Reader, Samples, probe
+from gramcli.errors import AudioError
+from gramcli.text import shown
+
+ALIVE_S = 1.0
+"""Seconds between two signs of life."""
+
+
+class Worker:
+    """Answers requests; keeps the last file open, for the next windows of it."""
+
+    def __init__(self, replies: BinaryIO) -> None:
+        self._replies = replies
+        self._told = time.monotonic()
+        self._open: tuple[tuple[Any, ...], Reader] | None = None
+
+    def answer(self, request: dict[str, Any]) -> None:
+        """Answers one request, whatever its file holds."""
+        limits = Limits(*request["limits"])
+        if "probe" in request:
+            began = time.perf_counter()
+            try:
+                found = dataclasses.astuple(
+                    probe(request["probe"], self._alive, limits=limits, hashed=request["hashed"])
+                )
+                self._reply(probe=found, seconds={"hash": time.perf_counter() - began})
+            except Exception as error:
+                self._reply(error=_reason(error))
+            return
+        for window in request["windows"]:
+            began = time.perf_counter()
+            try:
+                samples, resampling = self._window(request, window, limits)
+            except Exception as error:
+                self._reply(error=_reason(error))
+            else:
+                decoding = time.perf_counter() - began - resampling
+                self._reply(samples, samples=len(samples), seconds={"decode": decoding, "resample": resampling})
+
+    def _window(
+        self, request: dict[str, Any], window: tuple[float, float] | None, limits: Limits
+    ) -> tuple[Samples, float]:
+        """Returns the samples, and the seconds that resampling took."""
+        wanted = (request["path"], request["sample_rate"], request["channel"])
+        if self._open is None or self._open[0] != (wanted, limits) or not self._open[1].reaches(window):
+            if self._open is not None:
+                self._open[1].close()
+                self._open = None
+            self._open = (wanted, limits), Reader(*wanted, self._alive, limits=limits)
+        reader = self._open[1]
+        before = reader.resampling_s
+        return reader.read(window), reader.resampling_s - before
+
+    def _reply(self, payload: Samples | None = None, **reply: Any) -> None:
+        self._replies.write(json.dumps(reply).encode() + b"\n")
+        if payload is not None:
+            self._replies.write(payload.data)
+        self._replies.flush()
+        self._told = time.monotonic()
+
+    def _alive(self) -> None:
+        if time.monotonic() - self._told > ALIVE_S:
+            self._reply()
+
+    def ready(self) -> None:
+        """Says that requests are awaited."""
+        self._reply(ready=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, AudioError) else shown(f"{type(error).__name__}: {error}")
+
+
+def main() -> None:
+    """Answers standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may want to finish what it is at
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get between the replies
+    worker = Worker(replies)
+    try:
+        worker.ready()
+        for line in sys.stdin.buffer:
+            worker.answer(json.loads(line))
+    except BrokenPipeError:
+        os._exit(0)  # nobody listens any more; an ordinary exit would try to flush
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Decoding in child processes, ahead of who consumes it and safe from what a file does to its decoder."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from gramcli.audio.decoder_process import COMMAND, NONSENSE, Child, Ended, Reply
+from gramcli.audio.limits import LIMITS, Limits
+from gramcli.audio.reader import Probe, Samples
+from gramcli.audio.requests import Request
+from gramcli.errors import AudioError, ResourceError
+from gramcli.settings.schema import Settings
+
+AHEAD = 24
+"""Windows that are decoded before they are asked for, at least."""
+WINDOWS_A_JOB = 8
+STRIKES = 2
+"""Children that one file may take down before the rest of it is given up."""
+
+
+_SPARE: deque[Child] = deque()
+"""Children that were started before they were needed."""
+
+
+def start_ahead(count: int = 1) -> None:
+    """Starts children for the next `Decoders`, so that they get ready while a network is being built.
+
+    Raises:
+        ResourceError: It cannot be started.
+    """
+    while len(_SPARE) < count:
+        _SPARE.append(Child())
+
+
+def _spare() -> Child | None:
+    try:
+        return _SPARE.pop()
+    except IndexError:  # another lane may have been faster
+        return None
+
+
+@atexit.register
+def _end_spare() -> None:
+    while (child := _spare()) is not None:
+        child.end()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One window: samples, or why there are none."""
+
+    samples: Samples | None
+    """(n,) float32."""
+    error: str = ""
+
+
+class Decoders:
+    """Child processes that probe and decode; use it as a context manager.
+
+    A child that crashes, or shows no sign of life for `timeout_s`, fails what it was at and is replaced; the rest goes
+    on. After `STRIKES` such ends in one file, the rest of that file is given up. The children end with this process.
+
+    Args:
+        count: Number of children.
+        limits: What is believed of files.
+        timeout_s: Seconds that a window may take.
+        limits: What is believed of files.
+        ahead: Windows that are decoded before they are asked for, at most.
+        command: What to run in place of this package's worker.
+
+    Raises:
+        ValueError: `count` or `ahead` below 1.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        timeout_s: float = 60.0,
+        *,
+        limits: Limits = LIMITS,
+        ahead: int = AHEAD,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        if count < 1 or ahead < 1:
+            raise ValueError(f"count and ahead must be at least 1, not {count} and {ahead}")
+        self.seconds: Counter[str] = Counter()
+        """Seconds that the children took together, by step: hash, decode, resample."""
+        self._limits = [limits.max_seconds, limits.allow_truncated]
+        self._ahead = ahead
+        self._closed = False
+        self._lanes = [_Lane(timeout_s, command) for _ in range(count)]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Decoders:
+        """Returns as many as a run has, with its limits, and far enough ahead that a batch need not wait for them."""
+        ahead = max(AHEAD, settings.run.batch * 3 // 2)
+        return cls(settings.run.decoders, limits=Limits.of(settings.data), ahead=ahead)
+
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all children, also those at work."""
+        self._closed = True
+        for lane in self._lanes:
+            lane.stop()
+        for lane in self._lanes:
+            lane.join()
+
+    def probe(self, paths: Iterable[str], *, hashed: bool = True) -> Iterator[Probe | AudioError]:
+        """Yields what each file's header and bytes say, or why it cannot be used, in order; see `decode.probe`.
+
+        Raises:
+            ResourceError: No child can be started.
+        """
+        jobs = (_Job(path, {"probe": _absolute(path), "hashed": hashed, "limits": self._limits}, 1) for path in paths)
+        for reply, _ in self._run(jobs):
+            found = "error" not in reply and "probe" in reply
+            yield Probe(*reply["probe"]) if found else AudioError(reply.get("error", NONSENSE))
+
+    def decode(self, requests: Iterable[Request]) -> Iterator[Decoded]:
+        """Yields one result a window, in order.
+
+        Consecutive requests for one file go to one child, which reads on where it was.
+
+        Raises:
+            ResourceError: No child can be started.
+        """
+        jobs = (job for request in requests for job in _jobs(request, self._limits))
+        for reply, samples in self._run(jobs):
+            yield Decoded(samples, reply.get("error", "" if samples is not None else NONSENSE))
+
+    def _run(self, jobs: Iterator[_Job]) -> Iterator[Reply]:
+        pending: deque[_Job] = deque()
+        outstanding = 0
+        path, lane = "", self._lanes[0]
+        try:
+            while True:
+                while outstanding < self._ahead and (job := next(jobs, None)):
+                    if job.path != path:
+                        path, lane = job.path, min(self._lanes, key=_Lane.load)
+                    lane.submit(job)
+                    pending.append(job)
+                    outstanding += job.count
+                if not pending:
+                    return
+                for _ in range(pending[0].count):
+                    if self._closed:
+                        raise ValueError("the decoders are closed")
+                    reply = pending[0].replies.get()
+                    if isinstance(reply, Exception):
+                        raise reply
+                    self.seconds.update(reply[0].pop("seconds", {}))
+                    yield reply
+                    outstanding -= 1
+                pending.popleft()
+        finally:
+            for job in pending:
+                job.abandoned = True
+
+
+@dataclass
+class _Job:
+    """One message to a child and the replies to it."""
+
+    path: str
+    message: dict[str, Any]
+    count: int
+    """Replies that are due."""
+    replies: queue.SimpleQueue[Reply | Exception] = field(default_factory=queue.SimpleQueue)
+    abandoned: bool = False
+
+    def rest(self, done: int) -> dict[str, Any]:
+        """Returns the message without what has been answered."""
+        return {**self.message, "windows": self.message["windows"][done:]} if done else self.message
+
+
+def _absolute(path: str) -> str:
+    """Returns a path that leads to the same file from anywhere: a child may have been started in another folder."""
+    return os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 - pathlib would drop what `..` behind a link means
+
+
+def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
+    """Cuts a request into jobs that are small beside `AHEAD`, which they may overshoot."""
+    about = {
+        "path": _absolute(request.path),
+        "sample_rate": request.sample_rate,
+        "channel": request.channel,
+        "limits": limits,
+    }
+    for first in range(0, len(request.windows), WINDOWS_A_JOB):
+        windows = request.windows[first : first + WINDOWS_A_JOB]
+        yield _Job(request.path, {**about, "windows": windows}, len(windows))
+
+
+class _Lane:
+    """A line of jobs, the thread that works it off, and the child that does the work."""
+
+    def __init__(self, timeout_s: float, command: Sequence[str]) -> None:
+        self._timeout_s = timeout_s
+        self._command = command
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._busy = False
+        self._stopped = False
+        self._child: Child | None = None
+        self._suspect, self._strikes = "", 0
+        """The file that took a child down last, and how many it took."""
+        self._thread = threading.Thread(target=self._work, name="gramcli decoder", daemon=True)
+        self._thread.start()
+
+    def load(self) -> int:
+        """Returns the number of jobs that are waiting or under way."""
+        return self._jobs.qsize() + self._busy
+
+    def submit(self, job: _Job) -> None:
+        """Puts a job at the end of the line."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """Lets thread and child end now: a child has nothing to lose."""
+        self._stopped = True
+        self._jobs.put(None)
+        child = self._child
+        if child is not None:
+            child.kill()
+
+    def join(self) -> None:
+        """Waits for the end."""
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) and not self._stopped:
+            self._busy = True
+            if not job.abandoned:
+                try:
+                    self._serve(job)
+                except Exception as error:  # the consumer waits for it
+                    job.replies.put(error)
+                    self._drop()
+            self._busy = False
+        self._drop()
+
+    def _serve(self, job: _Job) -> None:
+        """Answers a job in full, with as many children as that takes."""
+        done = 0
+        while done < job.count and not self._stopped:
+            child = self._ready()
+            child.send(job.rest(done))
+            try:
+                while done < job.count:
+                    job.replies.put(child.receive(self._timeout_s))
+                    done += 1
+            except Ended as end:
+                self._child = None
+                self._strikes = self._strikes + 1 if job.path == self._suspect else 1
+                self._suspect = job.path
+                for _ in range(job.count - done if self._strikes >= STRIKES else 1):
+                    job.replies.put(({"error": str(end)}, None))
+                    done += 1
+
+    def _ready(self) -> Child:
+        """Returns a child that is there; one that ended between two jobs was at nothing."""
+        if self._child is not None and not self._child.alive():
+            self._drop()
+        if self._child is None:
+            try:
+                return self._start()
+            except ResourceError:  # on a busy machine the second one may be in time
+                self._drop()
+                if self._stopped:
+                    raise
+            return self._start()
+        return self._child
+
+    def _start(self) -> Child:
+        self._child = (_spare() if tuple(self._command) == COMMAND else None) or Child(self._command)
+        if self._stopped:  # stop() may have come before the child
+            self._child.kill()
+        self._child.greet()
+        return self._child
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None

@@ -1,0 +1,176 @@
+"""``clips.csv``: which clips there are, what they are called and where their row is.
+
+The file is derived from the manifest at every extract and from the shards; only the manifest is edited by people. One
+row is one window of audio. Clips that have left the manifest keep their row, with an empty split, so that they cost
+nothing when they come back. The first line carries the SHA-256 of the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import hashlib
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gramcli.cache import regular_file
+from gramcli.dataset.clip import Clip
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError
+from gramcli.system import durable_files
+from gramcli.text import shown
+
+FORMAT = 1
+
+_TYPES = {"bytes": int, "mtime_ns": int, "start": float, "end": float, "shard": int, "row": int}
+_PART = 10_000
+"""Rows that are in memory as text."""
+_REPEATED = ("label", "split", "group", "path", "error")
+"""Columns whose values recur: each is kept once."""
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """The table and the window length that its rows were cut with."""
+
+    rows: tuple[Clip, ...]
+    seconds: float
+
+    def used(self, *splits: str) -> list[Clip]:
+        """Returns the clips of some splits that have a row in a shard, each audio once, in order of their keys."""
+        there = (clip for clip in self.rows if clip.split in splits and clip.shard is not None)
+        # of several names of one audio the first in the alphabet, whatever the order of the manifest
+        unique = {clip.key: clip for clip in sorted(there, key=lambda clip: clip.id, reverse=True)}
+        return [unique[key] for key in sorted(unique)]
+
+    def digest(self, *splits: str) -> str:
+        """Names the labels, splits and groups of some splits, whatever the order of rows and shards."""
+        digest = hashlib.sha256(b"[")
+        for n, clip in enumerate(self.used(*splits)):
+            told = repr([clip.key, clip.label, clip.split, clip.group])
+            digest.update(f"{', ' * bool(n)}{told}".encode("utf-8", "surrogatepass"))
+        digest.update(b"]")
+        return digest.hexdigest()
+
+
+def by_shard(clips: Iterable[Clip]) -> dict[int, list[Clip]]:
+    """Groups clips by the shard that holds them, shards and their rows in order."""
+    groups: dict[int, list[Clip]] = {}
+    for clip in sorted(clips, key=lambda clip: (clip.shard or 0, clip.row or 0)):
+        if clip.shard is not None:
+            groups.setdefault(clip.shard, []).append(clip)
+    return groups
+
+
+def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
+    """Replaces the table, whole or not at all.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    content = io.BytesIO()
+    # names of files need not be UTF-8: surrogates stand for their bytes and come back as they were
+    text = io.TextIOWrapper(content, "utf-8", "surrogateescape", newline="")
+    table = csv.writer(text)  # ends lines with CR LF: with LF alone it would not quote a CR in a name
+    table.writerow(Clip._fields)
+    table.writerows(rows)  # None as nothing, a float by its shortest digits
+    text.flush()
+    with content.getbuffer() as body, durable_files.staged(cache / "clips.csv") as descriptor:
+        durable_files.put(descriptor, _head(FORMAT, float(seconds), body) + b"\n")
+        durable_files.put(descriptor, body)
+
+
+def _head(version: int, seconds: float, body: bytes | memoryview) -> bytes:
+    head = f"# gramcli clips format={version} seconds={seconds!r} sha256=".encode()
+    return head + _digest(head, body)
+
+
+def _digest(head: bytes, body: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256(head)
+    digest.update(body)
+    return digest.hexdigest().encode()
+
+
+def read(cache: Path) -> ClipTable | None:
+    """Reads the table; None if there is none yet.
+
+    Raises:
+        DamagedError: It is not as it was written.
+        ArtefactError: A newer gramcli wrote it.
+        ResourceError: It cannot be read.
+    """
+    path = cache / "clips.csv"
+    content = regular_file.read(path)
+    if content is None:
+        return None
+    head, _, body = content.partition(b"\n")
+    damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
+    try:
+        said = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
+        version, seconds = int(said["format"]), float(said["seconds"])
+        if head != _head(version, seconds, body):
+            raise damaged
+        if version > FORMAT:
+            raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
+        with _no_collection():
+            lines = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", "surrogateescape", newline=""))
+            if tuple(next(lines)) != Clip._fields:
+                raise damaged
+            rows: list[Clip] = []
+            first: dict[str, str] = {}
+            while part := list(itertools.islice(lines, _PART)):  # by columns: row by row takes twice as long
+                turned = zip(Clip._fields, zip(*part, strict=True), strict=True)
+                columns = [_column(name, column, first) for name, column in turned]
+                rows += map(Clip._make, zip(*columns, strict=True))
+    except (ValueError, KeyError, csv.Error, StopIteration):
+        raise damaged from None
+    return ClipTable(tuple(rows), seconds)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps the collector of reference cycles from looking at a million new rows again and again: they have none."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def name(cache: Path) -> str:
+    """Returns what names the content of the table without parsing it; empty if there is none that is whole."""
+    try:
+        head, _, body = (regular_file.read(cache / "clips.csv") or b"").partition(b"\n")
+    except GramcliError:
+        return ""
+    before, _, digest = head.rpartition(b"=")
+    return head.decode("ascii", "replace") if _digest(before + b"=", body) == digest else ""
+
+
+def require(cache: Path) -> ClipTable:
+    """Reads the table of a cache that has been extracted.
+
+    Raises:
+        ArtefactError: Nothing was extracted yet.
+        DamagedError: It is not as it was written.
+    """
+    clips = read(cache)
+    if clips is None:
+        raise ArtefactError(f"{shown(cache)}: no clips.csv there; run gramcli extract first")
+    return clips
+
+
+def _column(name: str, texts: tuple[str, ...], first: dict[str, str]) -> Iterable[Any]:
+    """Returns the values of a column; of texts that recur, the first one met."""
+    if name in _TYPES:
+        kind = _TYPES[name]
+        return [kind(text) if text else None for text in texts]
+    if name in _REPEATED:
+        return [first.setdefault(text, text) for text in texts]
+    return texts

@@ -1,0 +1,93 @@
+"""Bounds that large classes would have, had they fewer clips, and how far validation clips leave these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.cache.labelled_rows import read_rows
+from gramcli.cache.view import View
+from gramcli.dataset.clip import Clip
+from gramcli.gram.bounds import Bounds
+from gramcli.gram.descriptor import normalise
+from gramcli.gram.deviation import deviations
+from gramcli.progress import Progress
+from gramcli.rule.subsample import deal, plan, together
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SubsampleBounds:
+    """Bounds of every subsample; its memory depends on classes and network, not on the number of clips."""
+
+    sizes: npt.NDArray[np.int64]
+    """As `plan` gives them, (C, D)."""
+    first: npt.NDArray[np.intp]
+    """Row of the bounds in which each class's subsamples begin, (C + 1,)."""
+    bounds: Mapping[str, tuple[Array, Array]]
+    """λ and Λ of all subsamples by layer, each (S, K_l)."""
+
+    @classmethod
+    def gather(
+        cls,
+        view: View,
+        clips: Sequence[Clip],
+        index: Mapping[str, int],
+        counts: Array,
+        groups: Array,
+        progress: Progress,
+    ) -> SubsampleBounds | None:
+        """Reads the training clips of larger classes once more; None where all classes are of about equal size.
+
+        Args:
+            view: Where the descriptors are.
+            clips: Usable training clips.
+            index: Place of each label among the classes.
+            counts: Training clips by class, (C,).
+            groups: Recordings they are from, (C,).
+            progress: Told of clips as they are read.
+
+        Raises:
+            DamagedError: A file of the cache is not as it was written.
+        """
+        sizes = plan(counts)
+        if not sizes.size:
+            return None
+        alike = together(counts, groups)
+        first = np.concatenate([[0], np.count_nonzero(sizes, axis=1).cumsum()])
+        rows_of: dict[str, Array] = {}
+        for c in np.flatnonzero(np.diff(first)):
+            own = [clip for clip in clips if index[clip.label] == c]
+            dealt = deal([clip.key for clip in own], [clip.group for clip in own], sizes[c], alike)
+            rows_of |= {clip.key: first[c] + np.flatnonzero(row) for clip, row in zip(own, dealt, strict=True)}
+        used = [clip for clip in clips if len(rows_of.get(clip.key, ()))]
+        found = {layer: Bounds.empty(int(first[-1]), channels) for layer, channels in view.layers.items()}
+        progress.start("bounds of smaller classes", len(used))
+        for group, rows, where in read_rows(view, used, done=progress.advance):
+            members = [(place, row) for place, clip in enumerate(group) for row in rows_of[clip.key]]
+            places, targets = np.array(members, np.intp).reshape(-1, 2).T
+            for layer, bound in found.items():
+                bound.update(normalise(rows.descriptors[layer][where])[places], targets)
+        return cls(sizes, first, {layer: (bound.lower, bound.upper) for layer, bound in found.items()})
+
+    def deviations(self, layer: str, scaled: Array, labels: Array, epsilon: float) -> Array:
+        """Returns δ of clips against each subsample of their own class; 0 where there is none.
+
+        Shape:
+            - scaled: (N, K)
+            - labels: (N,)
+            - returns: (N, D) float32
+        """
+        found = np.zeros((len(scaled), self.sizes.shape[1]), np.float32)
+        lower, upper = self.bounds[layer]
+        for c in np.unique(labels):
+            rows = slice(self.first[c], self.first[c + 1])
+            own = labels == c
+            if rows.stop > rows.start:
+                found[own, : rows.stop - rows.start] = deviations(scaled[own], lower[rows], upper[rows], epsilon)
+        return found

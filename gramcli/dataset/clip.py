@@ -1,0 +1,51 @@
+"""A clip: one labelled window of audio, and the splits that a clip can be in."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+SPLITS = ("train", "validation", "test")
+"""Of clips whose label is one of the classes."""
+UNKNOWN = "unknown"
+"""Split of test clips that are known to be of no class, as their label was held out."""
+
+
+class Clip(NamedTuple):
+    """One window of audio: what is known of it and where its descriptor lies.
+
+    A tuple, for there may be a million of them.
+    """
+
+    id: str
+    """Path relative to the audio root, with ``@start-end`` where it is a part of the file."""
+    key: str
+    """SHA-256 of the file's bytes and of start and end; empty if the file could not be read."""
+    source: str
+    """Id of the manifest's row that it was cut from."""
+    path: str
+    """The audio file."""
+    bytes: int
+    """Size of the file."""
+    mtime_ns: int
+    """When the file was last changed, in nanoseconds."""
+    start: float | None
+    """Seconds from the start of the file, or None for the whole of it."""
+    end: float | None
+    label: str
+    """Empty if unlabelled."""
+    split: str
+    """train, validation, test, unknown, or empty if the manifest no longer lists it or holds its label out."""
+    group: str
+    """Clips of one group share a split."""
+    shard: int | None
+    """Number of the shard; None if the file could not be read."""
+    row: int | None
+    """Row in the shard."""
+    error: str = ""
+    """Why the file could not be read."""
+
+
+def window_key(digest: str, part: tuple[float, float] | None) -> str:
+    """Returns the key of a window: the SHA-256 of the file's bytes, or of that with start and end."""
+    return digest if part is None else hashlib.sha256(f"{digest}@{part[0]:.6f}-{part[1]:.6f}".encode()).hexdigest()

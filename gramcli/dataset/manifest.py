@@ -1,0 +1,234 @@
+"""Which clips there are: a folder a class, a table, or a DCASE folder, all brought to the same rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from gramcli.audio.find import audio_files
+from gramcli.dataset import dcase_folder, splits, tables
+from gramcli.dataset.tables import Entry
+from gramcli.errors import NoInputError, UnsafeError, UsageError
+from gramcli.settings.schema import DataSettings
+from gramcli.text import natural_sorted, shown
+
+TABLES = tuple(
+    f"{name}{suffix}" for name in ("manifest", "metadata", "meta") for suffix in (".csv", ".tsv", ".jsonl", ".ndjson")
+)
+"""Tables that a folder may hold instead of a folder a class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recording, or a stretch of one."""
+
+    id: str
+    """POSIX path relative to the audio root, and ``@start-end`` for a stretch."""
+    path: str
+    """The audio file, absolute; it need not be there."""
+    label: str
+    """Empty if unlabelled."""
+    split: str
+    """train, validation, test, unknown for test clips of a label held out, or empty for a row that is not used."""
+    group: str
+    """Rows of one group share a split; by default, those of one file."""
+    start: float | None
+    """In seconds; None for the start of the file."""
+    end: float | None
+    """In seconds; None for the end of the file."""
+    origin: str
+    """Where it is listed, as ``meta.csv:17``."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All rows, and what was decided on the way, one plain line each."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def read(data: DataSettings) -> Manifest:
+    """Reads the manifest that the settings name, finds its files and makes the splits that it does not give.
+
+    Splits are made and compared before labels are held out, so that these change nothing for the others.
+
+    File names are relative to ``data.audio_root``, or else the manifest's folder; where more files are there, to the
+    folder ``audio`` in it. A file that is missing while others are there keeps its row. A manifest from elsewhere must
+    not make this program read whatever it names: a file outside that folder is refused unless ``data.allow_outside``
+    says so. Links in the folder are the user's own, and followed.
+
+    Raises:
+        NoInputError: The manifest cannot be read or is empty, or no row resolves to a file.
+        UsageError: The manifest contradicts itself or the settings; the rows are named.
+        UnsafeError: A row names a file outside the folder.
+    """
+    manifest = _named(data)
+    folder = manifest if manifest.is_dir() else manifest.parent
+    entries, notes = _entries(manifest, data)
+    root, more = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
+    rows, repeated = _unique(_row(entry, root, data.allow_outside) for entry in entries)
+    if repeated:
+        notes.append(f"{repeated} of {len(entries)} rows are listed twice and taken once")
+    made, made_notes = splits.complete(
+        [row.split for row in rows], [row.label for row in rows], [row.group for row in rows], data.seed
+    )
+    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, made, strict=True)]
+    blind_notes = splits.check_labelled((row.origin, row.split, row.label) for row in rows)
+    splits.check_disjoint((row.origin, row.split, row.label, row.group, row.id) for row in rows)
+    left, held_notes = splits.hold_out([row.split for row in rows], [row.label for row in rows], data.hold_out)
+    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, left, strict=True)]
+    return Manifest(
+        tuple(rows), (*notes, *more, *made_notes, *blind_notes, *held_notes, *_alike({row.label for row in rows}))
+    )
+
+
+def folds(data: DataSettings) -> list[str]:
+    """Returns the values of the manifest's fold column, numbers in them by value.
+
+    Raises:
+        NoInputError: The manifest cannot be read.
+        UsageError: It is no table with a fold column.
+    """
+    manifest = _named(data)
+    table = _table_in(manifest) if manifest.is_dir() else manifest.name
+    if table is None:
+        raise UsageError(f"{shown(manifest)}: has no fold column, as it is no table")
+    return natural_sorted(tables.folds(manifest / table if manifest.is_dir() else manifest))
+
+
+def _named(data: DataSettings) -> Path:
+    if data.manifest is None:
+        raise UsageError("no manifest named; give one as the argument, or set data.manifest in gramcli.toml")
+    return Path(data.manifest).absolute()
+
+
+def _entries(manifest: Path, data: DataSettings) -> tuple[list[Entry], list[str]]:
+    if not manifest.is_dir():
+        return tables.read(manifest, data.validation_fold, data.test_fold)
+    table = _table_in(manifest)
+    if table is not None:
+        entries, notes = tables.read(manifest / table, data.validation_fold, data.test_fold)
+        return entries, [f"{shown(manifest.name)}: read through its {table}, not as a folder a class", *notes]
+    if data.validation_fold is not None or data.test_fold is not None:
+        raise UsageError(f"{shown(manifest)}: has no fold column for data.validation_fold and data.test_fold")
+    return dcase_folder.read(manifest) if dcase_folder.is_folder(manifest) else _folders(manifest)
+
+
+def _table_in(folder: Path) -> str | None:
+    """Returns the table that lists a folder; None for a DCASE folder or a folder a class."""
+    there = [] if dcase_folder.is_folder(folder) else [name for name in TABLES if (folder / name).is_file()]
+    if len(there) > 1:
+        raise UsageError(f"{shown(folder)}: holds {' and '.join(there)}; name the one to read")
+    return there[0] if there else None
+
+
+def _folders(root: Path) -> tuple[list[Entry], list[str]]:
+    """Reads a folder a class; folders named as splits may stand above them."""
+    files = [Path(file).relative_to(root) for file in audio_files([root])]
+    depths = {len(file.parts): file for file in files}
+    if len(depths) > 1:
+        shallow, deep = depths[min(depths)], depths[max(depths)]
+        raise UsageError(
+            f"{shown(root)}: '{shown(shallow)}' and '{shown(deep)}' lie at different depths; "
+            "put every file into the folder of its class, or list them in a manifest.csv"
+        )
+    depth = next(iter(depths))
+    if depth == 1:
+        raise UsageError(f"{shown(root)}: its audio lies in no folder a class; make one for each, or a manifest.csv")
+    tops = {file.parts[0]: splits.split_named(file.parts[0]) for file in files}
+    notes = []
+    if all(tops.values()):
+        if depth == 2:
+            raise UsageError(f"{shown(root)}: its folders are splits and hold no folder a class; make those in each")
+        notes = [f"{shown(root.name)}: splits are its folders {', '.join(natural_sorted(tops))}"]
+    elif depth > 2 and any(tops.values()):
+        named, other = (next(top for top, split in tops.items() if bool(split) is given) for given in (True, False))
+        raise UsageError(f"{shown(root)}: '{named}' is a split, '{shown(other)}' is not; name all as splits, or none")
+    return [
+        Entry(shown(file.as_posix()), file.as_posix(), file.parent.name, (notes and tops[file.parts[0]]) or "")
+        for file in files
+    ], notes
+
+
+def _root(manifest: Path, entries: Sequence[Entry], root: str) -> tuple[str, list[str]]:
+    """Returns the folder that file names are relative to, and a note on files that are missing."""
+    roots = root, _path(root, "audio")
+    base, missing = root, list(entries)
+    for one in roots:
+        if missing:  # the second is looked into only then
+            absent = [entry for entry in entries if not os.path.exists(_path(one, entry.file))]  # noqa: PTH110
+            if len(absent) < len(missing):
+                base, missing = one, absent
+    if len(missing) == len(entries):
+        tried = (shown(_path(base, entry.file)) for entry in entries for base in roots)
+        raise NoInputError(
+            f"{shown(manifest)}: none of its {len(entries)} rows leads to a file; "
+            f"tried {', '.join(islice(tried, 3))}; set data.audio_root (--audio-root of extract)"
+        )
+    if not missing:
+        return base, []
+    first = f"{missing[0].origin}: '{shown(missing[0].file)}'"
+    note = f"{len(missing)} of {len(entries)} rows lead to no file in {shown(base)}; the first is {first}"
+    return base, [f"{note}; if they are elsewhere, set data.audio_root (--audio-root of extract)"]
+
+
+def _path(root: str, file: str) -> str:
+    return os.path.normpath(os.path.join(root, file))  # noqa: PTH118 - pathlib takes five times as long
+
+
+def _row(entry: Entry, root: str, outside: bool) -> Row:
+    path = _path(root, entry.file)
+    top = root.rstrip(os.sep) + os.sep
+    inside = path.startswith(top)
+    if not (inside or outside):
+        raise UnsafeError(
+            f"{entry.origin}: '{shown(entry.file)}' lies outside {shown(root)}; set data.audio_root (--audio-root) to "
+            "a folder that holds all files, or give --allow-outside if you trust the manifest"
+        )
+    file = path[len(top) :] if inside else os.path.relpath(path, root)
+    file = file.replace(os.sep, "/")
+    stretch = ""
+    if entry.start is not None:
+        stretch = f"@{_plain(entry.start)}-{'' if entry.end is None else _plain(entry.end)}"
+    group = entry.group or file
+    return Row(file + stretch, path, entry.label, entry.split, group, entry.start, entry.end, entry.origin)
+
+
+def _plain(seconds: float) -> str:
+    """Returns seconds to the microsecond, without trailing zeros or an exponent."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def _unique(rows: Iterable[Row]) -> tuple[list[Row], int]:
+    """Keeps the first of rows that say the same, and counts the others."""
+    first: dict[str, Row] = {}
+    repeated = 0
+    for row in rows:
+        known = first.setdefault(row.id, row)
+        if known is row:
+            continue
+        repeated += 1
+        for what, a, b in (("labels", known.label, row.label), ("splits", known.split, row.split)):
+            if a != b:
+                raise UsageError(
+                    f"{known.origin} and {row.origin}: '{shown(row.id)}' is listed with two {what}, "
+                    f"'{shown(a)}' and '{shown(b)}'; keep one"
+                )
+    return list(first.values()), repeated
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Notes labels that people would take for one."""
+    seen: dict[str, str] = {}
+    notes = []
+    for label in natural_sorted(labels):
+        other = seen.setdefault(unicodedata.normalize("NFC", label).casefold(), label)
+        if other != label:
+            notes.append(f"labels '{shown(other)}' and '{shown(label)}' are two classes, though they look alike")
+    return notes

@@ -1,0 +1,107 @@
+"""Which audio a network has seen, as its checkpoint says, and whether other clips are among it.
+
+Files are known by their content. Where a file was cut into windows, its stretches are kept beside the windows' keys,
+so that other windows of the same seconds are found too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gramcli.dataset.clip import UNKNOWN, Clip
+from gramcli.errors import ArtefactError, UsageError
+from gramcli.text import shown
+
+Spans = Sequence[tuple[float, float]]
+"""Start and end in seconds."""
+
+
+def as_metadata(training: Iterable[Clip], validation: Iterable[Clip]) -> dict[str, Any]:
+    """Returns what a checkpoint says of the clips it came from.
+
+    ``trained_on`` and ``chosen_on`` list the keys of training and validation clips; the key of a file that was not cut
+    is its SHA-256. ``trained_stretches`` has start and end in seconds of what was cut, by the SHA-256 of the file.
+    """
+    keys: set[str] = set()
+    cut: dict[str, list[tuple[float, float]]] = {}
+    digests: dict[str, str] = {}
+    for clip in training:
+        keys.add(clip.key)
+        if clip.start is not None and clip.end is not None:
+            cut.setdefault(_file(clip, digests), []).append((clip.start, clip.end))
+    return {
+        "trained_on": sorted(keys),
+        "trained_stretches": {digest: _merged(spans) for digest, spans in sorted(cut.items())},
+        "chosen_on": sorted({clip.key for clip in validation}),
+    }
+
+
+def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuses clips of validation, test and the unknown that a network was trained on, in whatever windows.
+
+    Args:
+        clips: Of all splits; those of the training split may have been seen.
+        metadata: What the checkpoint says; where it names no training clips, nothing is refused.
+        path: The checkpoint, for the message.
+
+    Raises:
+        UsageError: Naming the first such clip.
+        ArtefactError: The metadata cannot be understood.
+    """
+    try:
+        keys = set(map(str, metadata.get("trained_on", ())))
+        stretches = {
+            str(digest): [(float(start), float(end)) for start, end in spans]
+            for digest, spans in metadata.get("trained_stretches", {}).items()
+        }
+    except (TypeError, ValueError, AttributeError):
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not clear on what it was trained on") from None
+    if not keys:
+        return
+    digests: dict[str, str] = {}
+    for clip in clips:
+        if clip.split in ("validation", "test", UNKNOWN) and clip.key and _overlaps(clip, keys, stretches, digests):
+            raise UsageError(
+                f"{shown(clip.id)}: is in the {clip.split} split, but {shown(path.name)} was trained on it; "
+                "use the splits or folds of that training, or a network trained without it"
+            )
+
+
+def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any]) -> int:
+    """Returns how many test clips are among those whose accuracy chose the epoch of a checkpoint."""
+    keys = set(map(str, metadata.get("chosen_on", ())))
+    return sum(clip.split in ("test", UNKNOWN) and clip.key in keys for clip in clips)
+
+
+def _overlaps(clip: Clip, keys: set[str], stretches: Mapping[str, Spans], digests: dict[str, str]) -> bool:
+    if clip.key in keys or clip.key in stretches:
+        return True
+    if clip.start is None or clip.end is None:
+        return False
+    digest = _file(clip, digests)
+    return digest in keys or any(start < clip.end and clip.start < end for start, end in stretches.get(digest, ()))
+
+
+def _file(clip: Clip, digests: dict[str, str]) -> str:
+    """Returns the SHA-256 of a clip's file; "" where it can no longer be read, which decoding will say."""
+    if clip.path not in digests:
+        try:
+            with Path(clip.path).open("rb") as file:
+                digests[clip.path] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            digests[clip.path] = ""
+    return digests[clip.path]
+
+
+def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Joins stretches that touch or overlap."""
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

@@ -1,0 +1,1 @@
+"""How well out-of-distribution sounds are told from known ones."""

@@ -1,0 +1,179 @@
+"""Known and unknown clips, each with every score of unknown sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.audio.decoder_pool import Decoders
+from gramcli.cache.labelled_rows import read_rows
+from gramcli.cache.view import View
+from gramcli.dataset.clip import Clip
+from gramcli.errors import AudioError
+from gramcli.evaluation.ood.acoustics import AcousticMeter, Acoustics, concatenate
+from gramcli.evaluation.ood.scores import DEVIATION, OnAudio, OnDescriptors, Scores, of_logits, sample
+from gramcli.inference.classifier import GramClassifier
+from gramcli.inference.rule import Rule
+from gramcli.progress import Progress
+
+Array = npt.NDArray[Any]
+
+MOST = 2000
+"""Training clips that rival scores are fitted on: their vectors, of all layers, are in memory together."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredClips:
+    """N clips, or windows of recordings, in an order that does not depend on where they are stored."""
+
+    groups: npt.NDArray[Any]
+    """Source of each, (N,)."""
+    scores: Scores
+    """Those of the network and its layers first, then those of the audio where it is there, (N,) each."""
+    measures: Mapping[str, Array] | None
+    """See `Acoustics`; None where there is no audio."""
+    beyond: npt.NDArray[np.bool_] | None
+    """Whether beyond the threshold, (N,); None without one."""
+
+
+class ClipScorer:
+    """Every score, fitted on training clips of a cache and ready for others.
+
+    Args:
+        view: The cache's clean view.
+        rule: Its decision.
+        training: Its training clips, of which at most `MOST` are used.
+        progress: Told of steps and notes.
+
+    Raises:
+        DamagedError: A file of the cache is not as it was written.
+    """
+
+    def __init__(self, view: View, rule: Rule, training: Sequence[Clip], progress: Progress) -> None:
+        self._view, self._rule, self._progress = view, rule, progress
+        index = {label: n for n, label in enumerate(rule.classes)}
+        labels = np.array([index[clip.label] for clip in training])
+        chosen = [training[n] for n in sample(labels, MOST)]
+        if len(chosen) < len(training):
+            progress.note(
+                f"rival scores of unknown sounds are fitted on {len(chosen)} of {len(training)} training clips, evenly "
+                "by class"
+            )
+        progress.start("reading training clips", len(chosen))
+        kept: list[Clip] = []
+        parts: list[dict[str, Array]] = []
+        for group, rows, where in read_rows(view, chosen, rule.layers, progress.advance):
+            kept += group
+            # copies, so that no shard stays in memory for the rows wanted of it
+            parts.append({layer: rows.descriptors[layer][where] for layer in rule.layers})
+        order = sorted(range(len(kept)), key=lambda n: kept[n].key)
+        self._fitted_on = [kept[n] for n in order]
+        self._labels = np.array([index[clip.label] for clip in self._fitted_on])
+        self._layers = OnDescriptors.fit(
+            {layer: np.concatenate([part.pop(layer) for part in parts])[order] for layer in rule.layers}, self._labels
+        )
+        self._ear: AcousticMeter | None = None
+        self._audio: OnAudio | None = None
+
+    def listen(self, ear: AcousticMeter, *others: Sequence[Clip]) -> list[Acoustics] | None:
+        """Decodes training clips to fit the scores of the audio, and other clips of the cache to be scored.
+
+        Returns:
+            What is heard in each of `others`; None, with a note, where some of all these clips can no longer be read:
+            scores of the audio are then left out.
+        """
+        clips = [self._fitted_on, *others]
+        self._progress.start("listening to known clips", sum(map(len, clips)))
+        try:
+            with Decoders.of(ear.settings) as decoders:
+                training, *heard = [ear.hear_clips(some, decoders, self._progress) for some in clips]
+        except AudioError as error:
+            self._progress.note(
+                f"{error}; scores that need the audio of the cache's clips are left out, and nothing is matched"
+            )
+            return None
+        self._ear = ear
+        self._audio = OnAudio.fit(training.measures, training.spectra, self._labels)
+        return heard
+
+    def usable(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Returns the clips whose rows are no failures, in order of their keys."""
+        found = [clip for group, _, _ in read_rows(self._view, clips, ()) for clip in group]
+        return sorted(found, key=lambda clip: (clip.key, clip.id))
+
+    def of_cache(self, clips: Sequence[Clip], heard: Acoustics | None) -> ScoredClips:
+        """Scores clips of the cache, shard by shard.
+
+        Args:
+            clips: As `usable` returns them.
+            heard: Their audio.
+        """
+        place = {clip.key: n for n, clip in enumerate(clips)}
+        order: list[int] = []
+        parts: list[tuple[Scores, Array | None]] = []
+        for group, rows, where in read_rows(self._view, clips, self._rule.layers):
+            if not group:
+                continue
+            descriptors = {layer: rows.descriptors[layer][where] for layer in self._rule.layers}
+            parts.append(self._score(descriptors, rows.logits[where] if self._view.outputs else None))
+            order += [place[clip.key] for clip in group]
+        scores, beyond = _joined(parts)
+        back = np.argsort(order)
+        scores = {name: values[back] for name, values in scores.items()}
+        groups = np.array([clip.group for clip in clips])
+        return self._side(groups, scores, None if beyond is None else beyond[back], heard)
+
+    def of_files(self, classifier: GramClassifier, paths: Sequence[str]) -> tuple[ScoredClips | None, dict[str, str]]:
+        """Scores the windows of recordings; of the windows only scores stay in memory.
+
+        Args:
+            classifier: Of this cache.
+            paths: The files.
+
+        Returns:
+            All windows that can be used, with their file as group, None if there are none; and by path why a window of
+            a file, the first of them, cannot.
+        """
+        self._progress.start("judging unknown sounds", len(paths))
+        groups: list[str] = []
+        parts: list[tuple[Scores, Array | None]] = []
+        heard: list[Acoustics] = []
+        failed: dict[str, str] = {}
+        done: set[str] = set()
+        for batch in classifier.score_windows(paths):
+            for n, error in batch.errors.items():
+                failed.setdefault(batch.parts[n].path, error)
+            if batch.logits is not None and batch.sound:
+                own = batch.logits if self._view.outputs else None
+                parts.append(self._score(batch.descriptors, own))
+                groups += [batch.parts[n].path for n in batch.sound]
+                if self._ear is not None:
+                    heard.append(self._ear.hear(batch.samples))
+            new = {part.path for part in batch.parts} - done
+            done |= new
+            self._progress.advance(len(new), len(new & set(failed)))
+        if not parts:
+            return None, failed
+        scores, beyond = _joined(parts)
+        return self._side(np.array(groups), scores, beyond, concatenate(heard) if heard else None), failed
+
+    def _score(self, descriptors: Mapping[str, Array], logits: Array | None) -> tuple[Scores, Array | None]:
+        judged = self._rule.judge(descriptors, logits)
+        scores = {DEVIATION: judged.strangeness}
+        scores |= {} if logits is None else of_logits(logits)
+        return scores | self._layers.score(descriptors), judged.unknown
+
+    def _side(self, groups: Array, scores: Scores, beyond: Array | None, heard: Acoustics | None) -> ScoredClips:
+        if heard is None or self._audio is None:
+            return ScoredClips(groups, scores, None, beyond)
+        return ScoredClips(groups, scores | self._audio.score(heard.measures, heard.spectra), heard.measures, beyond)
+
+
+def _joined(parts: Sequence[tuple[Scores, Array | None]]) -> tuple[Scores, Array | None]:
+    scores = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
+    beyond = [part for _, part in parts if part is not None]
+    return scores, np.concatenate(beyond) if beyond else None

@@ -1,0 +1,135 @@
+"""Every score of unknown sounds that the deviation is set beside, by name; higher is more unknown.
+
+What is fitted is fitted on training clips alone, so a score of a clip depends on no other clip that is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gramcli.evaluation.ood import detectors
+from gramcli.evaluation.ood.detectors import Mahalanobis, Neighbours
+from gramcli.fitting.features import Standardiser
+
+Array = NDArray[Any]
+Scores = dict[str, NDArray[np.float64]]
+"""Of N clips, (N,) each."""
+
+DEVIATION = "deviation"
+"""The package's own: see `gramcli.rule.novelty.strangeness`."""
+SPECTRUM = "mahalanobis_log_mel"
+ZEROS = "zero_samples"
+TRIVIAL = ("duration", "level", "bandwidth", ZEROS)
+"""What needs no network: see `gramcli.evaluation.ood.measures`."""
+
+
+def of_logits(logits: Array) -> Scores:
+    """Returns the scores that the network's outputs give.
+
+    Shape:
+        - logits: (N, C)
+    """
+    return {
+        "max_softmax": detectors.max_softmax(logits),
+        "energy": detectors.energy(logits),
+        "max_logit": detectors.max_logit(logits),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class OnDescriptors:
+    """Mahalanobis's distance and the distance to the k-th neighbour, on log ĝ of all layers, standardised."""
+
+    standard: Standardiser
+    mahalanobis: Mahalanobis
+    neighbours: Neighbours
+
+    @staticmethod
+    def fit(descriptors: Mapping[str, Array], labels: NDArray[np.integer]) -> OnDescriptors:
+        """Fits both on training clips.
+
+        Raises:
+            ValueError: No clips, shapes do not fit, or a number is not finite.
+
+        Shape:
+            - descriptors: ĝ by layer, (N, K_l) each
+            - labels: (N,)
+        """
+        standard = Standardiser.fit(descriptors, "log")
+        vectors = standard.apply(descriptors)
+        return OnDescriptors(standard, Mahalanobis.fit(vectors, labels), Neighbours.fit(vectors))
+
+    def score(self, descriptors: Mapping[str, Array]) -> Scores:
+        """Returns both scores of other clips.
+
+        Shape:
+            - descriptors: (N, K_l) each
+        """
+        vectors = self.standard.apply(descriptors)
+        return {"mahalanobis": self.mahalanobis.score(vectors), "knn": self.neighbours.score(vectors)}
+
+
+@dataclass(frozen=True, eq=False)
+class OnAudio:
+    """What is unusual of clips without any network: their mean log-mel, and measures of length, level and the like."""
+
+    spectrum: Mahalanobis | None
+    usual: Mapping[str, float]
+    """Median of each measure."""
+
+    @staticmethod
+    def fit(measures: Mapping[str, Array], spectra: Array | None, labels: NDArray[np.integer]) -> OnAudio:
+        """Fits all on training clips.
+
+        Args:
+            measures: Any number a clip, by name.
+            spectra: Mean log-mel; None where there is none.
+            labels: True classes.
+
+        Raises:
+            ValueError: No clips, shapes do not fit, or a number is not finite.
+
+        Shape:
+            - measures: (N,) each
+            - spectra: (N, B)
+            - labels: (N,)
+        """
+        spectrum = None if spectra is None else Mahalanobis.fit(spectra, labels)
+        return OnAudio(spectrum, {name: float(np.median(values)) for name, values in measures.items()})
+
+    def score(self, measures: Mapping[str, Array], spectra: Array | None) -> Scores:
+        """Returns the scores of other clips; a measure is strange as far as it is from the median, on either side.
+
+        Shape:
+            - measures: (N,) each
+            - spectra: (N, B)
+        """
+        found = {} if self.spectrum is None or spectra is None else {SPECTRUM: self.spectrum.score(spectra)}
+        return found | {name: np.abs(measures[name] - usual) for name, usual in self.usual.items()}
+
+
+def sample(labels: NDArray[np.integer], most: int, seed: int = 0) -> NDArray[np.intp]:
+    """Returns which clips to fit on where there are many: at most `most`, as many of each class as there are or fit.
+
+    Raises:
+        ValueError: Not one clip asked for.
+
+    Shape:
+        - labels: (N,)
+        - returns: (min(N, most),), rising
+    """
+    if most < 1:
+        raise ValueError(f"at least one clip must be asked for, not {most}")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turn = np.empty(len(labels), np.intp)
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        turn[own] = np.arange(len(own))
+    # every class has its first clip before any has its second
+    chosen = order[np.argsort(turn[order], kind="stable")][:most]
+    return np.asarray(np.sort(chosen), np.intp)

@@ -1,0 +1,1 @@
+"""From the clips of a manifest to descriptors in the cache."""

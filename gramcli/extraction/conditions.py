@@ -1,0 +1,103 @@
+"""The same clips under a condition, each condition a view of the cache that is extracted once.
+
+A condition's view holds only the clips that were asked for, so it has places of its own: its shards say which keys they
+hold, and what is missing goes into new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gramcli.audio.condition import Condition
+from gramcli.audio.decoder_pool import Decoders
+from gramcli.cache import placement
+from gramcli.cache.placement import RowPlace
+from gramcli.cache.view import View
+from gramcli.dataset.clip import Clip
+from gramcli.extraction.compute import fill_shards
+from gramcli.extraction.reopen import reopen_network
+from gramcli.network.prepare import PreparedNetwork
+from gramcli.progress import Progress, Silent
+from gramcli.settings.schema import Settings
+from gramcli.system import durable_files
+from gramcli.system.versions import versions
+
+
+def extract_conditions(
+    cache: Path,
+    conditions: Sequence[Condition],
+    clips: Sequence[Clip],
+    *,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    config: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, tuple[View, list[Clip]]]:
+    """Brings the views of some conditions up to date; the network is built only if something is missing.
+
+    Args:
+        cache: Folder of a cache whose clean view is there.
+        conditions: What the clips go through.
+        clips: Which of them, as `Clips.used` returns them.
+        flags: Settings over those of the extract, by section and key; only how to run may differ.
+        config: A settings file.
+        progress: Told of tasks, steps and notes.
+
+    Returns:
+        For each condition, as it is written: its view, and the clips with their places in it.
+
+    Raises:
+        ArtefactError: Nothing was extracted, or the network or a background folder is no longer what it was.
+        DamagedError: The cache is damaged.
+        ResourceError: Device, space or permission is missing.
+        LockedError: Another process writes to the cache.
+    """
+    progress = progress or Silent()
+    clean = View.open(cache)
+    settings: Settings | None = None
+    ready: PreparedNetwork | None = None
+    found: dict[str, tuple[View, list[Clip]]] = {}
+    for condition in conditions:
+        identity = {**clean.identity, "condition": condition.identity}
+        # a view that is whole is only read, so that a cache on a read-only disk can be judged
+        view = View.open(cache, condition.name) if _there(cache, condition) else None
+        where = {} if view is None else _places(view)
+        if view is None or any(clip.key not in where for clip in clips):
+            if settings is None or ready is None:
+                settings, ready = reopen_network(clean, flags, config)
+            with durable_files.lock(cache), Decoders.of(settings) as decoders:
+                recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
+                view = View.create(cache, identity, recorded, condition.name)
+                where = _places(view)
+                todo = _missing(view, clips, where, settings.cache.clips_per_shard)
+                fill_shards(view, todo, ready, decoders, settings, progress, condition=condition)
+                where = _places(view)
+        else:
+            view.require(identity)
+        placed = [clip._replace(shard=where[clip.key].shard, row=where[clip.key].row) for clip in clips]
+        found[condition.text] = view, placed
+    return found
+
+
+def _there(cache: Path, condition: Condition) -> bool:
+    return (cache / "views" / condition.name / "view.json").is_file()
+
+
+def _places(view: View) -> dict[str, RowPlace]:
+    """Returns where each key has its row; where two shards have one, the first counts."""
+    where: dict[str, RowPlace] = {}
+    for number in sorted(view.present()):
+        for row, key in enumerate(view.read(number, layers=()).keys):
+            where.setdefault(key, RowPlace(number, row))
+    return where
+
+
+def _missing(
+    view: View, clips: Sequence[Clip], where: Mapping[str, RowPlace], rows: int | None
+) -> dict[int, list[Clip]]:
+    """Returns the clips that have no row yet, by the new shards that they go into."""
+    rows = rows or placement.rows_per_shard(view.numbers_a_clip)
+    new = list({clip.key: clip for clip in clips if clip.key not in where}.values())
+    first = max(view.present(), default=-1) + 1
+    return {first + n: new[n * rows : (n + 1) * rows] for n in range(-(-len(new) // rows))}

@@ -1,0 +1,129 @@
+"""``gramcli extract --dry-run``: what an extract would do, and what it would take."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gramcli.audio.decoder_pool import Decoders
+from gramcli.cache import clip_table, placement
+from gramcli.cache.view import CLEAN, View
+from gramcli.dataset.clip import Clip
+from gramcli.extraction import windows
+from gramcli.extraction.compute import compute_shards
+from gramcli.extraction.inputs import present_shards, read_inputs
+from gramcli.network.prepare import PreparedNetwork
+from gramcli.progress import Progress, Silent
+from gramcli.settings.schema import Settings
+
+BATCHES = 5
+"""Batches that are tried; the first is not timed, as whatever is used first takes longer."""
+SHARDS = 4
+"""Copies of a shard that are in memory at once: batches, rows, image, file."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What an extract would do."""
+
+    clips: int
+    """Clips of the manifest, windows counted one by one."""
+    there: int
+    """Of these, clips that have a row already."""
+    unreadable: int
+    """Clips whose file cannot be read."""
+    todo: int
+    """Clips to compute, at most: a file that was moved, or is there twice, is only found out by reading it."""
+    bytes: int
+    """What they take on disk."""
+    free: int
+    """What the disk has."""
+    tried: int
+    """Clips that were computed for the two that follow."""
+    seconds: float
+    """How long the rest would take."""
+    memory: int
+    """Bytes that the process would hold, decoders not counted."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room."""
+        return self.bytes <= self.free
+
+
+def forecast(settings: Settings, *, folder: Path | None = None, progress: Progress | None = None) -> Forecast:
+    """Reads manifest and headers, computes a few clips, and writes nothing.
+
+    Args:
+        settings: All settings, as of `extract`.
+        folder: First on the import path of a factory; the working folder if None.
+        progress: Told of tasks, steps and notes.
+
+    Raises:
+        UsageError: Settings or manifest contradict themselves.
+        NoInputError: No clip is in a split.
+        ArtefactError: The cache was made otherwise, weights do not fit, or a label is none of the outputs.
+        DamagedError: The cache is damaged.
+        ResourceError: The device is missing.
+        LockedError: Another process writes to the cache.
+    """
+    progress = progress or Silent()
+    cache = Path(settings.cache.dir)
+    start = read_inputs(settings, folder or Path.cwd(), progress)
+    view = View(cache / "views" / CLEAN, start.ready.identity, {})
+    if (view.folder / "view.json").is_file():
+        View.open(cache).require(start.ready.identity)
+    free = shutil.disk_usage(_nearest(cache)).free
+    if start.before is not None:
+        return Forecast(start.before.clips, start.before.clips, 0, 0, 0, free, 0, 0.0, _held())
+    previous = clip_table.read(cache)
+    with Decoders.of(settings) as decoders:
+        clips = windows.find_clips(start.listed, previous, decoders, settings.segment.seconds, progress, hashed=False)
+        known = placement.known_places(previous, present_shards(cache))
+        new = list({clip.key: clip for clip in clips if clip.key and clip.key not in known}.values())
+        tried, seconds = _try(new, start.ready, decoders, settings, progress)
+    rows = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_a_clip)
+    return Forecast(
+        clips=len(clips),
+        there=sum(clip.key in known for clip in clips),
+        unreadable=sum(bool(clip.error) for clip in clips),
+        todo=len(new),
+        bytes=len(new) * view.bytes_a_clip,
+        free=free,
+        tried=tried,
+        seconds=seconds * len(new),
+        memory=_held() + SHARDS * min(rows, len(new)) * view.bytes_a_clip,
+    )
+
+
+def _try(
+    clips: Sequence[Clip], ready: PreparedNetwork, decoders: Decoders, settings: Settings, progress: Progress
+) -> tuple[int, float]:
+    """Computes a few clips, and returns how many and the seconds that one takes."""
+    size = settings.run.batch
+    batches = {n: clips[n * size : (n + 1) * size] for n in range(min(BATCHES, -(-len(clips) // size)))}
+    progress.start("trying", sum(map(len, batches.values())))
+    began, done = [time.monotonic()], [0]
+    for number, _ in compute_shards(batches, ready, decoders, settings, progress):
+        began.append(time.monotonic())
+        done.append(done[-1] + len(batches[number]))
+    first = 1 if len(batches) > 1 else 0
+    timed = done[-1] - done[first]
+    return done[-1], (began[-1] - began[first]) / timed if timed else 0.0
+
+
+def _held() -> int:
+    """Returns the most memory that this process has held, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _nearest(folder: Path) -> Path:
+    """Returns the folder, or the nearest above it that is there."""
+    folder = folder.absolute()
+    return folder if folder.is_dir() else _nearest(folder.parent)

@@ -1,0 +1,114 @@
+"""What an extract knows before it reads any audio: the clips of the manifest, and a network that is ready for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gramcli.audio.decoder_pool import start_ahead
+from gramcli.cache import completion
+from gramcli.cache.completion import Completion
+from gramcli.cache.view import CLEAN, View
+from gramcli.dataset import manifest as manifests
+from gramcli.dataset.clip import UNKNOWN
+from gramcli.errors import ArtefactError, NoInputError
+from gramcli.extraction import windows
+from gramcli.network.prepare import PreparedNetwork, check_held_out, prepare
+from gramcli.progress import Progress
+from gramcli.settings.schema import Settings
+from gramcli.system import durable_files
+from gramcli.system.profiler import NoStopwatch, Stopwatch
+from gramcli.text import natural_sorted, shown
+
+
+@dataclass(frozen=True)
+class ExtractInputs:
+    """Manifest and network of an extract."""
+
+    source: str
+    """Names the manifest and all that says how to read it; empty for a folder."""
+    before: Completion | None
+    """What an earlier extract finished, if nothing has changed since; the manifest was not read then."""
+    listed: Sequence[manifests.Row]
+    """Rows of the manifest that are in a split."""
+    notes: tuple[str, ...]
+    """What was said of the manifest."""
+    labels: tuple[str, ...]
+    """Labels of the manifest, in natural order."""
+    ready: PreparedNetwork
+
+
+def read_inputs(
+    settings: Settings, folder: Path, progress: Progress, stopwatch: Stopwatch | None = None
+) -> ExtractInputs:
+    """Reads the manifest and builds the network.
+
+    Args:
+        settings: All settings; ``data.manifest`` and ``network.name`` must be given.
+        folder: First on the import path of a factory.
+        progress: Told of notes.
+        stopwatch: Times the two.
+
+    Raises:
+        UsageError: Settings or manifest contradict themselves.
+        NoInputError: No row is in a split.
+        ArtefactError: Weights do not fit, or a label is none of the outputs.
+        ResourceError: The device is missing.
+        LockedError: Another process writes to the cache.
+    """
+    stopwatch = stopwatch or NoStopwatch()
+    check_held_out(settings)
+    cache = Path(settings.cache.dir)
+    durable_files.require_free(cache)  # before the network is built, which takes seconds
+    with stopwatch.step("manifest"):
+        source = windows.manifest_digest(settings)
+        before = completion.read(cache, source, present_shards(cache))
+        listed, notes = ([], list(before.notes)) if before else _listed(settings)
+    for note in notes:
+        progress.note(note)
+    known = {row.label for row in listed if row.label and row.split != UNKNOWN}
+    labels = before.labels if before else tuple(natural_sorted(known))
+    if settings.network.head == "map":
+        _check_labels(listed, settings.network.classes)
+        if not settings.network.classes:
+            progress.note(
+                f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
+            )
+    if before is None:
+        start_ahead(settings.run.decoders)
+    with stopwatch.step("network"):
+        ready = prepare(settings, labels, folder)
+    for note in ready.built.notes():
+        progress.note(note)
+    ready.scorer.time_with(stopwatch)
+    ready.scorer.note = progress.note
+    if settings.network.weights is None:
+        progress.note("no weights given: the network is as its constructor left it")
+    progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
+    return ExtractInputs(source, before, listed, tuple(notes), labels, ready)
+
+
+def present_shards(cache: Path) -> set[int]:
+    """Returns the shards that are there, in a cache that may not be there yet."""
+    return View(cache / "views" / CLEAN, {}, {}).present()
+
+
+def _listed(settings: Settings) -> tuple[list[manifests.Row], list[str]]:
+    """Returns the rows of the manifest that are in a split, and notes on it."""
+    manifest = manifests.read(settings.data)
+    listed = [row for row in manifest.rows if row.split]
+    if not listed:
+        raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
+    return listed, list(manifest.notes)
+
+
+def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None:
+    known = set(classes)
+    for row in rows:
+        if classes and row.label and row.split != UNKNOWN and row.label not in known:
+            raise ArtefactError(
+                f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
+                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or network.classes, "
+                "name it in data.hold_out, or set network.head to none"
+            )

@@ -1,0 +1,61 @@
+"""What a view, a training or a model depends on: its fingerprint, and the fields in which two of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gramcli.text import shown
+
+Identity = Mapping[str, Any]
+"""JSON values: format, architecture, arguments, weights, outputs, head, layers, frontend, segment, ..."""
+
+
+def fingerprint(identity: Identity) -> str:
+    """Returns the SHA-256 of an identity's canonical JSON."""
+    return hashlib.sha256(canonical(identity)).hexdigest()
+
+
+def canonical(value: object) -> bytes:
+    """Returns a JSON value as bytes, the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def differences(stored: Identity, wanted: Identity) -> list[str]:
+    """Names every field in which two identities differ, as ``field: stored → wanted``."""
+    old, new = dict(_flat(stored)), dict(_flat(wanted))
+    fields = [field for field in {**old, **new} if old.get(field) != new.get(field)]
+    return [f"{shown('.'.join(field))}: {_short(old.get(field))} → {_short(new.get(field))}" for field in fields]
+
+
+def require_identity(identity: Identity) -> None:
+    """Raises a KeyError, TypeError or ValueError where an identity lacks what every network has."""
+    names, head, outputs = [], identity["head"], identity["outputs"]
+    for name, channels in identity["layers"]:
+        if not isinstance(name, str) or not isinstance(channels, int) or channels < 1:
+            raise ValueError("layers")
+        names.append(name)
+    labels = head == "map" and isinstance(outputs, list) and all(isinstance(label, str) for label in outputs)
+    if len(set(names)) < len(names) or not (labels or (head == "none" and isinstance(outputs, int))):
+        raise ValueError("layers or outputs")
+    if not isinstance(identity["architecture"], str):
+        raise TypeError("architecture")
+
+
+def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Yields the leaves as the fingerprint sees them: 1, 1.0 and true differ, a tuple and a list do not."""
+    if isinstance(value, Mapping) and (value or not path):
+        for key in sorted(value):
+            yield from _flat(value[key], (*path, key))
+    else:
+        yield path, canonical(value)
+
+
+def _short(leaf: bytes | None) -> str:
+    if leaf is None:
+        return "absent"
+    value = json.loads(leaf)
+    text = "none" if value is None else shown(value if isinstance(value, str) else json.dumps(value))
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(value)} entries)" if isinstance(value, list) else text[:60]

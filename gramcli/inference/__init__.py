@@ -1,0 +1,1 @@
+"""From new recordings to predictions, with a calibrated network."""

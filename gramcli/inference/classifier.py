@@ -1,0 +1,257 @@
+"""``gramcli classify``: new recordings through the network and against the statistics.
+
+`GramClassifier` is the same for Python::
+
+    classifier = GramClassifier.load(".gramcli")
+    for row in classifier.predict(["new.wav"]):
+        print(row.path, row.label, row.deviation)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gramcli.audio import find
+from gramcli.errors import UsageError
+from gramcli.inference import bundle
+from gramcli.inference.bundle import ModelBundle
+from gramcli.inference.rule import Rule
+from gramcli.inference.window_stream import WindowBatch, WindowRef, score_windows
+from gramcli.network.prepare import PreparedNetwork, prepare
+from gramcli.progress import Progress, Silent
+from gramcli.settings.configure import configure
+from gramcli.settings.schema import Settings
+from gramcli.text import shown
+
+COLUMNS = (
+    "path", "start", "end", "label", "probability_if_known", "unknown", "deviation", "runner_up", "margin",
+    "network_label", "network_confidence", "tied", "strangeness", "status", "error",
+)  # fmt: skip
+"""Columns of a prediction, in the order of every output format."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One window of one recording. What does not apply is None; no number is NaN or infinite."""
+
+    path: str
+    start: float | None = None
+    """Seconds."""
+    end: float | None = None
+    label: str | None = None
+    """The class that the rule decides for, also where the window is unknown."""
+    probability_if_known: float | None = None
+    """Probability of the label, if the sound is of one of the classes."""
+    unknown: bool | None = None
+    """Whether the window is unlike everything in training; None where no threshold could be set."""
+    deviation: float | None = None
+    """Δ̄ of the label: 1 is what validation clips show against their own class; higher is less like it."""
+    runner_up: str | None = None
+    margin: float | None = None
+    """With the rule gram Δ̄ of the runner-up minus that of the label; with fused the difference of their
+    log-probabilities, None where the prior gives the runner-up no chance."""
+    network_label: str | None = None
+    """What the network alone says."""
+    network_confidence: float | None = None
+    """Its softmax, 0 to 1."""
+    tied: bool | None = None
+    """Whether label and runner-up score alike, so that the network's logits decided."""
+    strangeness: float | None = None
+    """What the threshold of the unknown is set on: log-deviation from the nearest class, the mean over all layers."""
+    status: str = "ok"
+    """ok or failed."""
+    error: str = ""
+    deviations: Mapping[str, float] | None = None
+    """Δ̄ against every class that has training clips."""
+    probabilities: Mapping[str, float] | None = None
+    """Probability of every class that has training clips, if the sound is of one of them; they sum to 1."""
+
+    def row(self) -> dict[str, Any]:
+        """Returns the columns of the output table."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+class GramClassifier:
+    """A calibrated network, built and ready.
+
+    Args:
+        settings: All settings, as `configure` returns them.
+        model: Identity, rule and weights.
+        prior: How frequent each class is where the recordings come from; as in training if None.
+
+    Raises:
+        UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.
+    """
+
+    def __init__(self, settings: Settings, model: ModelBundle, prior: Mapping[str, float] | None = None) -> None:
+        self._prior = None if prior is None else _prior(prior, model.rule)
+        self.settings = settings
+        self.model = model
+        state = None
+        if model.weights is not None:
+            import torch
+
+            state = {name: torch.from_numpy(array) for name, array in model.weights.items()}
+        rule = model.rule
+        self._ready: PreparedNetwork = prepare(
+            settings, rule.classes, model.folder, only=rule.layers, state=state, identity=model.identity
+        )
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        flags: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Path | None = None,
+        prior: Mapping[str, float] | None = None,
+    ) -> GramClassifier:
+        """Loads a calibrated cache or an exported model.
+
+        Args:
+            path: Folder of a cache, or the file that `gramcli export` wrote.
+            flags: Settings over those of the extract, by section and key, e.g. ``{"run": {"device": "cpu"}}``.
+            config: A settings file; ``gramcli.toml`` of the working folder if None and there is one.
+            prior: How frequent each class is where the recordings come from: shares, of which classes that are not
+                named get what is left of 1, or weights of all classes; as in training if None.
+
+        Raises:
+            UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.
+            ArtefactError: A stage has not run, or network, front end or classes do not fit the statistics.
+            DamagedError: A file is not as it was written.
+            ResourceError: The device is missing.
+        """
+        return cls.of(bundle.load(Path(path)), flags, config, prior)
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelBundle,
+        flags: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Path | None = None,
+        prior: Mapping[str, float] | None = None,
+    ) -> GramClassifier:
+        """Builds a model that was read already; see `load` for arguments and errors."""
+        alone = model.weights is not None
+        settings = configure(flags or {}, config=config, remembered=model.settings, standalone=alone)
+        return cls(settings, model, prior)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels it can give."""
+        return self.model.rule.classes
+
+    def predict(self, files: Iterable[str | Path], *, progress: Progress | None = None) -> list[Prediction]:
+        """Classifies recordings and folders of recordings; see `stream`."""
+        return list(self.stream(files, progress=progress))
+
+    def stream(self, files: Iterable[str | Path], *, progress: Progress | None = None) -> Iterator[Prediction]:
+        """Yields one prediction a window, in order of the files; what cannot be used is a row with an error.
+
+        Args:
+            files: Recordings, folders (searched to their depth) and globs.
+            progress: Told of files as they are done.
+
+        Raises:
+            NoInputError: No recording is found.
+        """
+        progress = progress or Silent()
+        paths = find.audio_files([str(file) for file in files])
+        progress.start("classifying", len(paths))
+        for note in self._ready.built.notes():
+            progress.note(note)
+        self._ready.scorer.note = progress.note
+        last = None
+        for batch in self.score_windows(paths):
+            for row in self._rows(batch):
+                if row.path != last:
+                    progress.advance(1, failed=row.status != "ok")
+                    last = row.path
+                yield row
+
+    def score_windows(self, paths: Sequence[str]) -> Iterator[WindowBatch]:
+        """Yields what the network makes of the windows of some files, in their order; see `window_stream`."""
+        return score_windows(paths, self.settings, self._ready)
+
+    def _rows(self, batch: WindowBatch) -> Iterator[Prediction]:
+        found: dict[int, Prediction] = {}
+        if batch.logits is not None:
+            parts = [batch.parts[n] for n in batch.sound]
+            found = dict(zip(batch.sound, self._judge(parts, batch.descriptors, batch.logits), strict=True))
+        for n, part in enumerate(batch.parts):
+            yield (
+                found[n]
+                if n in found
+                else Prediction(part.path, part.begin, part.stop, status="failed", error=batch.errors[n])
+            )
+
+    def _judge(
+        self, parts: Sequence[WindowRef], descriptors: Mapping[str, Array], logits: Array
+    ) -> Iterator[Prediction]:
+        rule, own = self.model.rule, self.settings.network.head == "map"
+        if not parts:
+            return
+        judged = rule.judge(descriptors, logits if own else None, self._prior)
+        verdict, there = judged.verdict, np.flatnonzero(rule.present)
+        for n, part in enumerate(parts):
+            label, runner_up = int(verdict.label[n]), int(verdict.runner_up[n])
+            # beside a class of prior 0 there is none
+            ahead = runner_up >= 0 and bool(np.isfinite(verdict.margin[n]))
+            network, confidence = _network(logits[n]) if own else (None, None)
+            chances = None if judged.log_p is None else np.exp(judged.log_p[n])
+            yield Prediction(
+                part.path,
+                part.begin,
+                part.stop,
+                label=rule.classes[label],
+                probability_if_known=None if chances is None else float(chances[label]),
+                unknown=None if judged.unknown is None else bool(judged.unknown[n]),
+                deviation=float(judged.deviations[n, label]),
+                runner_up=rule.classes[runner_up] if runner_up >= 0 else None,
+                margin=float(verdict.margin[n]) if ahead else None,
+                network_label=None if network is None else rule.classes[network],
+                network_confidence=confidence,
+                tied=bool(verdict.tied[n]),
+                strangeness=float(judged.strangeness[n]),
+                deviations={rule.classes[c]: float(judged.deviations[n, c]) for c in there},
+                probabilities=None if chances is None else {rule.classes[c]: float(chances[c]) for c in there},
+            )
+
+
+def _prior(prior: Mapping[str, float], rule: Rule) -> Array:
+    """Returns the prior in the order of the classes, (C,)."""
+    index = {label: n for n, label in enumerate(rule.classes)}
+    values = np.zeros(len(index))
+    for label, chance in prior.items():
+        if label not in index:
+            raise UsageError(f"prior: {shown(label)} is none of the classes ({shown(', '.join(index))})")
+        if not (math.isfinite(chance) and chance >= 0):
+            raise UsageError(f"prior of {shown(label)} is {chance:g}; a frequency is at least 0")
+        values[index[label]] = chance
+    left = [n for label, n in index.items() if label not in prior]
+    if left:
+        if values.sum() > 1 + 1e-9:
+            raise UsageError(
+                f"prior: the shares of {len(prior)} of {len(index)} classes add up to {values.sum():.4g}, more than 1; "
+                "give shares of 1, or a weight for every class"
+            )
+        values[left] = max(0.0, 1.0 - values.sum()) / len(left)
+    if not values[rule.present].sum() > 0:
+        raise UsageError("prior: no class that has training clips is given a chance")
+    return values
+
+
+def _network(logits: Array) -> tuple[int, float]:
+    """Returns the network's own class and its softmax."""
+    wide = logits.astype(np.float64)
+    chance = np.exp(wide - wide.max())
+    best = int(np.argmax(wide))
+    return best, float(chance[best] / chance.sum())

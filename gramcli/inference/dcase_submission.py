@@ -1,0 +1,87 @@
+"""The tab-separated file that the DCASE challenge takes for acoustic scenes.
+
+One line a recording, after a header: ``filename`` (as in the challenge's own lists, ``audio/0.wav``), ``scene_label``
+and, as task 1 asks since 2020, a probability for every class. Task 1 of 2019 wants the first two columns alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from gramcli.errors import UsageError
+from gramcli.system import durable_files
+from gramcli.text import shown
+
+
+class Predicted(Protocol):
+    """What is known of one window; see `gramcli.inference.classifier.Prediction`."""
+
+    @property
+    def path(self) -> str:
+        """The recording."""
+
+    @property
+    def label(self) -> str | None:
+        """None where the window could not be used."""
+
+    @property
+    def probabilities(self) -> Mapping[str, float] | None:
+        """By class; None where the rule gives none."""
+
+
+def submission(predictions: Iterable[Predicted], classes: Sequence[str]) -> str:
+    """Returns the text of the file.
+
+    Of a recording of several windows the label is that of the largest mean probability or, where the rule gives no
+    probabilities, of most windows, the first of several. A recording without a usable window has no line.
+
+    Args:
+        predictions: Windows, those of one recording in any places.
+        classes: Labels, in the order of the columns.
+
+    Raises:
+        UsageError: A tab or a line break in a name, which the format cannot hold, or one name for two recordings.
+    """
+    windows: dict[str, list[Predicted]] = {}
+    for one in predictions:
+        if one.label is not None:
+            windows.setdefault(one.path, []).append(one)
+    chances = {path: _mean(found, classes) for path, found in windows.items()}
+    with_chances = bool(chances) and all(chances.values())
+    lines = [["filename", "scene_label", *(classes if with_chances else ())]]
+    named: dict[str, str] = {}
+    for path, found in windows.items():
+        name = "/".join(Path(path).parts[-2:]) if Path(path).parent.name else path
+        if (other := named.setdefault(name, path)) != path:
+            raise UsageError(f"{shown(other)} and {shown(path)} would both be {shown(name)} in the submission")
+        chance = chances[path]
+        if with_chances and len(found) > 1:
+            label = classes[max(range(len(classes)), key=chance.__getitem__)]
+        else:
+            label = Counter(str(one.label) for one in found).most_common(1)[0][0]
+        lines.append([name, label, *(f"{value:.6f}" for value in (chance if with_chances else ()))])
+    for line in lines:
+        for cell in line:
+            if any(mark in cell for mark in "\t\r\n"):
+                raise UsageError(f"{shown(cell)}: a tab or a line break cannot stand in a submission; rename it")
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def write(path: Path, predictions: Iterable[Predicted], classes: Sequence[str]) -> None:
+    """Writes the file, whole or not at all; see `submission`.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    durable_files.write(path, submission(predictions, classes).encode("utf-8", "surrogateescape"))
+
+
+def _mean(found: Sequence[Predicted], classes: Sequence[str]) -> list[float]:
+    """Returns the mean probability of each class over windows; nothing where one has none."""
+    known = [one.probabilities for one in found if one.probabilities is not None]
+    if len(known) < len(found):
+        return []
+    return [sum(one.get(label, 0.0) for one in known) / len(known) for label in classes]

@@ -1,0 +1,100 @@
+"""New recordings, window by window, through decoding and the network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from gramcli.audio.decoder_pool import Decoded, Decoders
+from gramcli.audio.reader import stack
+from gramcli.audio.requests import requests
+from gramcli.audio.windows import windows
+from gramcli.errors import AudioError
+from gramcli.network.prepare import PreparedNetwork
+from gramcli.settings.schema import Settings
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class WindowRef:
+    """One window of a recording."""
+
+    path: str
+    start: float | None = None
+    """As asked of the decoder; None for the whole file."""
+    end: float | None = None
+    begin: float | None = None
+    """As shown to people."""
+    stop: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class WindowBatch:
+    """Some windows, in order of files and time."""
+
+    parts: tuple[WindowRef, ...]
+    errors: Mapping[int, str]
+    """Why a window cannot be used, by its place in `parts`."""
+    sound: tuple[int, ...]
+    """Places of the windows that can, S of them."""
+    samples: tuple[Array, ...]
+    """Of each of these, as decoded: not yet cut or padded."""
+    descriptors: Mapping[str, Array]
+    """ĝ of these by layer, (S, K_l) each; empty without any."""
+    logits: Array | None
+    """(S, O); None without any."""
+
+
+def score_windows(paths: Sequence[str], settings: Settings, ready: PreparedNetwork) -> Iterator[WindowBatch]:
+    """Yields all windows of some files in batches; memory does not grow with them.
+
+    Args:
+        paths: The files.
+        settings: Windows, front end, batch and decoders.
+        ready: The network.
+    """
+    with Decoders.of(settings) as decoders:
+        ahead, behind = itertools.tee(_parts(paths, decoders, settings.segment.seconds))
+        decoded = decoders.decode(requests((part for part in ahead if not part.error), settings))
+        # a part that cannot be read has no place in the stream of decoded ones
+        pending = ((part, Decoded(None, part.error) if part.error else next(decoded)) for part in behind)
+        while batch := list(itertools.islice(pending, settings.run.batch)):
+            yield _score(batch, settings, ready)
+
+
+def _score(batch: Sequence[tuple[WindowRef, Decoded]], settings: Settings, ready: PreparedNetwork) -> WindowBatch:
+    parts = tuple(part for part, _ in batch)
+    errors = {n: one.error for n, (_, one) in enumerate(batch) if one.samples is None}
+    decoded = [(n, one.samples) for n, (_, one) in enumerate(batch) if one.samples is not None]
+    if not decoded:
+        return WindowBatch(parts, errors, (), (), {}, None)
+    found = ready.scorer.score(stack([samples for _, samples in decoded], ready.samples, settings.segment.pad))
+    errors |= {n: error for (n, _), error in zip(decoded, found.errors, strict=True) if error}
+    sound = [place for place, error in enumerate(found.errors) if not error]
+    return WindowBatch(
+        parts,
+        errors,
+        tuple(decoded[place][0] for place in sound),
+        tuple(decoded[place][1] for place in sound),
+        {layer: values[sound] for layer, values in found.descriptors.items()},
+        found.logits[sound],
+    )
+
+
+def _parts(paths: Sequence[str], decoders: Decoders, seconds: float) -> Iterator[WindowRef]:
+    """Yields the windows of each file in order of time."""
+    for path, probe in zip(paths, decoders.probe(paths), strict=True):
+        if isinstance(probe, AudioError):
+            yield WindowRef(path, error=str(probe))
+            continue
+        for part in windows(probe.duration, None, None, seconds):
+            if part is None:
+                yield WindowRef(path, None, None, 0.0, min(probe.duration, seconds))
+            else:
+                yield WindowRef(path, *part, *part)

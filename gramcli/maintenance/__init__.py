@@ -1,0 +1,1 @@
+"""Looking at a cache, checking it, and mending it."""

@@ -1,0 +1,79 @@
+"""Whether the audio files of a cache are still the files that were extracted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gramcli.audio.decoder_pool import Decoders
+from gramcli.audio.limits import Limits
+from gramcli.audio.reader import Probe
+from gramcli.cache import clip_table
+from gramcli.dataset.clip import Clip, window_key
+from gramcli.progress import Progress, Silent
+
+
+@dataclass(frozen=True)
+class AudioCheck:
+    """What became of the audio files."""
+
+    files: int
+    """Files that were read and hashed."""
+    changed: tuple[str, ...]
+    """Files with other bytes than those that were extracted."""
+    gone: Mapping[str, str]
+    """Files that cannot be read any more, and why."""
+
+    @property
+    def lost(self) -> set[str]:
+        """Files that are not there as they were."""
+        return {*self.changed, *self.gone}
+
+
+def check_audio(cache: Path, decoders: int, *, progress: Progress | None = None) -> AudioCheck:
+    """Reads the audio files of all clips that the manifest lists, and compares them with what was extracted.
+
+    Args:
+        cache: Folder of the cache.
+        decoders: Processes that read.
+        progress: Told of files.
+
+    Raises:
+        ArtefactError: There is no cache.
+        DamagedError: ``clips.csv`` is not as it was written.
+    """
+    believed = Limits(math.inf, allow_truncated=True)  # whether it is the same file, and no more
+    with Decoders(decoders, limits=believed) as children:
+        return compare_audio(
+            (clip for clip in clip_table.require(cache).rows if clip.split), children, progress or Silent()
+        )
+
+
+def compare_audio(clips: Iterable[Clip], decoders: Decoders, progress: Progress) -> AudioCheck:
+    """Reads the audio files of clips and compares them with the clips' keys.
+
+    Args:
+        clips: Rows of ``clips.csv``.
+        decoders: What reads the audio.
+        progress: Told of files.
+    """
+    files: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.key:
+            files.setdefault(clip.path, []).append(clip)
+    progress.start("reading audio", len(files))
+    changed: list[str] = []
+    gone: dict[str, str] = {}
+    for (path, group), probe in zip(files.items(), decoders.probe(files), strict=True):
+        if not isinstance(probe, Probe):
+            gone[path] = str(probe)
+        elif any(clip.key != window_key(probe.digest, _part(clip)) for clip in group):
+            changed.append(path)
+        progress.advance(1, failed=not isinstance(probe, Probe))
+    return AudioCheck(len(files), tuple(changed), gone)
+
+
+def _part(clip: Clip) -> tuple[float, float] | None:
+    return None if clip.start is None or clip.end is None else (clip.start, clip.end)

@@ -1,0 +1,76 @@
+"""``gramcli cache clean``: what a cache holds that nothing reads any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gramcli.cache import clip_table
+from gramcli.cache.view import CLEAN, View, names
+from gramcli.maintenance.repair import QUARANTINE
+from gramcli.system import durable_files
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that can go."""
+
+    path: Path
+    bytes: int
+    why: str
+
+
+def leftovers(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
+    """Returns the files of a cache that can go.
+
+    Args:
+        cache: Folder of the cache.
+        unlisted: Whether shards count whose clips have all left the manifest; they would have to be computed again,
+            should these come back.
+
+    Raises:
+        ArtefactError: There is no cache.
+        DamagedError: ``view.json``, ``clips.csv`` or the later generation of a shard is not as it was written.
+    """
+    View.open(cache)
+    return [Leftover(path, path.lstat().st_size, why) for path, why in _found(cache, unlisted)]
+
+
+def _found(cache: Path, unlisted: bool) -> Iterator[tuple[Path, str]]:
+    for path in sorted((cache / QUARANTINE).rglob("*")):
+        if not path.is_dir() or path.is_symlink():
+            yield path, "was damaged, and moved there"
+    listed = {clip.shard for clip in clip_table.require(cache).rows if clip.split}
+    for name in names(cache):
+        view = View.open(cache, name)
+        for number in sorted(view.present()):
+            *earlier, latest = view.generations(number)
+            if earlier:
+                view.read(number, layers=())  # what counts must be whole before what it replaced can go
+            for generation in earlier:
+                yield view.path(number, generation), f"{view.path(number, latest).name} counts in its place"
+            if unlisted and name == CLEAN and number not in listed:
+                yield view.path(number, latest), "its clips have left the manifest"
+
+
+def clean(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
+    """Deletes what `leftovers` finds, for good, and returns it.
+
+    Raises:
+        ArtefactError: There is no cache.
+        DamagedError: ``view.json``, ``clips.csv`` or the later generation of a shard is not as it was written.
+        ResourceError: A file cannot be deleted.
+        LockedError: Another process writes to the cache.
+    """
+    with durable_files.lock(cache):
+        found = leftovers(cache, unlisted=unlisted)
+        gone = {one.path for one in found}
+        clips, view = clip_table.require(cache), View.open(cache)
+        # the table first: a shard that it does not know is harmless, a row without its shard would be computed again
+        kept = [clip for clip in clips.rows if clip.split or clip.shard is None or view.path(clip.shard) not in gone]
+        if len(kept) < len(clips.rows):
+            clip_table.write(cache, kept, clips.seconds)
+        for one in found:
+            durable_files.remove(one.path)
+    return found

@@ -1,0 +1,164 @@
+"""How well a score tells unknown sounds from known ones, whatever threshold is set on it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gramcli.metrics.intervals import LEAST_GROUPS, proportion
+
+
+def auroc(known: NDArray[Any], unknown: NDArray[Any]) -> float:
+    """Returns the chance that an unknown clip scores above a known one, ties counting half; NaN without one of either.
+
+    This is the Mann-Whitney statistic over the number of pairs; 0.5 says nothing, below 0.5 points the wrong way.
+
+    Args:
+        known: Scores of known clips; higher is more unknown.
+        unknown: Scores of unknown clips.
+
+    Raises:
+        ValueError: Scores are not one a clip, or NaN.
+
+    Shape:
+        - known: (N,)
+        - unknown: (M,)
+    """
+    known, unknown = _scores(known), _scores(unknown)
+    if not len(known) or not len(unknown):
+        return math.nan
+    ordered = np.sort(known)
+    # clips below plus half of those level: twice the midrank among the known, without its offset
+    below = np.searchsorted(ordered, unknown, "left") + np.searchsorted(ordered, unknown, "right")
+    return float(below.mean() / (2 * len(known)))
+
+
+def aupr(known: NDArray[Any], unknown: NDArray[Any]) -> float:
+    r"""Returns the average precision of finding unknown clips; NaN without one of either.
+
+    $$\mathrm{AP} = \sum_i (R_i - R_{i-1}) P_i$$
+
+    over the distinct scores from the highest down, R_i and P_i the recall and precision of calling everything from that
+    score on unknown; nothing is interpolated. The value of a score that says nothing is the share of unknown clips, so
+    compare only figures of the same clips.
+
+    Args:
+        known: Scores of known clips; higher is more unknown.
+        unknown: Scores of unknown clips.
+
+    Raises:
+        ValueError: Scores are not one a clip, or NaN.
+
+    Shape:
+        - known: (N,)
+        - unknown: (M,)
+    """
+    known, unknown = _scores(known), _scores(unknown)
+    if not len(known) or not len(unknown):
+        return math.nan
+    at, found = np.unique(unknown, return_counts=True)
+    right = len(unknown) - np.searchsorted(np.sort(unknown), at, "left")
+    wrong = len(known) - np.searchsorted(np.sort(known), at, "left")
+    return float((found / len(unknown) * right / (right + wrong)).sum())
+
+
+def fpr_at_tpr(known: NDArray[Any], unknown: NDArray[Any], tpr: float = 0.95) -> float:
+    """Returns the share of unknown clips accepted where known clips are accepted at a rate; NaN without one of either.
+
+    As in work on out-of-distribution detection the known clips are the positives: the threshold is the smallest score
+    at or below which lies at least `tpr` of them, and an unknown clip at or below it is a false positive. Lower is
+    better.
+
+    Args:
+        known: Scores of known clips; higher is more unknown.
+        unknown: Scores of unknown clips.
+        tpr: Rate of known clips accepted, above 0 and at most 1.
+
+    Raises:
+        ValueError: Scores are not one a clip, or NaN; or `tpr` is no such rate.
+
+    Shape:
+        - known: (N,)
+        - unknown: (M,)
+    """
+    if not 0 < tpr <= 1:
+        raise ValueError(f"a rate of accepted clips is above 0 and at most 1, not {tpr:g}")
+    known, unknown = _scores(known), _scores(unknown)
+    if not len(known) or not len(unknown):
+        return math.nan
+    # what rounding adds to a whole number must not raise it to the next
+    rank = max(math.ceil(tpr * len(known) - 1e-9), 1)
+    return float((unknown <= np.sort(known)[rank - 1]).mean())
+
+
+def auroc_interval(
+    known: NDArray[Any],
+    unknown: NDArray[Any],
+    known_groups: NDArray[Any],
+    unknown_groups: NDArray[Any],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    r"""Returns the ends of the 95 % interval of `auroc`, or None with fewer than `LEAST_GROUPS` groups on a side.
+
+    Whole groups are drawn with replacement, those of known and those of unknown clips each for themselves. The ends are
+    quantiles of the areas drawn, further out than 2.5 and 97.5 % by what the t distribution of the smaller side's
+    groups has over the normal one, as quantiles of a bootstrap of few are too narrow (the expanded percentile interval
+    of Hesterberg 2015). Where all pairs agree no draw differs; the open end is then that of the rate of as many trials
+    as the smaller side has groups (Clopper & Pearson 1934).
+
+    Args:
+        known: Scores of known clips; higher is more unknown.
+        unknown: Scores of unknown clips.
+        known_groups: Source of each known clip.
+        unknown_groups: Source of each unknown clip.
+        resamples: Number of random draws.
+        seed: Of these draws.
+
+    Raises:
+        ValueError: Shapes do not fit, or a score is NaN.
+
+    Shape:
+        - known, known_groups: (N,)
+        - unknown, unknown_groups: (M,)
+    """
+    area = auroc(known, unknown)
+    if known.shape != known_groups.shape or unknown.shape != unknown_groups.shape:
+        raise ValueError("one group a clip expected")
+    group_of = [np.unique(groups, return_inverse=True)[1] for groups in (known_groups, unknown_groups)]
+    sizes = [int(of.max(initial=-1)) + 1 for of in group_of]
+    few = min(sizes)
+    if few < LEAST_GROUPS:
+        return None
+    if area in (0, 1):
+        low, high = proportion(round(area * few), few)
+        return (low, 1.0) if area == 1 else (0.0, high)
+    # what clips score in common is found once; a draw then only weighs it
+    at = np.unique(np.concatenate([known, unknown]), return_inverse=True)[1]
+    places, values = [at[: len(known)], at[len(known) :]], int(at.max()) + 1
+    rng = np.random.default_rng(seed)
+    areas = np.empty(resamples)
+    for n in range(resamples):
+        counts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
+        ours, theirs = (
+            np.bincount(place, weights=count[of], minlength=values)
+            for place, count, of in zip(places, counts, group_of, strict=True)
+        )
+        areas[n] = theirs @ (np.cumsum(ours) - ours / 2) / (ours.sum() * theirs.sum())
+
+    from scipy.stats import norm, t  # takes most of a second to import
+
+    tail = norm.cdf(math.sqrt(few / (few - 1)) * t.ppf(0.025, few - 1))
+    low, high = np.quantile(areas, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _scores(scores: NDArray[Any]) -> NDArray[np.float64]:
+    scores = np.asarray(scores, np.float64)
+    if scores.ndim != 1 or np.isnan(scores).any():
+        raise ValueError(f"one score a clip expected, none NaN; these are {scores.shape}")
+    return scores

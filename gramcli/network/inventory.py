@@ -1,0 +1,49 @@
+"""``gramcli layers``: what of a network can be recorded, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gramcli.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from gramcli.network.capture import Layer, Survey
+
+
+@dataclass(frozen=True)
+class LayerInventory:
+    """A network's layers and which of them the settings choose."""
+
+    architecture: str
+    chosen: frozenset[str]
+    survey: Survey
+
+    @property
+    def recorded(self) -> list[Layer]:
+        """The layers that extract would record."""
+        return [layer for layer in self.survey.layers if layer.name in self.chosen]
+
+
+def list_layers(settings: Settings, *, folder: Path | None = None) -> LayerInventory:
+    """Builds the network and lists its activations after one probe forward.
+
+    Args:
+        settings: All settings; `network.name` must be given.
+        folder: First on the import path of a factory; the working folder if None.
+
+    Raises:
+        UsageError: No network named, or an unknown one.
+        ArtefactError: Weights do not fit.
+    """
+    from gramcli.network import capture, frontend
+    from gramcli.network.prepare import build_network, probe
+
+    # how many outputs an untrained network has does not matter here
+    classes = settings.network.classes or (() if settings.network.weights else ("any", "other"))
+    built = build_network(settings, classes, folder or Path.cwd())
+    samples = frontend.samples(settings.frontend, settings.segment)
+    survey = probe(built, frontend.build(settings.frontend), samples, settings.network)
+    chosen = capture.choose(survey.layers, settings.network.layers)
+    return LayerInventory(built.architecture, frozenset(layer.name for layer in chosen), survey)

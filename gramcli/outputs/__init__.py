@@ -1,1 +1,0 @@
-"""Files that other programs take predictions in."""

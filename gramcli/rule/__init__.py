@@ -1,0 +1,1 @@
+"""The parts of a decision rule, each fitted on validation clips. Arrays only."""

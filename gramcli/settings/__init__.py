@@ -1,0 +1,1 @@
+"""Every setting, and how the settings of a run come together."""

@@ -1,0 +1,220 @@
+"""How the settings of a run come together.
+
+A value comes from the highest of these sources that has it::
+
+    defaults < checkpoint metadata < gramcli.toml < GRAMCLI_<SECTION>_<KEY> < command-line flags
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gramcli.errors import ArtefactError, NoInputError, UsageError
+from gramcli.settings.schema import NetworkSettings, Settings, fields, section_type
+from gramcli.text import shown
+
+
+@dataclass(frozen=True)
+class Source:
+    """Values from one place, already checked, by section and key."""
+
+    origin: str
+    """Where the values come from, as shown in errors."""
+    values: Mapping[str, Mapping[str, Any]]
+
+
+def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, folder: Path) -> Any:
+    """Checks one value, given as text or as a TOML/JSON value, and gives it its type.
+
+    Args:
+        section: Name of the section.
+        key: The field.
+        value: Text from a flag or the environment, or a typed value from a file.
+        origin: Where it comes from, for the message.
+        folder: What a relative path is relative to.
+
+    Raises:
+        UsageError: The value is none the setting can have.
+    """
+    about = key.metadata
+    words, kind = about["words"], about["kind"]
+
+    def refuse(rule: str) -> UsageError:
+        return UsageError(f"{origin}: {section}.{key.name} must be {rule}, not {shown(repr(value))}")
+
+    if isinstance(value, str) and value in words:
+        return value
+    or_words = "".join(f" or {word!r}" for word in words)
+    if kind == "word":
+        raise refuse(" or ".join(repr(word) for word in words))
+    if kind in ("whole", "number"):
+        try:
+            number = _number(value, whole=kind == "whole")
+        except (TypeError, ValueError, OverflowError):
+            raise refuse(f"a{' whole' * (kind == 'whole')} number{or_words}") from None
+        if about["least"] is not None and number < about["least"]:
+            raise refuse(f"at least {about['least']}{or_words}")
+        if about["above"] is not None and number <= about["above"]:
+            raise refuse(f"above {about['above']}{or_words}")
+        if about["below"] is not None and number >= about["below"]:
+            raise refuse(f"below {about['below']}{or_words}")
+        return number
+    if kind == "switch":
+        if not isinstance(value, bool) and value not in ("true", "false"):
+            raise refuse("true or false")
+        return value in (True, "true")
+    if kind == "names":
+        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+            raise refuse("a list of names")
+        return tuple(names)
+    if kind == "table":
+        table = _table(value)
+        if table is None:
+            raise refuse("a table of key = value")
+        try:
+            json.dumps(table, allow_nan=False)
+        except (TypeError, ValueError):
+            raise refuse("a table of text, finite numbers, booleans, lists and tables") from None
+        return table
+    if isinstance(value, int) and not isinstance(value, bool) and key.name.endswith("_fold"):
+        value = str(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise refuse("text")
+    return os.path.normpath(folder / value) if kind == "path" else value
+
+
+def _number(value: Any, *, whole: bool) -> int | float:
+    if isinstance(value, bool):
+        raise TypeError
+    number = (int if whole else float)(value)
+    if not math.isfinite(number) or (whole and isinstance(value, float) and value != number):
+        raise ValueError
+    return number
+
+
+def _table(value: Any) -> dict[str, Any] | None:
+    """Reads ``key=value`` pairs; a value that is JSON is taken as that, any other as text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    pairs = [value] if isinstance(value, str) else value
+    if not isinstance(pairs, list | tuple):
+        return None
+    table: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = str(pair).partition("=")
+        if not equals or not name:
+            return None
+        try:
+            table[name.strip()] = json.loads(text)
+        except (ValueError, RecursionError):
+            table[name.strip()] = text
+    return table
+
+
+def source(values: Mapping[str, Any], origin: str, folder: Path) -> Source:
+    """Checks a nested table of settings.
+
+    Raises:
+        UsageError: Unknown section or key (the nearest valid one is named), or an invalid value.
+    """
+    known: dict[str, dict[str, dataclasses.Field[Any]]] = {}
+    for section, key in fields():
+        known.setdefault(section, {})[key.name] = key
+    checked: dict[str, dict[str, Any]] = {}
+    for section, table in values.items():
+        if section not in known:
+            raise UsageError(f"{origin}: unknown section [{shown(section)}]{_nearest(section, known)}")
+        if not isinstance(table, Mapping):
+            raise UsageError(f"{origin}: [{section}] must be a table of settings")
+        for name, value in table.items():
+            if name not in known[section]:
+                raise UsageError(f"{origin}: unknown key {section}.{shown(name)}{_nearest(name, known[section])}")
+            checked.setdefault(section, {})[name] = convert(section, known[section][name], value, origin, folder)
+    return Source(origin, checked)
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def from_file(path: Path) -> Source:
+    """Reads a ``gramcli.toml``; relative paths in it are relative to its folder.
+
+    Raises:
+        NoInputError: The file cannot be read.
+        UsageError: It is not TOML, or holds a setting that does not exist.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{shown(path)}: is not TOML: {shown(error)}") from None
+    return source(values, shown(path), path.parent.absolute())
+
+
+def from_environment(environ: Mapping[str, str]) -> Source:
+    """Reads ``GRAMCLI_<SECTION>_<KEY>`` variables; others that begin with ``GRAMCLI_`` are refused.
+
+    Raises:
+        UsageError: An unknown variable or an invalid value.
+    """
+    names = {f"GRAMCLI_{section}_{key.name}".upper(): (section, key) for section, key in fields()}
+    values: dict[str, dict[str, Any]] = {}
+    for variable in sorted(name for name in environ if name.startswith("GRAMCLI_")):
+        if variable not in names:
+            raise UsageError(f"unknown environment variable {shown(variable)}{_nearest(variable, names)}")
+        section, key = names[variable]
+        values.setdefault(section, {})[key.name] = convert(section, key, environ[variable], variable, Path.cwd())
+    return Source("environment", values)
+
+
+def resolve(*sources: Source) -> Settings:
+    """Puts sources together; a later one wins. ``network.args`` is merged key by key."""
+    sections: dict[str, Any] = {}
+    for section in dataclasses.fields(Settings):
+        values: dict[str, Any] = {}
+        for one in sources:
+            for key, value in one.values.get(section.name, {}).items():
+                values[key] = {**NetworkSettings().args, **values.get(key, {}), **value} if key == "args" else value
+        sections[section.name] = section_type(section.name)(**values)
+    return Settings(**sections)
+
+
+def check_metadata(metadata: Source, explicit: list[Source], settled: Source | None = None) -> None:
+    """Refuses a setting that contradicts what the checkpoint says of itself.
+
+    Args:
+        metadata: What the checkpoint says.
+        explicit: Settings that may not contradict it.
+        settled: Settings of an earlier run, whose contradictions were overruled then.
+
+    Raises:
+        ArtefactError: Naming each contradiction, stored → wanted.
+    """
+    clashes = []
+    for section, table in metadata.values.items():
+        for key, stored in table.items():
+            for one in explicit:
+                wanted = one.values.get(section, {}).get(key, stored)
+                if key == "args":
+                    wanted = {**stored, **wanted}
+                agreed = settled is not None and settled.values.get(section, {}).get(key) == wanted
+                if wanted != stored and not agreed:
+                    clashes.append(f"{section}.{key} {stored!r} → {wanted!r} ({one.origin})")
+    if clashes:
+        raise ArtefactError(
+            f"{metadata.origin} contradicts the settings: {'; '.join(clashes)}; leave these out, or overrule it with "
+            "--override-metadata (of extract, and of evaluate --folds)"
+        )

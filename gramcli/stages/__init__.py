@@ -1,1 +1,0 @@
-"""One module a command; nothing here prints or exits."""

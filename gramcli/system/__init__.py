@@ -1,0 +1,1 @@
+"""Files, memory, time and processor: what the operating system offers."""

@@ -1,0 +1,329 @@
+"""The one place that writes: every file appears under its name whole and durable, or not at all.
+
+The order is always the same: a temporary file in the same folder, write, fsync, then link (a new name, never over an
+old file) or rename (over it), then fsync of the folder. A kill at any moment leaves the old state or the new one, and
+at worst a temporary file, which the next writer sweeps away. All that changes a disk goes through this module's `os`,
+`fcntl` and `flush`, which tests replace to let any one call fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import filecmp
+import json
+import mmap
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from gramcli.errors import LockedError, ResourceError, UsageError
+from gramcli.text import shown
+
+_TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_BLOCK = 1 << 20
+
+
+def _resource_error(path: Path, error: OSError) -> ResourceError:
+    advice = {
+        errno.ENOSPC: "free some space and run the same command again",
+        errno.EDQUOT: "free some space and run the same command again",
+        errno.EROFS: "choose a folder that can be written (--cache, for a cache)",
+        errno.EACCES: "choose a folder that can be written (--cache, for a cache)",
+        errno.EPERM: "choose a folder that can be written (--cache, for a cache)",
+    }.get(error.errno or 0, "nothing that was there is lost")
+    return ResourceError(f"{shown(path)}: cannot be written: {error.strerror or error}; {advice}")
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents.
+
+    Raises:
+        ResourceError: It cannot be made or written.
+    """
+    try:
+        _make(path)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _resource_error(path, error) from None
+
+
+def _make(path: Path) -> None:
+    try:
+        os.mkdir(path)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        _make(path.parent)
+        _make(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+    else:
+        _sync_folder(path.parent)  # else a power cut could take the folder with all that is durable in it
+
+
+def require_place(path: Path) -> None:
+    """Refuses a name that no file can be written under, before the work for the file is done.
+
+    Raises:
+        UsageError: It is a folder, or there is no folder to hold it.
+        ResourceError: That folder cannot be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"{shown(path)}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{shown(path)}: there is no folder {shown(path.parent)}; make it, or name another file")
+    if not os.access(path.parent, os.W_OK):
+        raise _resource_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+@contextlib.contextmanager
+def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
+    """Yields the descriptor of a new file; what is left in it becomes `path`, durably, when the block ends well.
+
+    Args:
+        path: The final name.
+        replace: Whether a file of that name may be there. If not, `FileExistsError` is raised and the old one stays.
+
+    Raises:
+        ResourceError: Disk full, no permission, or any other fault of the file system.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    descriptor, there = None, True
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with contextlib.suppress(OSError):  # without it, `sweep` leaves it alone
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+        # of the descriptor that was written: another one may not be told of an earlier fault
+        os.fsync(descriptor)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _link(temporary, path)
+            with contextlib.suppress(OSError):  # before the folder is synced: a power cut does not bring it back then
+                os.unlink(temporary)
+        there = False
+        _sync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _resource_error(path, error) from None
+    finally:
+        if there:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if descriptor is not None:
+            _close(descriptor)
+
+
+def write(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Writes a whole file; see `staged`."""
+    with staged(path, replace=replace) as descriptor:
+        put(descriptor, content)
+
+
+def put(descriptor: int, content: bytes | memoryview) -> None:
+    """Appends all of the content, however little of it the system takes at a time.
+
+    Raises:
+        OSError: The disk has no room, or fails (`staged` turns it into a `ResourceError`).
+    """
+    rest = memoryview(content)
+    while len(rest):
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def mapped(descriptor: int, size: int) -> mmap.mmap:
+    """Maps a new file of `size` zero bytes whose space is really there: without it, writing would end the process.
+
+    Raises:
+        OSError: The disk has no room, or fails (`staged` turns it into a `ResourceError`).
+    """
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, *_NO_LINKS):
+            raise
+        for first in range(0, size, _BLOCK):  # not on this system
+            put(descriptor, bytes(min(_BLOCK, size - first)))
+    return mmap.mmap(descriptor, size)
+
+
+def flush(content: mmap.mmap) -> None:
+    """Writes back what was changed in a mapped file.
+
+    Raises:
+        OSError: The disk fails (`staged` turns it into a `ResourceError`).
+    """
+    content.flush()
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Gives a file its name unless that is taken, which raises a FileExistsError."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # a file system without hard links: the writer's lock keeps others away between question and answer
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.replace(temporary, path)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems have no such thing
+            raise
+    finally:
+        _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    """Closes what has nothing more to say: all that was written through it was synced before."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Removes a file for good, if it is there: not even a power cut brings it back.
+
+    Raises:
+        ResourceError: It cannot be removed.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise _resource_error(path, error) from None
+
+
+def move(path: Path, folder: Path) -> Path:
+    """Moves whatever stands under a name into another folder of the same file system, and returns its name there.
+
+    Raises:
+        ResourceError: It cannot be moved.
+    """
+    make_folder(folder)
+    there, count = folder / path.name, 0
+    try:
+        while os.path.lexists(there) and not _alike(path, there):  # what was moved there before is kept
+            count += 1
+            there = folder / f"{path.name}~{count}"
+        # after a power cut a file can stand under both names
+        os.unlink(path) if os.path.lexists(there) else os.replace(path, there)
+        _sync_folder(folder)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _resource_error(path, error) from None
+    return there
+
+
+def _alike(one: Path, other: Path) -> bool:
+    return all(path.is_file() and not path.is_symlink() for path in (one, other)) and filecmp.cmp(one, other, False)
+
+
+def sweep(folder: Path) -> None:
+    """Removes temporary files that killed runs left in a folder; those that are being written are left alone.
+
+    Raises:
+        ResourceError: One cannot be removed.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _resource_error(folder, error) from None
+    for path in (folder / name for name in names if _TEMPORARY.fullmatch(name)):
+        try:
+            _remove_dead(path)
+        except FileNotFoundError:  # another one was faster
+            pass
+        except OSError as error:
+            raise _resource_error(path, error) from None
+
+
+def _remove_dead(path: Path) -> None:
+    """Removes a temporary file unless its writer, which holds its lock, is alive."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except BlockingIOError:
+        pass
+    finally:
+        _close(descriptor)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds the folder's writer lock; the kernel releases it however the process ends. Readers need none.
+
+    What killed writers left unfinished in the folder itself is swept away.
+
+    Raises:
+        LockedError: Another process holds it; host, process and start are named.
+        ResourceError: There is no room or no permission for it, or the file system has no locks.
+    """
+    make_folder(folder)
+    path = folder / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _resource_error(path, error) from None
+    try:
+        _take(folder, descriptor)
+        holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        except OSError as error:
+            raise _resource_error(path, error) from None
+        sweep(folder)
+        yield
+    finally:
+        _close(descriptor)
+
+
+def require_free(folder: Path) -> None:
+    """Raises a LockedError if another process holds the folder's lock, before long preparations for taking it."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return
+    try:
+        _take(folder, descriptor)
+    finally:
+        _close(descriptor)
+
+
+def _take(folder: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockedError(f"{shown(folder)}: in use by {_holder(descriptor)}; wait until it has finished") from None
+    except OSError as error:  # a network file system without locks must not pass for a free one
+        path = folder / "lock"
+        raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 1000, 0))
+        return shown(f"process {holder['process']} on {holder['host']} since {holder['since']}")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "another process"

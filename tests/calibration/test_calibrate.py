@@ -1,0 +1,203 @@
+"""What calibrate and select-layers say about themselves, and when they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gramcli.cache import clip_table, statistics
+from gramcli.cache import decision as decisions
+from gramcli.cache.labelled_rows import label_indices
+from gramcli.cache.view import View
+from gramcli.calibration.calibrate import calibrate
+from gramcli.calibration.select_layers import select_layers
+from gramcli.errors import ArtefactError, DamagedError, NoInputError, UsageError
+from gramcli.extraction.extract import extract
+from gramcli.gram.ranking import curve
+from gramcli.progress import Silent
+from gramcli.settings.schema import CalibrateSettings, DecisionSettings
+from tests import reference
+from tests.support.sets import ROOT, headless, quick, read_manifest, write_manifest, write_set
+
+
+def test_a_label_that_is_no_class_is_named_with_its_clip():
+    clip = clip_table.Clip("a.wav", "k", "a.wav", "", 0, 0, None, None, "bird", "train", "g", 0, 0)
+    with pytest.raises(ArtefactError, match=r"a\.wav: label bird is none of the network's outputs; mend"):
+        label_indices([clip._replace(label="hum"), clip], {"hum": 0})
+    with pytest.raises(ArtefactError, match=r"a\.wav: has no label; mend the manifest"):
+        label_indices([clip._replace(label="")], {"hum": 0})
+
+
+def edited(tmp_path: Path, change, *, head: bool = False) -> tuple[Path, list[str]]:
+    """Cache of a small set whose manifest was changed, and what calibrate notes about it."""
+    manifest = write_set(tmp_path / "sounds", clips=2)
+    write_manifest(manifest, [line for line in map(change, read_manifest(manifest)) if line is not None])
+    chosen = quick(manifest, tmp_path / "cache")
+    extract(chosen if head else headless(chosen), folder=ROOT)
+    progress = Silent()
+    calibrate(tmp_path / "cache", progress=progress)
+    return tmp_path / "cache", progress.notes
+
+
+def test_statistics_hold_what_the_clips_show(selected):
+    known = statistics.load(selected)
+    assert known.classes == ("click", "hiss", "hum")
+    assert known.counts.tolist() == [6, 6, 6]
+    assert known.file["groups"].tolist() == [2, 2, 2]
+    validation = clip_table.require(selected).used("validation")
+    assert [known.classes[n] for n in known.validation_labels] == [clip.label for clip in validation]
+    own = known.validation_deviations("act1")[np.arange(9), known.validation_labels]
+    assert known.expected[list(known.layers).index("act1")] == pytest.approx(own.astype(np.float64).mean(), rel=1e-15)
+    view = View.open(selected)
+    rows = {clip.key: view.read(clip.shard).logits[clip.row] for clip in validation}
+    np.testing.assert_array_equal(known.validation_logits, [rows[clip.key] for clip in validation])
+
+
+def test_one_clip_of_a_class_is_said(tmp_path):
+    def change(line):
+        return None if line.label == "hum" and line.split == "train" and line.file != "hum-0-0.wav" else line
+
+    cache, notes = edited(tmp_path, change)
+    assert statistics.load(cache).counts.tolist() == [4, 4, 1]
+    assert "classes with one training clip: its bounds have no width: hum" in notes
+    assert any("1 to 4 training clips: wider bounds favour the large ones" in note for note in notes)
+
+
+def test_a_class_without_training_clips_is_never_chosen(tmp_path):
+    cache, notes = edited(
+        tmp_path, lambda line: None if (line.label, line.split) == ("hum", "train") else line, head=True
+    )
+    assert "classes without training clips, so never chosen: hum" in notes
+    known = statistics.load(cache)
+    assert known.counts.tolist() == [4, 4, 0]
+    assert np.isfinite(known.expected).all()
+    decision, _ = select_layers(cache)
+    assert decision.chosen >= 1
+
+
+def test_a_class_without_validation_clips_is_said(tmp_path):
+    cache, notes = edited(tmp_path, lambda line: None if (line.label, line.split) == ("hiss", "validation") else line)
+    assert "classes without validation clips: hiss" in notes
+    assert select_layers(cache)[0].chosen >= 1
+
+
+def test_layers_without_evidence_are_left_out(cache, monkeypatch):
+    """Bounds that nothing leaves: E_l = 0 everywhere but in one layer."""
+    from gramcli.calibration import calibrate as module
+    from gramcli.gram import deviation
+
+    def blind(scaled, *bounds):
+        real = deviation.deviations(scaled, *bounds)
+        return real if scaled.shape[1] == 4 else np.zeros_like(real)
+
+    monkeypatch.setattr(module, "deviations", blind)
+    progress = Silent()
+    known = calibrate(cache, progress=progress)
+    assert any("no validation clip leaves their bounds (E_l = 0): act1" in note for note in progress.notes)
+    decision, _ = select_layers(cache, DecisionSettings(top_k="all"))
+    assert {known.layers[layer] for layer in decision.order} == {4}
+
+
+def test_no_usable_validation_clips(tmp_path):
+    with pytest.raises(NoInputError, match="no usable validation clips, so no E_l"):
+        edited(
+            tmp_path, lambda line: replace(line, file=f"missing-{line.file}") if line.split == "validation" else line
+        )
+
+
+def test_clips_that_are_not_extracted_yet(cache):
+    next(cache.rglob("00003.h5")).unlink()
+    with pytest.raises(ArtefactError, match="5 clips are not extracted yet; run gramcli extract again"):
+        calibrate(cache)
+
+
+def test_nothing_extracted(tmp_path):
+    with pytest.raises(ArtefactError, match="run gramcli extract first"):
+        calibrate(tmp_path)
+
+
+def test_swapped_shards_are_noticed(cache):
+    one, two = next(cache.rglob("00001.h5")), next(cache.rglob("00002.h5"))
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    with pytest.raises(DamagedError, match=r"0000[12]\.h5: row \d is not "):
+        calibrate(cache)
+
+
+@pytest.mark.parametrize("top_k", [1, 3, "all", "auto"])
+def test_the_first_layers_of_the_ranking_decide(cache, top_k):
+    decision, known = select_layers(cache, DecisionSettings(top_k=top_k))
+    assert len(decision.order) == len(known.layers) == 7
+    assert list(decision.scores) == sorted(decision.scores, reverse=True)
+    if top_k == "auto":
+        best = [n + 1 for n, value in enumerate(decision.accuracy) if value == max(decision.accuracy)]
+        assert decision.chosen == best[-1]
+    else:
+        assert decision.chosen == {"all": 7}.get(top_k, top_k)
+    read = decisions.load(cache, known)
+    assert replace(read, fusion=None, discriminant=None) == replace(decision, fusion=None, discriminant=None)
+    assert read.fusion.weights.tolist() == decision.fusion.weights.tolist()
+    assert read.fusion.expected.tolist() == decision.fusion.expected.tolist()
+    assert (read.fusion.trust, read.fusion.joint) == (decision.fusion.trust, decision.fusion.joint)
+    told, made = read.discriminant, decision.discriminant
+    assert (dict(told.floors), told.bias.tolist()) == (dict(made.floors), made.bias.tolist())
+    assert all(np.array_equal(told.weights[layer], weights) for layer, weights in made.weights.items())
+
+
+def test_the_curve_is_that_of_the_ranked_layers(cache):
+    decision, known = select_layers(cache)
+    index = {layer: n for n, layer in enumerate(known.layers)}
+    wanted = curve(
+        [known.validation_deviations(layer) for layer in decision.order],
+        known.expected[[index[layer] for layer in decision.order]],
+        known.counts > 0,
+        known.validation_logits,
+        known.validation_labels,
+    )
+    assert decision.accuracy == tuple(wanted)
+
+
+def test_paper_ranking_is_the_mean_deviation_of_the_negatives(cache):
+    decision, known = select_layers(cache, DecisionSettings(ranking="paper"))
+    clips = clip_table.require(cache).used("train")
+    view = View.open(cache)
+    for layer, score in zip(decision.order, decision.scores, strict=True):
+        lower, upper = known.bounds(layer)
+        means = []
+        for c, label in enumerate(known.classes):
+            others = (view.read(clip.shard).descriptors[layer][clip.row] for clip in clips if clip.label != label)
+            own = lower[c].tolist(), upper[c].tolist()
+            scaled = (np.float32(reference.normalise(raw.tolist())).tolist() for raw in others)
+            means.append(np.mean([reference.layer_deviation(one, own, known.epsilon) for one in scaled]))
+        assert score == pytest.approx(np.mean(means), rel=1e-6)
+
+
+def test_more_layers_than_there_are(cache):
+    with pytest.raises(UsageError, match="top_k is 8, but only 7 layers can be used"):
+        select_layers(cache, DecisionSettings(top_k=8))
+
+
+def test_another_epsilon_than_the_preset_asks_for(cache):
+    with pytest.raises(ArtefactError, match=r"made with epsilon 0\.05, not 1e-06; run gramcli calibrate"):
+        select_layers(cache, epsilon=1e-6)
+
+
+def test_stages_out_of_order(cache):
+    manifest = Path(View.open(cache).recorded["settings"]["data"]["manifest"])
+    changed = manifest.with_name("changed.csv")
+    write_manifest(changed, read_manifest(manifest)[1:])
+    (cache / decisions.FILE).unlink()
+    with pytest.raises(ArtefactError, match="run gramcli select-layers"):
+        decisions.load(cache, statistics.load(cache))
+    extract(quick(changed, cache), folder=ROOT)
+    with pytest.raises(ArtefactError, match="the clips have changed since; run gramcli calibrate again"):
+        select_layers(cache)
+    calibrate(cache)
+    select_layers(cache)
+    calibrate(cache, CalibrateSettings(epsilon=0.1))
+    with pytest.raises(ArtefactError, match="made from other statistics; run gramcli select-layers again"):
+        decisions.load(cache, statistics.load(cache))

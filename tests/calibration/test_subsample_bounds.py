@@ -1,0 +1,236 @@
+"""Subsamples of larger classes, from the clips of a cache to an exported model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gramcli.cache
+from gramcli.cache import clip_table, statistics
+from gramcli.cache import decision as decisions
+from gramcli.cache.view import View
+from gramcli.calibration.calibrate import calibrate
+from gramcli.calibration.select_layers import select_layers
+from gramcli.inference import bundle
+from gramcli.inference.rule import Rule
+from gramcli.progress import Silent
+from gramcli.rule.subsample import deal, plan, together
+from gramcli.settings.schema import PRESETS, CalibrateSettings, DecisionSettings
+from tests import reference
+
+CLASSES = ("many", "none", "rare", "some")
+TRAIN = (60, 0, 4, 17)
+VALIDATION = (30, 2, 3, 9)
+LAYERS = {"early": 6, "late": 10}
+
+
+def made(seed=0, clips_a_recording=1):
+    """Clips of classes of different sizes, as arguments of `gramcli.cache.write`."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.repeat(np.arange(4), counts) for counts in (TRAIN, VALIDATION)])
+    splits = ["train"] * sum(TRAIN) + ["validation"] * sum(VALIDATION)
+    keys = [f"clip {n}" for n in range(len(labels))]
+    return {
+        "keys": keys,
+        "descriptors": {
+            layer: np.exp(0.5 * rng.normal(size=(len(labels), channels)) + np.eye(4, channels)[labels])
+            for layer, channels in LAYERS.items()
+        },
+        "logits": rng.normal(size=(len(labels), 4)),
+        "labels": [CLASSES[label] for label in labels],
+        "splits": splits,
+        "groups": [f"{s} {c} {n // clips_a_recording}" for n, (s, c) in enumerate(zip(splits, labels, strict=True))],
+        "classes": CLASSES,
+    }
+
+
+def part_of(told, where):
+    """The same for some of the clips, in this order."""
+    one = {name: [told[name][n] for n in where] for name in ("keys", "labels", "splits", "groups")}
+    one["descriptors"] = {layer: values[where] for layer, values in told["descriptors"].items()}
+    return one | {"logits": told["logits"][where], "classes": CLASSES}
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """A calibrated cache of these; not to be changed."""
+    cache = tmp_path_factory.mktemp("uneven")
+    gramcli.cache.write(**made(), cache=cache)
+    calibrate(cache)
+    select_layers(cache)
+    return cache
+
+
+def test_they_are_deviations_from_bounds_of_the_clips_dealt(uneven):
+    """Bounds of each subsample and deviations from them in loops."""
+    known = statistics.load(uneven)
+    view, clips = View.open(uneven), clip_table.require(uneven)
+    counts = known.counts
+    assert counts.tolist() == list(TRAIN)
+    sizes = known.subsample_sizes
+    assert (sizes == plan(counts)).all()
+    alike = together(counts, known.file["groups"])
+    scaled = {
+        (clip.key, layer): reference.normalise(view.read(clip.shard).descriptors[layer][clip.row].tolist())
+        for clip in [*clips.used("train"), *clips.used("validation")]
+        for layer in LAYERS
+    }
+    for layer in LAYERS:
+        found = known.subsample_deviations(layer)
+        for row, clip in zip(found, clips.used("validation"), strict=True):
+            c = CLASSES.index(clip.label)
+            own = sorted((other for other in clips.used("train") if other.label == clip.label), key=lambda o: o.key)
+            chosen = deal([o.key for o in own], [o.group for o in own], sizes[c], alike)
+            for d, size in enumerate(sizes[c]):
+                members = [scaled[o.key, layer] for o, yes in zip(own, chosen[:, d], strict=True) if yes]
+                (bounds,) = reference.bounds(members, [0] * len(members), 1)
+                assert len(members) == size
+                wanted = reference.layer_deviation(scaled[clip.key, layer], bounds, 0.05) if size else 0.0
+                assert row[d] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    # the subsample of all clips is the class itself
+    labels = known.validation_labels
+    whole = known.validation_deviations("late")[labels == 0, 0]
+    (at,) = np.flatnonzero(sizes[0] == 60)
+    np.testing.assert_array_equal(known.subsample_deviations("late")[labels == 0, at], whole)
+
+
+def test_they_are_the_same_however_clips_are_spread(uneven, tmp_path):
+    told, rng = made(), np.random.default_rng(1)
+    for part in np.array_split(rng.permutation(len(told["keys"])), 5):
+        gramcli.cache.write(**part_of(told, part), cache=tmp_path)
+    calibrate(tmp_path)
+    assert (tmp_path / statistics.FILE).read_bytes() == (uneven / statistics.FILE).read_bytes()
+
+
+def test_expected_deviations_are_those_of_the_largest_class(uneven):
+    known = statistics.load(uneven)
+    own = known.validation_labels == 0
+    for layer, expected in zip(known.layers, known.expected, strict=True):
+        assert expected == pytest.approx(known.validation_deviations(layer)[own, 0].astype(np.float64).mean())
+
+
+def test_a_layer_silent_in_the_largest_class_is_measured_with_the_others(tmp_path):
+    told = made()
+    largest = [n for n, label in enumerate(told["labels"]) if label == "many"]
+    told["descriptors"]["late"][largest] = 1.0 + np.arange(10)
+    gramcli.cache.write(**told, cache=tmp_path)
+    known = calibrate(tmp_path)
+    labels = known.validation_labels
+    own = known.validation_deviations("late")[np.arange(len(labels)), labels][np.isin(labels, [0, 2, 3])]
+    assert known.expected[list(known.layers).index("late")] == pytest.approx(own.astype(np.float64).mean())
+    rule = Rule.of(known, select_layers(tmp_path)[0])
+    assert np.isfinite(rule.levelling.scale).all()
+
+
+@pytest.mark.parametrize(
+    ("word", "chosen"),
+    [("ignore", CalibrateSettings(class_size="ignore")), ("paper", PRESETS["paper"]["calibrate"])],
+)
+def test_without_them_all_is_as_before(uneven, tmp_path, word, chosen):
+    """Statistics made before there were subsamples have the same tensors as these."""
+    gramcli.cache.write(**made(), cache=tmp_path)
+    progress = Silent()
+    known = calibrate(tmp_path, chosen if word == "ignore" else CalibrateSettings(**chosen), progress=progress)
+    assert known.subsample_sizes is None
+    assert not any("subsample" in name for name in known.file.names)
+    assert set(statistics.load(uneven).file.names) - set(known.file.names) == {
+        "subsample/size", "subsample/deviation/early", "subsample/deviation/late",
+    }  # fmt: skip
+    assert any("4 to 60 training clips: wider bounds favour the large ones" in note for note in progress.notes)
+    assert any(note.endswith("; nothing makes up for it") for note in progress.notes)
+    own = known.validation_deviations("late")[np.arange(44), known.validation_labels]
+    own = own[known.validation_labels != 1].astype(np.float64)
+    assert known.expected[list(known.layers).index("late")] == pytest.approx(own.mean())
+    decision, _ = select_layers(tmp_path)
+    assert decision.levelling is decision.fusion.levelling is None
+    assert decisions.load(tmp_path, known).levelling is None
+
+
+def test_classes_of_equal_size_have_none(tmp_path):
+    told = made()
+    few = [
+        n for n, (s, c) in enumerate(zip(told["splits"], told["labels"], strict=True)) if s == "train" and c != "none"
+    ]
+    kept = [n for n in few if sum(told["labels"][m] == told["labels"][n] for m in few if m < n) < 4]
+    rest = [n for n, split in enumerate(told["splits"]) if split != "train"]
+    gramcli.cache.write(**part_of(told, [*kept, *rest]), cache=tmp_path)
+    progress = Silent()
+    known = calibrate(tmp_path, progress=progress)
+    assert known.counts.tolist() == [4, 0, 4, 4]
+    assert known.subsample_sizes is None
+    assert not any("training clips: wider bounds" in note for note in progress.notes)
+    assert select_layers(tmp_path)[0].levelling is None
+
+
+def test_subsamples_are_of_recordings_as_small_classes_are(tmp_path):
+    """Windows of one recording are alike; which are dealt together is another matter where recordings have several."""
+    for name, together_ in (("single", 1), ("several", 4)):
+        gramcli.cache.write(**made(clips_a_recording=together_), cache=tmp_path / name)
+        calibrate(tmp_path / name)
+    one, other = (statistics.load(tmp_path / name) for name in ("single", "several"))
+    assert (one.subsample_sizes == other.subsample_sizes).all()
+    assert not (one.subsample_deviations("late") == other.subsample_deviations("late")).all()
+
+
+def test_levelling_outlives_saving_and_exporting(uneven, tmp_path):
+    known = statistics.load(uneven)
+    decision, _ = select_layers(uneven)
+    assert decision.levelling.scale.shape == (2, 3)  # layers, classes that have training clips
+    assert not (decision.levelling.scale[:, 1] == 1).any()
+    assert (decision.levelling.scale[:, 0] == 1).all()
+    rule, read = Rule.of(known, decision), Rule.of(known, decisions.load(uneven, known))
+    weights = {"conv.weight": np.ones(3, np.float32)}
+    identity = {**View.open(uneven).identity, "weights": "of a network"}
+    bundle.save(tmp_path / "model.safetensors", bundle.ModelBundle(identity, {}, tmp_path, rule, weights))
+    exported = bundle.load(tmp_path / "model.safetensors").rule
+    some = {layer: values.astype(np.float32) for layer, values in made(seed=7)["descriptors"].items()}
+    logits = made(seed=7)["logits"]
+    wanted = rule.judge(some, logits)
+    for one in (read, exported):
+        for name in ("scale", "shift"):
+            for levelling in (one.levelling, one.fusion.levelling):
+                assert getattr(levelling, name).tobytes() == getattr(rule.levelling, name).tobytes()
+        judged = one.judge(some, logits)
+        np.testing.assert_array_equal(judged.log_p, wanted.log_p)
+        np.testing.assert_array_equal(judged.strangeness, wanted.strangeness)
+    bare = replace(rule, levelling=None, fusion=replace(rule.fusion, levelling=None)).judge(some, logits)
+    assert not np.allclose(bare.log_p[:, [0, 2, 3]], wanted.log_p[:, [0, 2, 3]])
+    assert not np.allclose(bare.strangeness, wanted.strangeness)
+
+
+@pytest.mark.parametrize("rule", ["fused", "gram"])
+def test_the_threshold_is_of_levelled_strangeness(uneven, rule):
+    decision, known = select_layers(uneven, DecisionSettings(rule=rule, false_reject=0.2))
+    assert decision.levelling is not None
+    strange = Rule.of(known, decision)
+    whole = strange.judge(
+        {layer: values.astype(np.float32) for layer, values in made()["descriptors"].items()}, made()["logits"]
+    )
+    validation = [n for n, split in enumerate(made()["splits"]) if split == "validation"]
+    assert 0.05 < whole.unknown[validation].mean() < 0.4
+
+
+def test_larger_classes_without_validation_clips_are_said(tmp_path):
+    told = made()
+    fours = [n for n in range(81, 125) if told["labels"][n] in ("rare", "some")]
+    kept = [*range(68), *fours]  # 4 training clips of "some" too, and no validation clips of "many"
+    gramcli.cache.write(**part_of(told, kept), cache=tmp_path)
+    calibrate(tmp_path)
+    progress = Silent()
+    decision, _ = select_layers(tmp_path, progress=progress)
+    assert (decision.levelling.scale == 1).all()
+    assert "no validation clips of the larger classes: nothing makes up for what class size does to the evidence" in (
+        progress.notes
+    )
+
+
+def test_that_evidence_is_levelled_is_said(tmp_path):
+    gramcli.cache.write(**made(), cache=tmp_path)
+    progress = Silent()
+    calibrate(tmp_path, progress=progress)
+    assert (
+        "classes have 4 to 60 training clips: wider bounds favour the large ones (chance to fall outside a channel's "
+        "range: 3.3% to 40.0%); the rule fused makes up for it"
+    ) in progress.notes

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from gramcli.dataset.clip import Clip, window_key
+from gramcli.dataset.provenance import as_metadata, check_unseen, chose_by
+from gramcli.errors import ArtefactError, UsageError
+
+WEIGHTS = Path("w.safetensors")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    def make(name: str, split: str, part: tuple[float, float] | None = None) -> Clip:
+        path = tmp_path / name
+        path.write_bytes(name.encode())
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        start, end = part or (None, None)
+        key = window_key(digest, part)
+        return Clip(name, key, name, str(path), 1, 1, start, end, "dog", split, "", None, None)
+
+    return make
+
+
+def test_metadata_names_windows_and_stretches(clip):
+    cut = [clip("long", "train", (start, start + 5.0)) for start in (5.0, 0.0, 20.0, 7.0)]
+    about = as_metadata([*cut, clip("a", "train")], [clip("b", "validation")])
+    assert about["trained_on"] == sorted([*(one.key for one in cut), clip("a", "train").key])
+    assert about["trained_stretches"] == {hashlib.sha256(b"long").hexdigest(): [(0.0, 12.0), (20.0, 25.0)]}
+    assert about["chosen_on"] == [hashlib.sha256(b"b").hexdigest()]
+
+
+@pytest.mark.parametrize("split", ["validation", "test", "unknown"])
+@pytest.mark.parametrize(
+    ("trained", "judged"),
+    [
+        (None, None),
+        (None, (0.0, 2.0)),
+        ((0.0, 5.0), None),
+        ((0.0, 5.0), (0.0, 5.0)),
+        ((0.0, 5.0), (4.5, 6.5)),
+        ((3.0, 5.0), (0.0, 10.0)),
+    ],
+    ids=str,
+)
+def test_the_same_audio_is_found_however_it_is_cut(clip, trained, judged, split):
+    about = as_metadata([clip("x", "train", trained)], [])
+    with pytest.raises(UsageError, match=rf"^x: is in the {split} split, but w\.safetensors was trained on it; use"):
+        check_unseen([clip("y", split), clip("x", split, judged)], about, WEIGHTS)
+
+
+def test_other_audio_is_let_through(clip):
+    about = as_metadata([clip("x", "train", (0.0, 5.0)), clip("a", "train")], [])
+    fine = [clip("x", "test", (5.0, 10.0)), clip("y", "test", (0.0, 5.0)), clip("z", "validation")]
+    check_unseen([*fine, clip("x", "train", (0.0, 5.0)), clip("a", ""), clip("a", "train")], about, WEIGHTS)
+
+
+def test_a_checkpoint_that_says_nothing_refuses_nothing(clip):
+    check_unseen([clip("x", "test")], {}, WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"trained_on": 3}, {"trained_on": ["a"], "trained_stretches": {"a": [["x", 1]]}}, {"trained_stretches": 1}],
+)
+def test_metadata_that_cannot_be_understood_is_refused(clip, about):
+    with pytest.raises(ArtefactError, match=r"w\.safetensors: its gramcli metadata is not clear"):
+        check_unseen([clip("x", "test")], about, WEIGHTS)
+
+
+def test_test_clips_that_chose_the_epoch_are_counted(clip):
+    about = as_metadata([clip("a", "train")], [clip("b", "validation"), clip("c", "validation")])
+    assert chose_by([clip("b", "test"), clip("c", "validation"), clip("d", "test")], about) == 1
+    assert chose_by([clip("b", "unknown")], about) == 1
+    assert chose_by([clip("b", "test")], {}) == 0
+
+
+def test_a_file_that_is_gone_is_left_to_decoding(clip):
+    about = as_metadata([clip("x", "train")], [])
+    gone = clip("y", "test", (0.0, 1.0))
+    Path(gone.path).unlink()
+    check_unseen([gone], about, WEIGHTS)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from gramcli.errors import ResourceError
+from gramcli.evaluation import baselines
+from gramcli.fitting import temperature
+from gramcli.fitting.conditional_logit import log_softmax
+from gramcli.fitting.cross_fitting import deal_parts
+from gramcli.fitting.features import Spaces
+from gramcli.metrics.classification import accuracy, negative_log_likelihood
+
+CLASSES = 4
+
+
+class Data:
+    """Sounds whose layers tell four classes apart, and a network that is too sure and often wrong."""
+
+    def __init__(self, seed=1, *, telling=0.8, right=0.6, training=80, validation=60, test=200, classes=CLASSES):
+        rng = np.random.default_rng(seed)
+        count = training + validation + test
+        self.labels = np.arange(count) % classes
+        means = {layer: rng.normal(0, telling, (classes, width)) for layer, width in (("early", 30), ("late", 90))}
+        rows = {layer: np.exp(rng.normal(mean[self.labels], 2)) for layer, mean in means.items()}
+        said = np.where(rng.random(count) < right, self.labels, rng.integers(0, classes, count))
+        log_p = log_softmax(8 * np.eye(classes)[said] + rng.normal(size=(count, classes)))
+        seen = training + validation
+        self.log_p, self.more_log_p = log_p[:seen], log_p[seen:]
+        self.truth, self.more_truth = self.labels[:seen], self.labels[seen:]
+        self.part_of = np.full(seen, -1)
+        self.part_of[training:] = deal_parts(np.arange(validation), self.truth[training:])
+        self.rows = {layer: row[:seen] for layer, row in rows.items()}
+        self.spaces = Spaces.fit(self.rows, self.part_of < 0)
+        self.more = self.spaces.of({layer: row[seen:] for layer, row in rows.items()})
+
+    def fit(self, name):
+        return baselines.fit(name, self.spaces.fitted, self.truth, self.part_of, CLASSES, self.log_p)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return Data()
+
+
+@pytest.mark.parametrize("name", baselines.NAMES)
+def test_probabilities_are_right_and_better_than_the_network(data, name):
+    rival = data.fit(name)
+    told = rival.log_probabilities(data.more, data.more_log_p)
+    assert np.exp(told).sum(axis=1) == pytest.approx(np.ones(len(told)))
+    assert negative_log_likelihood(told, data.more_truth) < negative_log_likelihood(data.more_log_p, data.more_truth)
+    network = accuracy(data.more_log_p.argmax(axis=1), data.more_truth)
+    own = accuracy(told.argmax(axis=1), data.more_truth)
+    assert own >= network - 0.02
+    if name in (baselines.LDA, baselines.PROBE, baselines.NEAREST_MEAN):
+        assert own > network + 0.1
+    held = data.part_of >= 0
+    assert rival.held_out.shape == (held.sum(), CLASSES)
+    # what was held out foretells what new clips show
+    foretold = negative_log_likelihood(rival.held_out, data.truth[held])
+    assert foretold == pytest.approx(negative_log_likelihood(told, data.more_truth), abs=0.35)
+
+
+@pytest.mark.parametrize("name", baselines.NAMES)
+def test_labels_held_out_change_nothing_that_is_said_of_their_clips(data, name, monkeypatch):
+    choice = next(iter(baselines._choices(name, ["log"])))
+    monkeypatch.setattr(baselines, "_choices", lambda *_: [choice])
+    monkeypatch.setattr(baselines, "inverse_temperature", lambda *_: 1.0)
+    monkeypatch.setattr(baselines, "pool_weights", lambda *_: (0.5, 0.5))
+    part = data.part_of == 0
+    changed = np.where(part, (data.truth + 1) % CLASSES, data.truth)
+    one, two = (
+        baselines.fit(name, data.spaces.fitted, labels, data.part_of, CLASSES, data.log_p).held_out
+        for labels in (data.truth, changed)
+    )
+    own = part[data.part_of >= 0]
+    assert np.array_equal(one[own], two[own])
+    assert not np.array_equal(one[~own], two[~own])
+
+
+def test_labels_that_mean_nothing_are_seen_as_chance():
+    found = Data(3, telling=0, right=0, test=400)
+    for name in baselines.NAMES:
+        told = found.fit(name).log_probabilities(found.more, found.more_log_p)
+        assert accuracy(told.argmax(axis=1), found.more_truth) == pytest.approx(1 / CLASSES, abs=0.1)
+        assert negative_log_likelihood(told, found.more_truth) < np.log(CLASSES) + 0.15
+
+
+def test_lda_is_that_of_the_whole_covariance(data):
+    from sklearn.covariance import LedoitWolf
+
+    points = data.spaces.standards["log"].apply(data.rows).astype(float)
+    means = np.array([points[data.truth == one].mean(axis=0) for one in range(CLASSES)])
+    precision = LedoitWolf(assume_centered=True).fit(points - means[data.truth]).precision_
+    far = points[:, None] - means
+    direct = -np.einsum("ncd,de,nce->nc", far, precision, far) / 2
+    turned = data.spaces.fitted["log"]
+    found = baselines._lda(turned.values, data.truth, CLASSES, turned.features, None)(turned.values, None)
+    assert found - found[:, :1] == pytest.approx(direct - direct[:, :1], abs=2e-2, rel=1e-3)
+
+
+def test_probe_in_few_numbers_is_the_probe_on_all_features(data):
+    from sklearn.linear_model import LogisticRegression
+
+    points = data.spaces.standards["log"].apply(data.rows) / np.sqrt(120)
+    theirs = LogisticRegression(C=3, max_iter=3000, tol=1e-8).fit(points, data.truth).predict_log_proba(points)
+    turned = data.spaces.fitted["log"].values
+    assert baselines._probe(turned, data.truth, CLASSES, 3)(turned, None) == pytest.approx(theirs, abs=0.01)
+
+
+@pytest.mark.parametrize("k", [1, 4, 500])
+def test_neighbours_vote(data, k):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    known, new = data.spaces.fitted["log"].values, data.more["log"].values
+    k = min(k, len(known))
+    share = KNeighborsClassifier(k).fit(known, data.truth).predict_proba(new)
+    found = np.exp(baselines._neighbours(known, data.truth, CLASSES, k)(new, None)) - 1 / CLASSES
+    assert found == pytest.approx(share * k, abs=2e-3 * k)
+
+
+def test_temperature_finds_the_one_that_was_hidden():
+    rng = np.random.default_rng(6)
+    logits = rng.normal(0, 2, (6000, 5))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    for factor in (0.01, 1, 300):
+        assert temperature.inverse_temperature(logits * factor, labels) == pytest.approx(1 / factor, rel=0.1)
+
+
+def test_vector_scaling_finds_a_shift_that_one_temperature_cannot():
+    rng = np.random.default_rng(6)
+    logits, shift = rng.normal(0, 1, (3000, 3)), np.array([2, 0, -2])
+    labels = (logits + shift + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    log_p = log_softmax(logits)
+    part_of = np.arange(3000) % 5
+    vector = baselines.fit(baselines.VECTOR, {}, labels, part_of, 3, log_p).log_probabilities({}, log_p)
+    plain = log_softmax(log_p * temperature.inverse_temperature(log_p, labels))
+    told = [negative_log_likelihood(one, labels) for one in (vector, plain)]
+    assert told[0] < told[1] - 0.3
+    assert told[0] == pytest.approx(negative_log_likelihood(log_softmax(logits + shift), labels), abs=0.01)
+
+
+def test_network_that_is_right_and_layers_that_say_nothing():
+    found = Data(4, telling=0, right=0.95)
+    told = found.fit(baselines.PROBE_AND_NETWORK).log_probabilities(found.more, found.more_log_p)
+    assert accuracy(told.argmax(axis=1), found.more_truth) >= accuracy(
+        found.more_log_p.argmax(axis=1), found.more_truth
+    )
+
+
+@pytest.mark.parametrize("name", baselines.NAMES)
+def test_classes_without_clips_keep_a_floor(data, name):
+    some = data.truth < 2
+    part_of = np.where(some, data.part_of, -1)[some]
+    held = {kind: type(one)(one.values[some], one.features) for kind, one in data.spaces.fitted.items()}
+    rival = baselines.fit(name, held, data.truth[some], part_of, CLASSES, data.log_p[some])
+    told = rival.log_probabilities(data.more, data.more_log_p)
+    assert np.isfinite(told).all()
+    assert told.min() >= np.log(temperature.LEAST / CLASSES) - 1e-9
+    if name not in baselines.NEEDS_NETWORK:
+        assert np.exp(told[:, 2:]).max() <= temperature.LEAST
+
+
+@pytest.mark.parametrize("name", baselines.NAMES)
+def test_two_classes_and_one(data, name):
+    for labels in (data.truth % 2, data.truth * 0):
+        log_p = data.log_p[:, :2]
+        rival = baselines.fit(name, data.spaces.fitted, labels, data.part_of, 2, log_softmax(log_p))
+        assert np.isfinite(rival.log_probabilities(data.more, log_softmax(data.more_log_p[:, :2]))).all()
+
+
+def test_a_class_that_is_only_in_one_part(data):
+    labels = np.where(data.truth == 3, 0, data.truth)
+    labels[np.flatnonzero(data.part_of == 0)[0]] = 3
+    for name in baselines.NAMES:
+        found = baselines.fit(name, data.spaces.fitted, labels, data.part_of, CLASSES, data.log_p)
+        assert np.isfinite(found.held_out).all()
+
+
+def test_what_is_refused(data):
+    fitted, truth, part_of = data.spaces.fitted, data.truth, data.part_of
+    with pytest.raises(ValueError, match="no such rival: oracle; there are nearest-mean, lda"):
+        baselines.fit("oracle", fitted, truth, part_of, CLASSES)
+    with pytest.raises(ValueError, match="a label from 0 to 1"):
+        baselines.fit(baselines.LDA, fitted, truth, part_of, 2)
+    with pytest.raises(ValueError, match="2 parts"):
+        baselines.fit(baselines.LDA, fitted, truth, np.minimum(part_of, 0), CLASSES)
+    with pytest.raises(ValueError, match="vector needs the network"):
+        baselines.fit(baselines.VECTOR, fitted, truth, part_of, CLASSES)
+    with pytest.raises(ValueError, match="vector needs the network"):
+        data.fit(baselines.VECTOR).log_probabilities(data.more)
+
+
+def test_without_scikit_learn_it_says_what_to_install(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ResourceError, match="not installed; install it, or gramcli with its extra evaluate"):
+        data.fit(baselines.PROBE)
+    data.fit(baselines.LDA)

@@ -1,0 +1,105 @@
+"""Clips that failed for a passing reason, tried once more."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gramcli.cache import clip_table, failures, statistics
+from gramcli.cache.view import View
+from gramcli.calibration.calibrate import calibrate
+from gramcli.errors import ResourceError
+from gramcli.extraction import extract as stage
+from gramcli.extraction.extract import extract
+from gramcli.maintenance.verify import verify
+from gramcli.progress import Silent
+from gramcli.settings.schema import Settings
+from gramcli.system import durable_files
+from tests.support.cases import contents
+from tests.support.sets import ROOT, quick
+from tests.support.unlucky import LOST, Unlucky
+
+
+@pytest.fixture
+def settings(sounds: Path, tmp_path: Path) -> Settings:
+    return quick(sounds, tmp_path / "cache")
+
+
+@pytest.fixture
+def unlucky(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with three failed clips."""
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "Decoders", Unlucky)
+        assert extract(settings, folder=ROOT).failed == 3
+    return Path(settings.cache.dir)
+
+
+def test_failed_clips_stay_failed_until_they_are_tried_again(settings, unlucky, extracted):
+    done = extract(settings, folder=ROOT)
+    assert (done.failed, done.forwarded) == (3, 0)
+
+    before = contents(unlucky)
+    progress = Silent()
+    done = extract(settings, folder=ROOT, progress=progress, retry_failed=True)
+    assert (done.failed, done.clips) == (0, 36)
+    assert "3 clips tried again: 3 are usable now; calibrate again to use them" in progress.notes
+    after = contents(unlucky)
+    shards = [name for name in before if name.endswith(".h5")]
+    assert all(after[name] == before[name] for name in shards), "a committed shard was changed"
+    assert sum(".1.h5" in name for name in after) == 2
+    assert failures.read(unlucky, View.open(unlucky), clip_table.require(unlucky).rows) == {}
+    assert verify(unlucky, full=True).damaged == ()
+    fresh = shutil.copytree(extracted, unlucky.with_name("fresh"))
+    for cache in (unlucky, fresh):
+        calibrate(cache)
+    assert (unlucky / statistics.FILE).read_bytes() == (fresh / statistics.FILE).read_bytes()
+    assert extract(settings, folder=ROOT, retry_failed=True).forwarded == 0
+
+
+def test_the_rows_beside_keep_their_bits(settings, unlucky):
+    view = View.open(unlucky)
+    before = {number: view.read(number) for number in view.present()}
+    extract(settings, folder=ROOT, retry_failed=True)
+    view = View.open(unlucky)
+    for number, old in before.items():
+        new, good = view.read(number), old.usable()
+        assert new.keys == old.keys
+        assert all(new.usable())
+        for layer, values in old.descriptors.items():
+            np.testing.assert_array_equal(new.descriptors[layer][good], values[good])
+        np.testing.assert_array_equal(new.logits[good], old.logits[good])
+
+
+def test_nothing_is_committed_where_nothing_was_gained(settings, unlucky, monkeypatch):
+    monkeypatch.setattr(stage, "Decoders", Unlucky)
+    progress = Silent()
+    before = contents(unlucky)
+    assert extract(settings, folder=ROOT, progress=progress, retry_failed=True).failed == 3
+    assert "3 clips tried again: 0 are usable now" in progress.notes
+    assert contents(unlucky) == before
+
+
+def test_a_second_failure_and_a_second_try_make_a_third_generation(settings, unlucky, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "Decoders", Unlucky)
+        patched.setattr("tests.support.unlucky.LOST", LOST[:1])
+        assert extract(settings, folder=ROOT, retry_failed=True).failed == 1
+    assert extract(settings, folder=ROOT, retry_failed=True).failed == 0
+    view = View.open(unlucky)
+    assert sorted(len(view.generations(number)) for number in view.present())[-2:] == [2, 3]
+    assert verify(unlucky).damaged == ()
+
+
+def test_a_try_that_cannot_be_kept_loses_nothing(settings, unlucky, monkeypatch):
+    def full(*arguments: object, **named: object) -> None:
+        raise ResourceError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable_files, "write", full)
+        with pytest.raises(ResourceError, match="disk full"):
+            extract(settings, folder=ROOT, retry_failed=True)
+    assert extract(settings, folder=ROOT).failed == 3
+    assert extract(settings, folder=ROOT, retry_failed=True).failed == 0

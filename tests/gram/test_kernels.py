@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gramcli.gram import descriptor, deviation, kernels
+from gramcli.gram.bounds import Bounds
+
+
+@pytest.fixture
+def machine_code(monkeypatch):
+    """Says that all work is worth it."""
+    monkeypatch.setattr(kernels, "WORTH", 0)
+
+
+def layer(seed, clips, channels, classes):
+    """ĝ, and bounds of which some are 0 and some hold one clip."""
+    rng = np.random.default_rng(seed)
+    raw = (rng.random((clips, channels)) ** 4 * 10.0 ** rng.integers(-3, 6)).astype(np.float32)
+    ends = np.sort(rng.random((2, classes, channels), dtype=np.float32), axis=0)
+    ends[0][rng.random((classes, channels)) < 0.3] = 0
+    ends[:, rng.random((classes, channels)) < 0.2] = 0
+    return raw, ends[0], ends[1], rng.integers(0, classes, clips)
+
+
+def both(work):
+    """What NumPy and what machine code make of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "worth", lambda steps: False)
+        slow = work()
+        patch.setattr(kernels, "worth", lambda steps: True)
+        return slow, work()
+
+
+sizes = st.tuples(st.integers(0, 2**32), st.integers(1, 70), st.integers(1, 600), st.integers(1, 4))
+
+
+@given(sizes)
+def test_deviations_are_those_of_numpy_bit_for_bit(size):
+    raw, lower, upper, _ = layer(*size)
+    scaled = descriptor.normalise(raw)
+    slow, fast = both(lambda: deviation.deviations(scaled, lower, upper, 0.05))
+    np.testing.assert_array_equal(slow, fast)
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 9, 127, 128, 129, 136, 255, 256, 257, 1000, 2048, 4099])
+def test_sums_are_paired_as_numpy_does_it(rng, channels):
+    raw, lower, upper, _ = layer(channels, 3, channels, 2)
+    slow, fast = both(lambda: deviation.deviations(descriptor.normalise(raw), lower, upper, 1e-6))
+    np.testing.assert_array_equal(slow, fast)
+    stretches, joins = kernels.pairs(channels)
+    assert stretches[:, 1].sum() == channels
+    assert len(joins) == len(stretches) - 1
+
+
+@given(sizes)
+def test_scaling_is_that_of_numpy_bit_for_bit(size):
+    raw = layer(*size)[0]
+    raw[0] = raw[0, 0]
+    slow, fast = both(lambda: descriptor.normalise(raw))
+    np.testing.assert_array_equal(slow, fast)
+    np.testing.assert_array_equal(both(lambda: descriptor.normalise(raw, threads=2))[1], fast)
+
+
+def test_what_is_not_finite_stays_so(machine_code):
+    raw = np.array([[1, 2, np.nan], [1, np.inf, 2], [3, 3, 3], [0, 1, 2]], np.float32)
+    scaled = descriptor.normalise(raw)
+    assert np.isnan(scaled[:2]).all()
+    assert scaled[2:].tolist() == [[0, 0, 0], [0, 0.5, 1]]
+    lower, upper = np.full((2, 1, 3), [[[0.1]], [[0.2]]], np.float32)
+    found = deviation.deviations(scaled, lower, upper, 0.05)
+    assert np.isnan(found[:2]).all()
+    assert np.isfinite(found[2:]).all()
+
+
+@given(sizes)
+def test_bounds_are_those_of_numpy_bit_for_bit(size):
+    raw, lower, _, labels = layer(*size)
+
+    def gathered():
+        bounds = Bounds.empty(*lower.shape)
+        for some in (slice(0, 9), slice(9, None)):
+            bounds.update(descriptor.normalise(raw[some]), labels[some])
+        return bounds
+
+    slow, fast = both(gathered)
+    for name in ("lower", "upper", "counts"):
+        np.testing.assert_array_equal(getattr(slow, name), getattr(fast, name))
+
+
+def test_threads_change_no_bit(machine_code, monkeypatch):
+    monkeypatch.setattr(deviation, "SHARE", 1)
+    raw, lower, upper, _ = layer(3, 333, 300, 5)
+    scaled = descriptor.normalise(raw)
+    one, *more = (deviation.deviations(scaled, lower, upper, 0.05, threads) for threads in (1, 2, 3, 50))
+    for other in more:
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("clips", "threads"), [(0, 2), (1, 2), (32, 2), (33, 2), (1000, 3)])
+def test_threads_have_whole_blocks(clips, threads):
+    parts = []
+    kernels.side_by_side(parts.append, clips, threads)
+    parts.sort(key=lambda part: part.start)
+    assert [place for part in parts for place in range(part.start, part.stop)] == list(range(clips))
+    assert all(part.start % kernels.WIDTH == 0 for part in parts)
+
+
+def test_plain_python_says_the_same_as_its_machine_code():
+    raw, lower, upper, labels = layer(5, 3, 140, 2)
+    arrays = []
+    for translate in (lambda function: function, kernels.machine_code):
+        scaled, far, low, up = np.empty_like(raw), np.empty((3, 2), np.float32), lower.copy(), upper.copy()
+        translate(kernels.scale)(raw, scaled)
+        translate(kernels.deviate)(scaled, lower, upper, np.float32(0.05), *kernels.pairs(140), far)
+        translate(kernels.widen)(low, up, scaled, labels)
+        arrays.append((scaled, far, low, up))
+    for plain, fast in zip(*arrays, strict=True):
+        np.testing.assert_array_equal(plain, fast)
+
+
+def test_little_work_is_not_worth_a_compiler(monkeypatch):
+    monkeypatch.setattr(kernels, "_steps", 0)
+    assert not kernels.worth(kernels.WORTH // 2)
+    assert kernels.worth(kernels.WORTH // 2)
+    assert kernels.worth(1)
+
+
+def test_works_where_nothing_can_be_kept(monkeypatch):
+    import numba
+
+    real = numba.njit
+
+    def nowhere(*, cache, **kind):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**kind)
+
+    monkeypatch.setattr(numba, "njit", nowhere)
+    raw = layer(1, 4, 9, 1)[0]
+    result = np.empty_like(raw)
+    kernels.machine_code.__wrapped__(kernels.scale)(raw, result)
+    np.testing.assert_array_equal(result, descriptor.normalise(raw))

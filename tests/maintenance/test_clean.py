@@ -1,0 +1,109 @@
+"""What a cache holds that nothing reads any more."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gramcli.cache import clip_table
+from gramcli.cache.view import View
+from gramcli.calibration.calibrate import calibrate
+from gramcli.errors import ArtefactError, DamagedError, LockedError
+from gramcli.extraction import extract as extraction
+from gramcli.extraction.extract import extract
+from gramcli.maintenance.clean import clean, leftovers
+from gramcli.maintenance.repair import repair
+from gramcli.maintenance.verify import verify
+from gramcli.system.durable_files import lock
+from tests.maintenance.test_repair import flip
+from tests.support.cases import contents
+from tests.support.sets import ROOT, quick, read_manifest, write_manifest
+from tests.support.unlucky import Unlucky
+
+
+@pytest.fixture
+def mine(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with superseded generations and a file in quarantine."""
+    settings = quick(sounds, tmp_path / "mine")
+    with monkeypatch.context() as patched:
+        patched.setattr(extraction, "Decoders", Unlucky)
+        extract(settings, folder=ROOT)
+    extract(settings, folder=ROOT, retry_failed=True)
+    mine = Path(settings.cache.dir)
+    view = View.open(mine)
+    flip(next(view.path(number) for number in view.present() if view.generations(number) == [0]))
+    repair(mine)
+    return mine
+
+
+def test_a_cache_in_use_has_nothing_to_clean(cache):
+    before = contents(cache)
+    assert leftovers(cache) == clean(cache) == []
+    assert contents(cache) == before
+
+
+def test_what_is_superseded_or_in_quarantine_goes_when_asked(mine):
+    before = contents(mine)
+    found = leftovers(mine)
+    assert contents(mine) == before, "looking deletes nothing"
+    assert {one.why for one in found} == {
+        "was damaged, and moved there",
+        *(f"{Path(name).name} counts in its place" for name in before if ".1.h5" in name),
+    }
+    assert all(one.bytes == one.path.stat().st_size for one in found)
+    before_statistics = statistics_of(mine)
+    assert clean(mine) == found
+    assert set(before) - set(contents(mine)) == {str(one.path.relative_to(mine)) for one in found}
+    assert leftovers(mine) == []
+    assert verify(mine, full=True).damaged == ()
+    assert statistics_of(mine) == before_statistics
+
+
+def statistics_of(cache: Path) -> bytes:
+    calibrate(cache)
+    return (cache / "statistics.safetensors").read_bytes()
+
+
+def test_clips_that_have_left_the_manifest_go_only_with_their_whole_shard_and_on_demand(sounds, tmp_path):
+    shutil.copytree(sounds.parent, tmp_path / "sounds")
+    manifest, mine = tmp_path / "sounds" / "manifest.csv", tmp_path / "mine"
+    settings = quick(manifest, mine)
+    extract(settings, folder=ROOT)
+    rows = clip_table.require(mine).rows
+    leaving = {clip.id for clip in rows if clip.shard in (1, 2)} | {next(clip.id for clip in rows if clip.shard == 3)}
+    write_manifest(manifest, [line for line in read_manifest(manifest) if line.file not in leaving])
+    extract(settings, folder=ROOT)
+    assert leftovers(mine) == []
+    found = leftovers(mine, unlisted=True)
+    assert [one.path.name for one in found] == ["00001.h5", "00002.h5"]
+    clean(mine, unlisted=True)
+    assert View.open(mine).present() == {0, 3, 4, 5, 6, 7}
+    assert verify(mine).damaged == ()
+    assert verify(mine).unfinished == 0
+    assert extract(settings, folder=ROOT).forwarded == 0
+    shutil.copy(sounds, manifest)
+    assert extract(settings, folder=ROOT).forwarded == 10
+    fresh = dataclasses.replace(settings, cache=dataclasses.replace(settings.cache, dir=str(tmp_path / "fresh")))
+    extract(fresh, folder=ROOT)
+    assert statistics_of(mine) == statistics_of(tmp_path / "fresh")
+
+
+def test_a_writer_is_not_disturbed(mine, tmp_path):
+    with lock(mine), pytest.raises(LockedError):
+        clean(mine)
+    with pytest.raises(ArtefactError, match="no extracted clips there"):
+        leftovers(tmp_path / "none")
+
+
+def test_what_was_replaced_stays_as_long_as_what_replaced_it_is_damaged(mine):
+    view = View.open(mine)
+    number = next(number for number in view.present() if len(view.generations(number)) > 1)
+    flip(view.path(number))
+    before = contents(mine)
+    for look in (leftovers, clean):
+        with pytest.raises(DamagedError, match=rf"{number:05d}\.1\.h5: is damaged"):
+            look(mine)
+    assert contents(mine) == before

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gramcli.metrics.classification import (
+    LEAST_PROBABILITY,
+    accuracy,
+    balanced_accuracy,
+    brier,
+    confusion,
+    macro_f1,
+    negative_log_likelihood,
+)
+
+
+def test_numbers_by_hand():
+    labels = np.array([0, 0, 0, 0, 1, 1, 3])
+    predicted = np.array([0, 0, 0, 1, 1, 2, -1])
+    assert accuracy(predicted, labels) == 4 / 7
+    assert balanced_accuracy(predicted, labels) == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 6))
+def test_equal_classes_make_both_the_same(seed, classes, each):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(classes).repeat(each))
+    predicted = rng.integers(0, classes + 1, len(labels))  # one class that does not occur
+    assert balanced_accuracy(predicted, labels) == pytest.approx(accuracy(predicted, labels))
+
+
+def test_always_the_largest_class():
+    labels = np.array([0] * 99 + [1])
+    assert accuracy(np.zeros_like(labels), labels) == 0.99
+    assert balanced_accuracy(np.zeros_like(labels), labels) == 0.5
+
+
+@pytest.mark.parametrize("metric", [accuracy, balanced_accuracy, macro_f1])
+def test_no_clips_and_shapes_that_do_not_fit(metric):
+    assert math.isnan(metric(np.array([], int), np.array([], int)))
+    for predicted, labels in ((np.zeros(2), np.zeros(3)), (np.zeros((2, 2)), np.zeros((2, 2)))):
+        with pytest.raises(ValueError, match="do not fit"):
+            metric(predicted, labels)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(2, 6))
+def test_f1_and_confusion_are_those_of_scikit_learn(seed, clips, classes):
+    from sklearn.metrics import confusion_matrix, f1_score
+
+    rng = np.random.default_rng(seed)
+    labels, predicted = rng.integers(0, classes, (2, clips))
+    assert macro_f1(predicted, labels) == pytest.approx(f1_score(labels, predicted, average="macro"))
+    theirs = confusion_matrix(labels, predicted, labels=np.arange(classes))
+    assert np.array_equal(confusion(predicted, labels, classes), theirs)
+
+
+def test_no_class_is_a_clip_missed_and_an_unknown_class_is_wrong():
+    labels, predicted = np.array([0, 0, 1, -2]), np.array([0, -1, 1, 1])
+    # class 0: 2·1 / (2 + 1); class 1: 2·1 / (1 + 2); class -2: 0
+    assert macro_f1(predicted, labels) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert accuracy(predicted, labels) == 0.5
+    assert confusion(predicted, labels, 2).tolist() == [[1, 0], [0, 1]]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(2, 6))
+def test_likelihood_and_brier_are_those_of_scikit_learn(seed, clips, classes):
+    from sklearn.metrics import log_loss
+
+    rng = np.random.default_rng(seed)
+    told, labels = rng.dirichlet(np.ones(classes), clips), rng.integers(0, classes, clips)
+    log_told = np.log(np.maximum(told, 1e-9))
+    theirs = log_loss(labels, np.exp(log_told) / np.exp(log_told).sum(axis=1, keepdims=True), labels=range(classes))
+    assert negative_log_likelihood(log_told, labels) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+    loop = [sum((told[n, c] - (labels[n] == c)) ** 2 for c in range(classes)) for n in range(clips)]
+    assert brier(log_told, labels) == pytest.approx(np.mean(loop), abs=1e-6)
+
+
+def test_sure_and_wrong_is_bad_but_finite():
+    told = np.array([[0.0, -np.inf]])
+    assert negative_log_likelihood(told, np.array([1])) == pytest.approx(-math.log(LEAST_PROBABILITY))
+    assert negative_log_likelihood(told, np.array([0])) == 0
+    assert (brier(told, np.array([1])), brier(told, np.array([0]))) == (2, 0)
+
+
+@pytest.mark.parametrize("metric", [negative_log_likelihood, brier])
+def test_clips_without_a_column_are_left_out(metric):
+    told = np.log([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
+    assert metric(told, np.array([0, -2, 2])) == pytest.approx(metric(told[:1], np.array([0])))
+    assert math.isnan(metric(told, np.array([-2, -2, 7])))
+    with pytest.raises(ValueError, match="do not fit"):
+        metric(told, np.array([0]))

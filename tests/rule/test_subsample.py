@@ -1,0 +1,128 @@
+"""Which sizes are looked at, how many subsamples there are, and which clips are in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gramcli.rule.subsample import APART, DRAWS, SIZES, deal, plan, sizes, together
+
+counted = st.lists(st.integers(0, 1500), min_size=1, max_size=12).map(np.array)
+
+
+@given(counted)
+def test_sizes_occur_and_lie_apart(counts):
+    found = sizes(counts)
+    assert len(found) != 1
+    assert len(found) <= SIZES
+    assert set(found) <= set(counts)
+    assert all(large >= APART * small for small, large in pairwise(found.tolist()))
+    if len(found):
+        assert found[0] == counts[counts > 0].min()
+        # no class is larger than the last size by more than counts as equal, as long as there is room for all
+        assert len(found) == SIZES or counts.max() < APART * found[-1]
+
+
+@given(counted)
+def test_nothing_is_planned_for_equal_sizes(counts):
+    there = counts[counts > 0]
+    about_equal = not len(there) or there.max() < APART * there.min()
+    assert (plan(counts).size == 0) == about_equal
+
+
+def test_the_largest_size_is_kept_where_there_are_many():
+    found = sizes(np.array([5 * 2**n for n in range(12)]))
+    assert len(found) == SIZES
+    assert (found[0], found[-1]) == (5, 5 * 2**11)
+
+
+@given(counted)
+def test_subsamples_of_one_size_have_room_beside_each_other(counts):
+    looked_at, table = sizes(counts), plan(counts)
+    assert table.shape[0] == len(counts)
+    for row, count in zip(table, counts, strict=True):
+        filled = row[row > 0]
+        assert (row[len(filled) :] == 0).all()
+        assert (np.diff(filled) >= 0).all()
+        # the largest classes have one of every size, the smallest have none
+        wanted = looked_at[looked_at <= count] if len(looked_at) and count >= looked_at[1] else []
+        assert set(filled) == set(wanted)
+        assert all(times * size <= count for size, times in Counter(filled.tolist()).items())
+    for size in looked_at:
+        drawn = (table == size).sum(axis=1)
+        assert drawn.sum() <= max(DRAWS, np.count_nonzero(drawn))
+
+
+def test_a_plan_by_hand():
+    assert plan(np.array([5, 500])).tolist() == [[0] * 21, [5] * 20 + [500]]
+    assert plan(np.array([0, 50, 20, 20, 21])).tolist() == [[0] * 3, [20, 20, 50], [0] * 3, [0] * 3, [0] * 3]
+    assert plan(np.array([7, 7, 8])).shape == (3, 0)
+
+
+def test_clips_of_one_recording_by_size():
+    counts, groups = np.array([20, 22, 100, 0, 100]), np.array([5, 11, 100, 0, 50])
+    assert together(counts, groups) == {20: 3, 100: 2}  # means of 4 and 2, and of 1 and 2, to the even number
+    assert together(np.array([3, 3]), np.array([1, 1])) == {}
+
+
+@st.composite
+def dealing(draw):
+    """Clips of a class, their groups, and sizes of subsamples for which there is room."""
+    n = draw(st.integers(1, 60))
+    groups = [f"recording {draw(st.integers(0, n))}" for _ in range(n)]
+    wanted = []
+    for size in sorted(draw(st.sets(st.integers(1, n), max_size=4))):
+        wanted += [size] * draw(st.integers(1, n // size))
+    alike = {size: draw(st.integers(1, 8)) for size in set(wanted)}
+    return [f"clip {i}" for i in range(n)], groups, np.array([*wanted, 0], np.int64), alike
+
+
+@given(dealing(), st.randoms(use_true_random=False))
+def test_subsamples_are_of_their_size_apart_and_of_no_order(dealt, random):
+    keys, groups, wanted, alike = dealt
+    chosen = deal(keys, groups, wanted, alike)
+    assert chosen.shape == (len(keys), len(wanted))
+    assert (chosen.sum(axis=0) == wanted).all()
+    for size in set(wanted.tolist()):
+        assert chosen[:, wanted == size].sum(axis=1).max() <= 1
+    order = list(range(len(keys)))
+    random.shuffle(order)
+    moved = deal([keys[n] for n in order], [groups[n] for n in order], wanted, alike)
+    assert (moved == chosen[order]).all()
+
+
+@given(st.integers(1, 6), st.integers(2, 12), st.integers(1, 30))
+def test_clips_of_a_recording_stay_together(clips, recordings, size):
+    """Only the recordings at the two ends of a subsample may be cut."""
+    size = min(size, clips * recordings)
+    groups = [f"recording {n // clips}" for n in range(clips * recordings)]
+    wanted = np.full(clips * recordings // size, size)
+    chosen = deal([f"clip {n}" for n in range(len(groups))], groups, wanted, {size: clips})
+    for column in chosen.T:
+        taken = Counter(group for group, yes in zip(groups, column, strict=True) if yes)
+        assert sum(times < clips for times in taken.values()) <= 2
+
+
+def test_a_small_class_of_many_recordings_is_stood_for_by_many():
+    groups = [f"recording {n // 20}" for n in range(400)]
+    keys = [f"clip {n}" for n in range(400)]
+    for alike, least, most in ((1, 9, 20), (20, 1, 2)):
+        chosen = deal(keys, groups, np.full(20, 20), {20: alike})
+        recordings = [len({group for group, yes in zip(groups, column, strict=True) if yes}) for column in chosen.T]
+        assert least <= min(recordings)
+        assert max(recordings) <= most
+
+
+def test_sizes_are_dealt_independently():
+    keys = [f"clip {n}" for n in range(64)]
+    chosen = deal(keys, keys, np.array([32, 33]), {32: 1, 33: 1})
+    assert not (chosen[:, 0] <= chosen[:, 1]).all()
+
+
+def test_names_that_are_no_unicode_are_dealt():
+    names = ["\udcff.wav", "b.wav"]
+    assert deal(names, names, np.array([1, 1]), {1: 1}).sum() == 2

@@ -1,0 +1,29 @@
+"""Scorers of the toy networks, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from gramcli.network import capture, frontend
+from gramcli.network.scorer import Scorer
+from gramcli.settings.schema import FrontendSettings
+from tests.support import toys
+
+LOGMEL = FrontendSettings(n_fft=256, window_ms=16.0, hop_ms=10.0, n_mels=16, mean=-20.0, std=20.0)
+SAMPLES = FrontendSettings(kind="waveform")
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], FrontendSettings]] = {
+    **{name: (kind, LOGMEL) for name, kind in toys.SPECTROGRAMS.items()},
+    **{name: (kind, SAMPLES) for name, kind in toys.WAVEFORMS.items()},
+}
+
+
+def scorer_of(name: str, batch: int = 8, device: str = "cpu", **options: Any) -> Scorer:
+    kind, about = NETWORKS[name]
+    network, module = toys.make(kind), frontend.build(about)
+    with torch.inference_mode():
+        layers = capture.survey(network, module(torch.zeros(2, 4000))).layers
+    return Scorer(network, module, layers, torch.device(device), batch, **options)

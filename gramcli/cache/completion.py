@@ -85,7 +85,7 @@ def read(cache: Path, source: str, shards: Collection[int]) -> Completion | None
         return None
     try:
         regular_file.require_regular(cache / FILE)
-        file = sealed.load(cache / FILE, "finished", "run gramcli extract")
+        file = sealed.load(cache / FILE, "finished")
         about = file.about
         if (about["source"], about["table"]) != (source, clip_table.name(cache)):
             return None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,39 +107,27 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
 
 
 def decode(
-    content: bytes,
-    path: Path,
-    fingerprint: str,
-    layers: Mapping[str, int],
-    *,
-    with_means: bool = False,
-    checked: bool = False,
+    content: bytes, path: Path, fingerprint: str, layers: Mapping[str, int], *, with_means: bool = False
 ) -> Shard:
-    """Reads a shard from its bytes, after its digest.
+    """Reads a shard from its bytes, whose digest was checked before; see `check` and `require_finite`.
 
     Args:
         content: The whole file.
         path: Its name, for messages.
-        fingerprint: What the view expects.
+        fingerprint: Of the view that it must belong to.
         layers: Channels of the layers to read, in this order.
         with_means: Whether to read their channel means too.
-        checked: Whether this very file was found whole a moment ago, so that its digest need not be taken again.
 
     Raises:
-        DamagedError: Content and digest differ, or a dataset is missing or misshapen.
+        DamagedError: A dataset is missing or misshapen.
         ArtefactError: It belongs to another view, or to a newer format.
         UnsafeError: It holds links or external data, which no shard has.
     """
     import h5py
 
-    if not checked:
-        check(content, path)
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            rows = _decode(file, path, fingerprint, layers, content, with_means)
-        if not checked:
-            _require_finite(rows, path)
-        return rows
+            return _decode(file, path, fingerprint, layers, content, with_means)
     except (GramcliError, MemoryError):
         raise
     except Exception:  # whoever forges a file can forge its digest; h5py answers such files with any exception
@@ -187,12 +175,22 @@ def _decode(
     return Shard(tuple(keys), tuple(status), logits, **measured)
 
 
-def _require_finite(rows: Shard, path: Path) -> None:
-    """Raises a DamagedError if a row that is usable holds a number that is not finite."""
+def require_finite(rows: Shard, path: Path, layers: Iterable[str]) -> None:
+    """Checks the numbers of usable rows.
+
+    Args:
+        rows: What was read.
+        path: The file, for the message.
+        layers: Layers to look at; logits are looked at always.
+
+    Raises:
+        DamagedError: A number is not finite.
+    """
     usable = rows.usable()
-    for values in (rows.logits, *rows.descriptors.values(), *rows.means.values()):
+    measured = [table[layer] for table in (rows.descriptors, rows.means) for layer in layers if layer in table]
+    for values in (rows.logits, *measured):
         with np.errstate(over="ignore", invalid="ignore"):
-            odd = usable & ~np.isfinite(values.sum(axis=1))  # large numbers may have an infinite sum
+            odd = usable & ~np.isfinite(values.sum(axis=1))  # the sum of large numbers may be infinite
         for row in np.flatnonzero(odd):
             if not np.isfinite(values[row]).all():
                 raise DamagedError(f"{shown(path)}: row {row} holds a number that is not finite; {ADVICE}")

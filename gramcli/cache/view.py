@@ -37,6 +37,19 @@ def _sealed(content: Mapping[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
+class _Checked:
+    """What was found right in one shard."""
+
+    stamp: tuple[int, ...] | None
+    """The file that it was then, as `_stamp` tells it. Its digest was right."""
+    arrays: frozenset[tuple[str, bool]]
+    """Layers whose numbers were looked at, and whether with their channel means."""
+
+
+_NOTHING = _Checked(None, frozenset())
+
+
+@dataclass(frozen=True)
 class View:
     """An opened view of a cache."""
 
@@ -44,8 +57,8 @@ class View:
     identity: Identity
     recorded: Mapping[str, Any]
     """Outside the fingerprint: paths, settings of the last extract, versions."""
-    _whole: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
-    """Shards that this object has found whole, and the file that they were then: passes over them check each once."""
+    _checked: dict[int, _Checked] = field(default_factory=dict, compare=False, repr=False)
+    """What was found right in each shard, so that several passes over the shards check each number once."""
     _generations: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
     """Of the shards that were there when the folder was last looked at."""
 
@@ -181,10 +194,16 @@ class View:
         wanted = channels if layers is None else {layer: channels[layer] for layer in layers}
         stamp = _stamp(path)
         content = shard.read_bytes(path)
-        whole = stamp is not None and self._whole.get(number) == stamp
-        rows = shard.decode(content, path, self.fingerprint, wanted, with_means=with_means, checked=whole)
+        before = self._checked.get(number, _NOTHING)
+        if before.stamp != stamp:
+            before = _NOTHING
+        if stamp is None or before is _NOTHING:
+            shard.check(content, path)
+        rows = shard.decode(content, path, self.fingerprint, wanted, with_means=with_means)
+        new = {(layer, with_means) for layer in wanted} - before.arrays
+        shard.require_finite(rows, path, [layer for layer, _ in new])
         if stamp is not None and _stamp(path) == stamp:
-            self._whole[number] = stamp
+            self._checked[number] = _Checked(stamp, before.arrays | new)
         return rows
 
     def write(self, number: int, rows: shard.Shard, generation: int = 0) -> bool:

@@ -1,4 +1,4 @@
-"""How far training clips lie from the classes that they are not of: all that Eq. 12 as it stands asks for."""
+"""The paper's ranking: mean deviations of training clips from the classes that they do not belong to (Eq. 12)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gramcli.cache.labelled_rows import label_indices, read_rows, take_rows
 from gramcli.cache.statistics import Statistics
 from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip
+from gramcli.gram import kernels
 from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations
 from gramcli.gram.exact_mean import ExactMean
@@ -32,15 +33,14 @@ def negative_means(view: View, clips: list[Clip], known: Statistics, progress: P
     """
     index = {label: n for n, label in enumerate(known.classes)}
     bounds = {layer: known.bounds(layer) for layer in known.layers}
-    present, threads = known.counts > 0, cores()
+    present = known.counts > 0
+    plan = kernels.plan(sum(known.layers.values()) * len(clips) * len(index), cores())
     means = ExactMean((len(bounds), len(index)))
     progress.start("deviations of the negatives", len(clips))
     for group, rows, where in read_rows(view, clips, done=progress.advance):
         labels = label_indices(group, index)
         others = present & (labels[:, None] != np.arange(len(index)))
-        scaled = (normalise(take_rows(rows.descriptors[layer], where)) for layer in bounds)
-        far = [
-            deviations(one, *bounds[layer], known.epsilon, threads) for one, layer in zip(scaled, bounds, strict=True)
-        ]
+        scaled = (normalise(take_rows(rows.descriptors[layer], where), plan) for layer in bounds)
+        far = [deviations(one, *bounds[layer], known.epsilon, plan) for one, layer in zip(scaled, bounds, strict=True)]
         means.add(np.stack(far, axis=1), np.broadcast_to(others[:, None], (len(group), *means.shape)))
     return means.mean()

@@ -1,21 +1,22 @@
-"""``gramcli select-layers``: which layers tell the classes apart, how many of them decide, and by which rule."""
+"""``gramcli select-layers``: ranks the layers, chooses how many of them make up the deviation, and fits the rule."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.cache import clip_table, statistics
 from gramcli.cache import decision as decisions
-from gramcli.cache.decision import Decision
+from gramcli.cache.calibrated import CalibratedCache
+from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.statistics import Statistics
-from gramcli.cache.view import View
 from gramcli.calibration.clip_sample import ClipSample
-from gramcli.calibration.fit_rule import fit_rule
+from gramcli.calibration.fit_rule import FitResult, fit_rule, fit_threshold, unfitted_rule
 from gramcli.calibration.paper_ranking import negative_means
+from gramcli.calibration.validation_set import ValidationSet
 from gramcli.errors import ArtefactError, UsageError
 from gramcli.gram.ranking import curve, how_many, layer_score, paper_score
 from gramcli.progress import Progress, Silent
@@ -27,7 +28,7 @@ Array = npt.NDArray[Any]
 
 
 def select_layers(
-    cache: Path,
+    cache: str | Path = ".gramcli",
     wanted: DecisionSettings | None = None,
     *,
     epsilon: float | None = None,
@@ -37,87 +38,93 @@ def select_layers(
 
     Args:
         cache: Folder of the cache.
-        wanted: Ranking, and how many layers: a number, ``all``, or ``auto`` for the k of best validation accuracy
-            (the largest where several are best, as more layers are the broader evidence); rule and false-reject rate.
+        wanted: Ranking, rule, false-reject rate, and how many layers: a number, ``all``, or ``auto`` for the k of best
+            validation accuracy (the largest of equals, as more layers are the broader evidence).
         epsilon: The ε that the statistics must have been made with; any if None.
         progress: Told of steps and notes.
 
     Returns:
-        The decision, and the statistics it was made from.
+        The decision, and the statistics that it was made from.
 
     Raises:
         ArtefactError: Calibrate has not run, its clips have changed since, or no layer can be used.
-        UsageError: More layers asked for than there are.
+        UsageError: More layers are asked for than there are.
         DamagedError: A file of the cache is not as it was written.
+        LockedError: Another process writes to the cache.
     """
+    cache, wanted, progress = Path(cache), wanted or DecisionSettings(), progress or Silent()
     with durable_files.lock(cache):
-        known = statistics.load(cache, View.open(cache).fingerprint)
-        decision = make_decision(cache, known, wanted or DecisionSettings(), epsilon, progress or Silent())
+        source = CalibratedCache.open(cache)
+        decision = make_decision(source, wanted, progress, epsilon=epsilon)
         decisions.save(cache, decision)
-    return decision, known
+    return decision, source.statistics
 
 
 def make_decision(
-    cache: Path,
-    known: Statistics,
+    source: CalibratedCache,
     wanted: DecisionSettings,
-    epsilon: float | None,
     progress: Progress,
     *,
-    limited: bool = True,
+    epsilon: float | None = None,
+    with_threshold: bool = True,
 ) -> Decision:
-    """Makes the decision of `select_layers` and stores nothing; without a threshold where not `limited`."""
-    require_current(cache, known)
+    """Makes the decision of `select_layers` and stores nothing; `with_threshold` tells whether to set a threshold."""
+    known = source.statistics
     if epsilon not in (None, known.epsilon):
         raise ArtefactError(
-            f"{shown(known.file.path)}: was made with epsilon {known.epsilon:g}, not {epsilon:g}; "
-            f"run gramcli calibrate with the same --preset"
+            f"{shown(known.file.path)}: was made with epsilon {known.epsilon:g}, not {epsilon:g}; run gramcli "
+            "calibrate with the same --preset"
         )
+    ranking = _rank(source, wanted, progress)
+    try:
+        validation = ValidationSet.read(known, ranking.layers)
+    except ValueError:
+        progress.note("validation has fewer than two groups: nothing can be cross-fitted, and the rule is gram")
+        fitted = FitResult(unfitted_rule(ranking, known.expected_of(ranking.layers)), None)
+        return Decision(ranking, fitted.rule, None, known.digest)
+    sample = None
+    if wanted.rule == "fused":
+        clips = source.clips.used("train", "validation")
+        sample = ClipSample.read(source.view, clips, ranking.layers, progress)
+    fitted = fit_rule(validation, ranking, wanted, sample, progress)
+    rule = fitted.rule
+    if with_threshold:
+        rule = replace(rule, threshold=fit_threshold(validation, wanted.false_reject, progress))
+    return Decision(ranking, rule, fitted.held_out, known.digest)
+
+
+def _rank(source: CalibratedCache, wanted: DecisionSettings, progress: Progress) -> LayerRanking:
+    """Ranks the layers by their scores and chooses how many make up Δ̄."""
+    known = source.statistics
     negatives = None
     if wanted.ranking == "paper":
-        negatives = negative_means(View.open(cache), clip_table.require(cache).used("train"), known, progress)
+        negatives = negative_means(source.view, source.clips.used("train"), known, progress)
     scores = _scores(known, wanted.ranking, negatives, progress)
     # best first; equal ones in the order of the forward pass
-    order = sorted(scores, key=lambda layer: -scores[layer])
+    order = tuple(sorted(scores, key=lambda layer: -scores[layer]))
     if not order:
-        raise ArtefactError(f"{shown(cache)}: no layer separates the classes; add validation clips and calibrate again")
+        raise ArtefactError(
+            f"{shown(source.folder)}: no layer separates the classes; add validation clips and calibrate again"
+        )
     accuracy = _curve(known, order)
     if isinstance(wanted.top_k, int) and wanted.top_k > len(order):
         raise UsageError(f"decision.top_k is {wanted.top_k}, but only {len(order)} layers can be used")
-    chosen = how_many(wanted.top_k, accuracy)
-    sample = None
-    if wanted.rule == "fused":
-        clips = clip_table.require(cache).used("train", "validation")
-        sample = ClipSample.read(View.open(cache), clips, order, progress)
-    fused = fit_rule(known, tuple(order), wanted, sample, progress, limited=limited)
-    return Decision(
-        ranking=wanted.ranking,
-        top_k=str(wanted.top_k),
-        order=tuple(order),
-        scores=tuple(scores[layer] for layer in order),
-        accuracy=tuple(accuracy.tolist()),
-        chosen=chosen,
-        statistics=known.file.digest,
-        rule="gram" if fused.fusion is None else wanted.rule,
-        fusion=fused.fusion,
-        sharpness=fused.sharpness,
-        threshold=fused.threshold,
-        held_out=fused.held_out,
-        levelling=fused.levelling,
-        discriminant=fused.discriminant,
+    return LayerRanking(
+        wanted.ranking,
+        str(wanted.top_k),
+        order,
+        tuple(scores[layer] for layer in order),
+        tuple(accuracy.tolist()),
+        how_many(wanted.top_k, accuracy),
     )
 
 
-def require_current(cache: Path, known: Statistics) -> None:
-    """Raises an ArtefactError if labels, splits or groups have changed since the statistics were made."""
-    if clip_table.require(cache).digest("train", "validation") != known.clips:
-        raise ArtefactError(f"{shown(known.file.path)}: the clips have changed since; run gramcli calibrate again")
-
-
 def _scores(known: Statistics, ranking: str, negatives: Array | None, progress: Progress) -> dict[str, float]:
-    """Returns I_l (Eq. 12) of every layer that has one and whose E_l is not 0; by `negatives` where they are given."""
-    counts, expected = known.counts, known.expected
-    labels = known.validation_labels
+    """Returns I_l (Eq. 12) of every layer whose score is finite and whose E_l is not 0.
+
+    With `negatives`, the mean deviations of the other classes' training clips (L, C), the score is the paper's.
+    """
+    counts, expected, labels = known.counts, known.expected, known.validation.labels
     scores: dict[str, float] = {}
     progress.start("ranking", len(known.layers))
     for n, layer in enumerate(known.layers):
@@ -136,10 +143,9 @@ def _scores(known: Statistics, ranking: str, negatives: Array | None, progress: 
     return scores
 
 
-def _curve(known: Statistics, order: list[str]) -> npt.NDArray[np.float64]:
-    index = {layer: n for n, layer in enumerate(known.layers)}
-    expected = known.expected[[index[layer] for layer in order]]
-    logits = known.validation_logits
+def _curve(known: Statistics, order: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Returns the validation accuracy of the first 1, 2, ... layers by the smallest Δ̄."""
+    logits = known.validation.logits
     deviations = (known.validation_deviations(layer) for layer in order)  # one at a time: classes can be many
     usable = logits if logits.shape[1] == len(known.classes) else None
-    return curve(deviations, expected, known.counts > 0, usable, known.validation_labels)
+    return curve(deviations, known.expected_of(order), known.counts > 0, usable, known.validation.labels)

@@ -1,4 +1,4 @@
-"""Bounds that large classes would have, had they fewer clips, and how far validation clips leave these."""
+"""Subsample bounds: the bounds that large classes would have with fewer training clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gramcli.gram.bounds import Bounds
 from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations
 from gramcli.progress import Progress
-from gramcli.rule.subsample import deal, plan, together
+from gramcli.rule.subsample import clips_per_group, deal_subsamples, subsample_sizes
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +26,7 @@ class SubsampleBounds:
     """Bounds of every subsample; its memory depends on classes and network, not on the number of clips."""
 
     sizes: npt.NDArray[np.int64]
-    """As `plan` gives them, (C, D)."""
+    """As `subsample_sizes` gives them, (C, D)."""
     first: npt.NDArray[np.intp]
     """Row of the bounds in which each class's subsamples begin, (C + 1,)."""
     bounds: Mapping[str, tuple[Array, Array]]
@@ -38,7 +38,6 @@ class SubsampleBounds:
         view: View,
         clips: Sequence[Clip],
         index: Mapping[str, int],
-        counts: Array,
         groups: Array,
         progress: Progress,
     ) -> SubsampleBounds | None:
@@ -48,22 +47,22 @@ class SubsampleBounds:
             view: Where the descriptors are.
             clips: Usable training clips.
             index: Place of each label among the classes.
-            counts: Training clips by class, (C,).
-            groups: Recordings they are from, (C,).
+            groups: Groups that the training clips of each class are from, (C,).
             progress: Told of clips as they are read.
 
         Raises:
             DamagedError: A file of the cache is not as it was written.
         """
-        sizes = plan(counts)
+        counts = np.bincount([index[clip.label] for clip in clips], minlength=len(index))
+        sizes = subsample_sizes(counts)
         if not sizes.size:
             return None
-        alike = together(counts, groups)
+        per_group = clips_per_group(counts, groups)
         first = np.concatenate([[0], np.count_nonzero(sizes, axis=1).cumsum()])
         rows_of: dict[str, Array] = {}
         for c in np.flatnonzero(np.diff(first)):
             own = [clip for clip in clips if index[clip.label] == c]
-            dealt = deal([clip.key for clip in own], [clip.group for clip in own], sizes[c], alike)
+            dealt = deal_subsamples([clip.key for clip in own], [clip.group for clip in own], sizes[c], per_group)
             rows_of |= {clip.key: first[c] + np.flatnonzero(row) for clip, row in zip(own, dealt, strict=True)}
         used = [clip for clip in clips if len(rows_of.get(clip.key, ()))]
         found = {layer: Bounds.empty(int(first[-1]), channels) for layer, channels in view.layers.items()}

@@ -22,7 +22,7 @@ def export_cmd(
 ) -> None:
     """Pack weights, statistics and settings into one file for gramcli classify --model."""
     from gramcli.cache.view import View
-    from gramcli.inference.export import export
+    from gramcli.inference.bundle import export
     from gramcli.settings.configure import configure
 
     remembered = View.open(given.cache).recorded["settings"]

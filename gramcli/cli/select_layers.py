@@ -66,42 +66,47 @@ def select_layers_cmd(
             )
             decision, known = selected.decision, selected.statistics
             failed, files = selected.failed, selected.files
+    ranking = decision.ranking
     expected = dict(zip(known.layers, known.expected.tolist(), strict=True))
-    ranked = {layer: n for n, layer in enumerate(decision.order)}
+    ranked = {layer: n for n, layer in enumerate(ranking.layers)}
     rows: list[dict[str, Any]] = []
-    for layer in [*decision.order, *(layer for layer in known.layers if layer not in ranked)]:
+    for layer in [*ranking.layers, *(layer for layer in known.layers if layer not in ranked)]:
         n = ranked.get(layer)
         rows.append(
             {
                 "rank": None if n is None else n + 1,
                 "layer": layer,
-                "score": None if n is None else decision.scores[n],
+                "score": None if n is None else ranking.scores[n],
                 "E_l": expected[layer],
                 "channels": known.layers[layer],
-                "chosen": n is not None and n < decision.chosen,
-                "validation_accuracy": None if n is None else decision.accuracy[n],
+                "chosen": n is not None and n < ranking.chosen,
+                "validation_accuracy": None if n is None else ranking.accuracy[n],
             }
         )
-    limit = decision.threshold
+    limit = decision.rule.threshold
     about = {
-        "ranking": decision.ranking,
-        "top_k": decision.top_k,
-        "chosen": decision.chosen,
-        "rule": decision.rule,
+        "ranking": ranking.method,
+        "top_k": ranking.top_k,
+        "chosen": ranking.chosen,
+        "rule": decision.rule.name,
         "held_out_accuracy": decision.held_out,
         "threshold": None if limit is None else asdict(limit),
     }
     render.rows(list(rows[0]), rows, render.chosen(format, as_json), about=about)
     if not given.quiet:
-        best = decision.accuracy[decision.chosen - 1]
+        best = ranking.accuracy[ranking.chosen - 1]
         render.complain(
             "done",
-            f"{decision.chosen} of {len(rows)} layers make up the deviation (ranking {decision.ranking}, top-k "
-            f"{decision.top_k}); validation accuracy of the first k layers, here {best:.3f}, selects and does not "
+            f"{ranking.chosen} of {len(rows)} layers make up the deviation (ranking {ranking.method}, top-k "
+            f"{ranking.top_k}); validation accuracy of the first k layers, here {best:.3f}, selects and does not "
             "estimate",
         )
         if decision.held_out is not None:
-            render.complain("rule", f"{decision.rule}, right on {decision.held_out:.3f} of validation clips held out")
+            render.complain(
+                "rule",
+                f"{decision.rule.name}, right on {decision.held_out:.3f} of validation clips held out; ridge and "
+                "shares were chosen on the same clips, so this flatters (evaluate judges on test clips)",
+            )
         if limit is not None:
             render.complain("unknown", f"beyond strangeness {limit.value:.3f}, which {shown(limit.promise)}")
     settle(failed, files, usable=True)

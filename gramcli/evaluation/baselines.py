@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.errors import ResourceError
+from gramcli.evaluation.spaces import Coordinates
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.covariance import class_means, scatter, squared_distances
-from gramcli.fitting.features import Coordinates
 from gramcli.fitting.temperature import (
     floored_log_softmax,
     inverse_temperature,

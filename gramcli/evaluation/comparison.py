@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli.cache import decision as decisions
-from gramcli.cache import statistics
+from gramcli.cache.calibrated import CalibratedCache
 from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.view import View
-from gramcli.calibration.select_layers import require_current
 from gramcli.dataset.clip import Clip
 from gramcli.evaluation.fitted_baselines import FittedBaselines
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.temperature import inverse_temperature
+from gramcli.gram.kernels import Plan
 from gramcli.inference.rule import Rule
 from gramcli.progress import Progress
 
@@ -85,8 +85,7 @@ def _joined(parts: Sequence[DecisionOutput]) -> DecisionOutput:
 class Decisions:
     """The decisions of a calibrated cache, ready to be applied to the rows of its views."""
 
-    view: View
-    """The clean view."""
+    source: CalibratedCache
     rule: Rule
     sharpness: float | None
     """Inverse temperature under which the network's logits make validation labels likeliest."""
@@ -101,14 +100,18 @@ class Decisions:
             DamagedError: A file of the cache is not as it was written.
             ResourceError: Rivals are wanted, and scikit-learn is not installed.
         """
-        view = View.open(cache)
-        known = statistics.load(cache, view.fingerprint)
-        require_current(cache, known)
+        source = CalibratedCache.open(cache)
+        known = source.statistics
         rule = Rule.of(known, decisions.load(cache, known))
         sharpness = None
-        if known.validation_logits.shape[1] == len(known.classes):
-            sharpness = inverse_temperature(log_softmax(known.validation_logits), known.validation_labels)
-        return cls(view, rule, sharpness, FittedBaselines.fit(cache, view, rule, progress) if with_rivals else None)
+        if known.validation.logits.shape[1] == len(known.classes):
+            sharpness = inverse_temperature(log_softmax(known.validation.logits), known.validation.labels)
+        return cls(source, rule, sharpness, FittedBaselines.fit(source, rule, progress) if with_rivals else None)
+
+    @property
+    def view(self) -> View:
+        """The clean view."""
+        return self.source.view
 
     def judge(self, view: View, clips: Sequence[Clip], progress: Progress, unread: int = 0) -> JudgedClips:
         """Applies every decision to the clips of a view, shard by shard; failed ones are left out.
@@ -127,12 +130,13 @@ class Decisions:
         found: list[Clip] = []
         parts: list[tuple[dict[str, DecisionOutput], Array | None]] = []
         with_means = rivals is not None and view.with_means
+        plan = rule.plan(len(clips))
         for group, rows, where in read_rows(view, clips, rule.layers, progress.advance, with_means=with_means):
             if not group:
                 continue
             logits = rows.logits[where] if view.outputs else None
             descriptors = {layer: rows.descriptors[layer][where] for layer in rule.layers}
-            said, unknown = self._said(descriptors, logits)
+            said, unknown = self._said(descriptors, logits, plan)
             if rivals is not None:
                 means = {layer: values[where] for layer, values in rows.means.items()}
                 for name, log_p in rivals.log_probabilities(descriptors, means, logits).items():
@@ -155,7 +159,7 @@ class Decisions:
         )
 
     def _said(
-        self, descriptors: Mapping[str, Array], logits: Array | None
+        self, descriptors: Mapping[str, Array], logits: Array | None, plan: Plan
     ) -> tuple[dict[str, DecisionOutput], Array | None]:
         """Returns what the network and the layers say of some clips, and which are beyond the threshold."""
         said: dict[str, DecisionOutput] = {}
@@ -163,11 +167,11 @@ class Decisions:
             said[NETWORK] = DecisionOutput(logits.argmax(axis=1), log_softmax(logits))
             if self.sharpness is not None:
                 said[TEMPERATURE] = DecisionOutput(said[NETWORK].label, log_softmax(logits * self.sharpness))
-        judged = self.rule.judge(descriptors, logits)
-        own = DecisionOutput(judged.verdict.label, judged.log_p)
+        judged = self.rule.judge(descriptors, logits, plan=plan)
+        own = DecisionOutput(judged.choice.label, judged.log_p)
         if self.rule.name == "gram":
             said["gram"] = own
         else:
-            said["gram"] = DecisionOutput(self.rule.apply(judged.deviations, logits).label, None)
+            said["gram"] = DecisionOutput(self.rule.choose(judged.deviations, logits).label, None)
             said[self.rule.name] = own
         return said, judged.unknown

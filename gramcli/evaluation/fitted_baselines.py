@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.cache import clip_table
+from gramcli.cache.calibrated import CalibratedCache
 from gramcli.cache.labelled_rows import label_indices
-from gramcli.cache.view import View
 from gramcli.calibration.clip_sample import ClipSample
 from gramcli.errors import NoInputError
 from gramcli.evaluation import baselines
 from gramcli.evaluation.baselines import Baseline
+from gramcli.evaluation.spaces import Spaces
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import deal_parts
-from gramcli.fitting.features import PLAIN, Spaces
+from gramcli.fitting.features import PLAIN
 from gramcli.inference.rule import Rule
 from gramcli.progress import Progress
 from gramcli.text import shown
@@ -39,15 +38,14 @@ class FittedBaselines:
     mean_spaces: Spaces | None
 
     @classmethod
-    def fit(cls, cache: Path, view: View, rule: Rule, progress: Progress) -> FittedBaselines | None:
+    def fit(cls, source: CalibratedCache, rule: Rule, progress: Progress) -> FittedBaselines | None:
         """Fits every rival on training and validation clips, of all layers that the rule knows.
 
         Validation clips are dealt into the parts that the fused rule is cross-fitted on. There are no more clips than
         a `ClipSample` has.
 
         Args:
-            cache: Folder of the cache.
-            view: Its clean view.
+            source: View, clips and statistics.
             rule: Classes and layers.
             progress: Told of steps, and of what was not used.
 
@@ -58,16 +56,17 @@ class FittedBaselines:
             NoInputError: No usable training clip.
             ResourceError: scikit-learn is not installed.
         """
+        view = source.view
         sample = ClipSample.read(
             view,
-            clip_table.require(cache).used("train", "validation"),
+            source.clips.used("train", "validation"),
             rule.layers,
             progress,
             with_means=view.with_means,
         )
         clips, training = sample.clips, sample.training
         if not training.any():
-            raise NoInputError(f"{shown(cache)}: no usable training clips to fit rivals on")
+            raise NoInputError(f"{shown(source.folder)}: no usable training clips to fit rivals on")
         labels = label_indices(clips, {label: n for n, label in enumerate(rule.classes)})
         part_of = np.full(len(clips), -1, np.intp)
         held = [clip for clip, seen in zip(clips, training, strict=True) if not seen]

@@ -1,34 +1,33 @@
-"""Descriptors as vectors for rivals: standardised, and turned without loss into as few numbers as there are clips."""
+"""Feature vectors: standardised channel by channel, and rotated without loss into as few numbers as there are clips."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gramcli.gram.descriptor import normalise
-
 Array = NDArray[Any]
 
+LOG = "log"
+"""Kind of feature: the signed logarithm of row sums."""
 PLAIN = "plain"
-KINDS = ("log", "scaled")
-"""Logarithm of ĝ, and g̃; `PLAIN` takes numbers as they are, for channel means."""
+"""Kind of feature: numbers as they are."""
 
 FLOOR = 1e-4
-"""Row sums below this part of their layer's mean count for little in the logarithm."""
+"""Part of the layer's mean below which row sums count for little in the logarithm."""
 
 _STEADY = 1e-3
-"""Part of a layer's usual deviation that is added to each channel's, so that none is blown up."""
+"""Part of a layer's usual standard deviation that is added to each channel's, so that no channel is blown up."""
 _BLOCK = 4096
-"""Features that are widened to float64 at once."""
+"""Features that are widened to float64 at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Standardiser:
-    """Vectors of mean 0 and deviation 1 on the clips that set it, channel by channel over all layers."""
+    """Turns descriptors into vectors of mean 0 and standard deviation 1, channel by channel over all layers."""
 
     kind: str
     layers: Mapping[str, tuple[float, Array, Array]]
@@ -39,8 +38,8 @@ class Standardiser:
         """Measures means and deviations.
 
         Args:
-            descriptors: ĝ by layer, finite.
-            kind: "log", "scaled" or "plain".
+            descriptors: ĝ, g̃ or channel means by layer, finite.
+            kind: `LOG` or `PLAIN`.
 
         Raises:
             ValueError: No such kind, no clip, or a descriptor that is not finite.
@@ -76,10 +75,8 @@ class Standardiser:
 
 
 def _vectors(raw: Array, kind: str, floor: float) -> NDArray[np.float64]:
-    if kind == "log":
+    if kind == LOG:
         return logged(raw, floor)
-    if kind == "scaled":
-        return normalise(raw).astype(np.float64)
     if kind == PLAIN:
         return np.asarray(raw, np.float64)
     raise ValueError(f"no such kind of feature: {kind}")
@@ -99,10 +96,10 @@ def logged(raw: Array, floor: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class ClipSpan:
-    """The space that some clips span: distances, dot products and ridge-penalised fits on them are the same in it.
+    """The space that some clips span. Distances, dot products and ridge-penalised fits are the same in it.
 
-    Of N clips with D features, N - 1 numbers hold all there is. What a new clip has beyond them is at right angles to
-    every clip fitted on, so it changes no comparison between these; its length is kept.
+    N - 1 numbers hold all that N clips with more features differ in. What a new clip has beyond this space is at right
+    angles to every clip, so it changes no comparison between them; its length is kept.
     """
 
     centre: NDArray[np.float64]
@@ -152,62 +149,3 @@ class ClipSpan:
             within += part @ self.basis[some]
             squares += (part**2).sum(axis=1)
         return within, np.maximum(squares - (within**2).sum(axis=1), 0)
-
-
-@dataclass(frozen=True, eq=False)
-class Coordinates:
-    """Clips in the space of those that rivals are fitted on."""
-
-    values: NDArray[np.float64]
-    """In units in which a clip is about 1 from the centre, whatever D is, (N, R)."""
-    features: int
-    """D."""
-
-
-@dataclass(frozen=True, eq=False)
-class Spaces:
-    """The spaces of every kind of feature."""
-
-    standards: Mapping[str, Standardiser]
-    spans: Mapping[str, ClipSpan]
-    fitted: Mapping[str, Coordinates]
-    """Of the clips that it was fitted on, by kind."""
-
-    @staticmethod
-    def fit(descriptors: Mapping[str, Array], training: NDArray[np.bool_], kinds: Sequence[str] = KINDS) -> Spaces:
-        """Standardises on training clips and turns all: labels are not used, and no length or angle changes.
-
-        So whichever validation clips a rival is fitted on, it sees nothing of those held out.
-
-        Args:
-            descriptors: ĝ (or channel means) by layer, of training and validation clips.
-            training: Which are training clips.
-            kinds: Of feature.
-
-        Raises:
-            ValueError: No training clip, or a descriptor that is not finite.
-
-        Shape:
-            - descriptors: (N, K_l) each
-            - training: (N,)
-        """
-        standards, spans, fitted = {}, {}, {}
-        for kind in kinds:
-            standards[kind] = Standardiser.fit({layer: raw[training] for layer, raw in descriptors.items()}, kind)
-            vectors = standards[kind].apply(descriptors)
-            spans[kind] = ClipSpan.fit(vectors)
-            fitted[kind] = _coordinates(spans[kind], vectors)
-        return Spaces(standards, spans, fitted)
-
-    def of(self, descriptors: Mapping[str, Array]) -> dict[str, Coordinates]:
-        """Returns the coordinates of other clips, by kind.
-
-        Shape:
-            - descriptors: (N, K_l) each
-        """
-        return {kind: _coordinates(self.spans[kind], one.apply(descriptors)) for kind, one in self.standards.items()}
-
-
-def _coordinates(span: ClipSpan, vectors: Array) -> Coordinates:
-    features = vectors.shape[1]
-    return Coordinates(span.coordinates(vectors)[0] / np.sqrt(features), features)

@@ -1,4 +1,4 @@
-"""Range of every channel over the training clips of a class (Eq. 7-8), gathered shard by shard."""
+"""Class bounds: the range of every channel over the training clips of a class (Eq. 7-8), updated shard by shard."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.gram import kernels
+from gramcli.gram.kernels import Plan
 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Smallest and largest g̃ a class, for one layer.
+    """Smallest and largest g̃ of each class at one layer.
 
-    A minimum over parts is the minimum over the whole, so any order of `update` and `merge` gives the same bits.
+    Minima and maxima do not depend on order, so any order of `update` and `merge` gives the same bits.
     """
 
     lower: NDArray[np.float32]
@@ -33,12 +34,13 @@ class Bounds:
             np.zeros(classes, np.int64),
         )
 
-    def update(self, scaled: NDArray[np.float32], labels: NDArray[np.integer]) -> None:
-        """Widens the bounds, in place, by clips of known class.
+    def update(self, scaled: NDArray[np.float32], labels: NDArray[np.integer], plan: Plan | None = None) -> None:
+        """Widens the bounds in place by clips of known class.
 
         Args:
             scaled: g̃ (N, K).
             labels: True classes (N,), 0 to C - 1.
+            plan: How to compute it; by the size of the arrays if None. Every plan gives the same bits.
 
         Raises:
             ValueError: A shape or a label does not fit, or a number is not finite: NaN would poison a minimum.
@@ -46,12 +48,12 @@ class Bounds:
         classes, channels = self.lower.shape
         if scaled.shape != (len(labels), channels):
             raise ValueError(f"{len(labels)} clips of {channels} channels expected, not {scaled.shape}")
-        quick = kernels.worth(2 * scaled.size)
-        if not (_finite(scaled) if quick else np.isfinite(scaled).all()):
+        plan = plan or kernels.plan(2 * scaled.size)
+        if not (_finite(scaled) if plan.compiled else np.isfinite(scaled).all()):
             raise ValueError("descriptors are not finite: leave failed clips out")
         if ((labels < 0) | (labels >= classes)).any():
             raise ValueError(f"labels go from 0 to {classes - 1}")
-        if quick:
+        if plan.compiled:
             widen = kernels.machine_code(kernels.widen)
             widen(self.lower, self.upper, np.ascontiguousarray(scaled, np.float32), labels.astype(np.int64))
             np.add.at(self.counts, labels, 1)
@@ -63,7 +65,7 @@ class Bounds:
             self.counts[label] += len(clips)
 
     def merge(self, other: Bounds) -> None:
-        """Widens the bounds, in place, by those of other clips.
+        """Widens the bounds in place by the bounds of other clips.
 
         Raises:
             ValueError: Numbers of classes or channels differ.
@@ -75,7 +77,7 @@ class Bounds:
         np.add(self.counts, other.counts, out=self.counts)
 
     def filled(self) -> Bounds:
-        """Returns a copy that is finite: 0 and 0 for classes without clips, which only `counts` tells apart."""
+        """Returns a finite copy. A class without clips gets the bounds 0 and 0; `counts` tells it from others."""
         absent = (self.counts == 0)[:, None]
         zero = np.float32(0)
         return Bounds(np.where(absent, zero, self.lower), np.where(absent, zero, self.upper), self.counts.copy())

@@ -1,22 +1,20 @@
-"""Feature maps to descriptors: row sums of the Gram matrix, and their min-max scaled form (Eq. 4-6)."""
+"""Scaled descriptors: each clip's row sums ĝ of the Gram matrix, scaled to the range 0 to 1 (Eq. 6)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.gram import kernels
-
-if TYPE_CHECKING:
-    pass
+from gramcli.gram.kernels import Plan
 
 _STEPS = 4
-"""What scaling an element costs NumPy, as `compiled.worth` counts."""
+"""Steps, in the sense of `kernels.plan`, that scaling one number is worth."""
 
 
-def normalise(descriptors: NDArray[Any], threads: int = 1) -> NDArray[np.float32]:
+def normalise(descriptors: NDArray[Any], plan: Plan | None = None) -> NDArray[np.float32]:
     r"""Returns g̃: ĝ min-max scaled over the channels of each clip (Eq. 6).
 
     $$\tilde g = \frac{\hat g - \min \hat g}{\max \hat g - \min \hat g}$$
@@ -26,16 +24,17 @@ def normalise(descriptors: NDArray[Any], threads: int = 1) -> NDArray[np.float32
 
     Args:
         descriptors: ĝ.
-        threads: Threads that may work on it where there is much to do; the result is the same for any number.
+        plan: How to compute it; by the size of the array if None. Every plan gives the same bits.
 
     Shape:
         - descriptors: (N, K)
         - returns: (N, K), in [0, 1]
     """
-    if descriptors.dtype == np.float32 and kernels.worth(_STEPS * descriptors.size):
+    plan = plan or kernels.plan(_STEPS * descriptors.size)
+    if descriptors.dtype == np.float32 and plan.compiled:
         result, raw = np.empty(descriptors.shape, np.float32), np.ascontiguousarray(descriptors)
         scale = kernels.machine_code(kernels.scale)
-        kernels.side_by_side(lambda clips: scale(raw[clips], result[clips]), len(raw), threads)
+        kernels.side_by_side(lambda clips: scale(raw[clips], result[clips]), len(raw), plan.threads)
         return result
     wide: NDArray[np.float64] = descriptors.astype(np.float64)  # differences of the largest float32 numbers still fit
     with np.errstate(invalid="ignore"):  # inf - inf
@@ -48,13 +47,13 @@ def normalise(descriptors: NDArray[Any], threads: int = 1) -> NDArray[np.float32
 
 
 def constant(scaled: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Returns which clips have one and the same ĝ in all channels, where Eq. 6 says nothing and g̃ is 0.
+    """Returns which clips have the same ĝ in all channels. Eq. 6 is 0/0 there, and g̃ is 0.
 
     Shape:
         - scaled: (N, K), g̃
         - returns: (N,)
     """
-    # Every other clip reaches 1 somewhere; few have 0 in their first channel, and only these need a closer look.
+    # Every other clip reaches 1 in some channel. Few clips have 0 in their first channel, and only these are looked at.
     found: NDArray[np.bool_] = scaled[:, 0] == 0
     found[found] = scaled[found].max(axis=1) == 0
     return found

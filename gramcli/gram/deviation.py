@@ -1,4 +1,4 @@
-"""How far a clip lies outside the bounds of every class at one layer (Eq. 9-10)."""
+"""Deviations: how far a clip lies outside the bounds of every class at one layer (Eq. 9-10)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.gram import kernels
+from gramcli.gram.kernels import Plan
 
 BLOCK = 1 << 15
-"""Elements of g̃ that NumPy works on at once: a few such buffers stay in the second-level cache."""
+"""Numbers of g̃ that NumPy works on at once. A few buffers of this size stay in the second-level cache."""
 SHARE = 1 << 19
-"""Elements times classes that are worth a thread: about a tenth of a millisecond."""
+"""Steps that are worth a thread of their own: about a tenth of a millisecond."""
 
 
 def deviations(
@@ -18,7 +19,7 @@ def deviations(
     lower: NDArray[np.float32],
     upper: NDArray[np.float32],
     epsilon: float,
-    threads: int = 1,
+    plan: Plan | None = None,
 ) -> NDArray[np.float32]:
     r"""Returns δ of every clip against every class: Eq. 9 with floored denominators, summed over channels (Eq. 10).
 
@@ -36,7 +37,7 @@ def deviations(
         lower: λ, finite; `Bounds.filled` has made absent classes so, their column means nothing.
         upper: Λ, finite.
         epsilon: Smallest denominator, at least 1e-30.
-        threads: Threads at most.
+        plan: How to compute it; by the size of the arrays if None. Every plan gives the same bits.
 
     Raises:
         ValueError: Shapes do not fit, bounds are not finite, or epsilon is so small that a deviation could overflow.
@@ -56,12 +57,13 @@ def deviations(
     floor = np.float32(epsilon)
     result = np.empty((clips, len(lower)), np.float32)
     steps = clips * channels * len(lower)
-    if not kernels.worth(steps):
+    plan = plan or kernels.plan(steps)
+    if not plan.compiled:
         _by_numpy(scaled, lower, upper, floor, result)
         return result
     kernel, sums = kernels.machine_code(kernels.deviate), kernels.pairs(channels)
     rows, low, up = (np.ascontiguousarray(one, np.float32) for one in (scaled, lower, upper))
-    threads = min(threads, 1 + steps // SHARE)
+    threads = min(plan.threads, 1 + steps // SHARE)
     kernels.side_by_side(lambda some: kernel(rows[some], low, up, floor, *sums, result[some]), clips, threads)
     return result
 

@@ -1,8 +1,8 @@
-"""Loops in machine code, for more work than NumPy does in the time that compiling takes.
+"""Compiled loops for scaling, bounds and deviations, and the choice between them and NumPy.
 
-Each loop here is plain Python that gives the same bits as the NumPy expression it stands in for. `machine_code` turns
-it into machine code by Numba, whose import and compiler take a second or two. So `worth` counts the work a process has
-done and says when that has paid: one recording never waits for a compiler.
+Each loop here is plain Python and gives the same bits as the NumPy expression that it replaces. `machine_code` compiles
+it with Numba. Importing Numba and compiling take a second or two, so compiled loops pay only for much work. `plan`
+decides that from the amount of work alone; nothing here remembers what a process has done before.
 """
 
 from __future__ import annotations
@@ -10,36 +10,46 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 WORTH = 1 << 30
-"""Steps, an element of g̃ against one class each, that take NumPy about as long as Numba takes to start."""
+"""Steps for which NumPy takes about as long as Numba takes to start. A step is one channel of one clip against one
+class."""
 WIDTH = 32
-"""Clips worked on side by side: the innermost loop, which must be long enough not to be unrolled and of fixed length,
-or it is not done by vector instructions."""
+"""Clips that the innermost loop works on side by side. The loop must be long enough not to be unrolled, and of fixed
+length, or the compiler does not use vector instructions."""
 LEAF = 128
-"""Terms that NumPy sums by eight running sums, before it sums pairs of such sums."""
-
-_steps = 0
+"""Terms that NumPy adds up in eight running sums, before it adds pairs of such sums."""
 
 
-def worth(steps: int) -> bool:
-    """Counts the steps of this process, and tells whether they are enough for machine code to pay."""
-    global _steps
-    _steps += steps
-    return _steps >= WORTH
+@dataclass(frozen=True)
+class Plan:
+    """How a piece of work is computed. Every plan gives the same bits."""
+
+    compiled: bool
+    """Whether compiled loops do it; NumPy if not."""
+    threads: int = 1
+    """Threads at most."""
 
 
-def announce(steps: int) -> None:
-    """Counts work that is about to come, so that a long stage compiles at its start and not halfway."""
-    worth(steps)
+def plan(steps: int, threads: int = 1) -> Plan:
+    """Returns how to compute so many steps.
+
+    A stage that calls the functions of this package again and again plans once, for all of its steps together.
+
+    Args:
+        steps: Clips times channels times classes.
+        threads: Threads that may work on it.
+    """
+    return Plan(steps >= WORTH, threads)
 
 
 @functools.cache
 def machine_code(function: Callable[..., None]) -> Callable[..., None]:
-    """Returns a function of this module in machine code, which holds no lock while it runs."""
+    """Returns a loop of this module compiled by Numba; it releases the interpreter's lock while it runs."""
     import numba
 
     def translate(cache: bool) -> Callable[..., None]:
@@ -48,32 +58,34 @@ def machine_code(function: Callable[..., None]) -> Callable[..., None]:
 
     try:
         return translate(cache=True)
-    except RuntimeError:  # no folder in which it could be kept for the next process
+    except RuntimeError:  # there is no folder in which Numba could keep the code for the next process
         return translate(cache=False)
 
 
 def side_by_side(work: Callable[[slice], None], clips: int, threads: int) -> None:
-    """Does the work on all clips, in as many threads; a thread has whole blocks of `WIDTH` clips."""
+    """Runs `work` on all clips, split among threads in whole blocks of `WIDTH` clips."""
     step = -(-clips // (threads * WIDTH)) * WIDTH if threads > 1 else clips
     if step >= clips:
         work(slice(0, clips))
         return
     first, *others = (slice(begin, min(begin + step, clips)) for begin in range(0, clips, step))
     elsewhere = [_pool(threads - 1).submit(work, part) for part in others]
-    work(first)  # here: a thread that only waits would be in the way of one that is woken
+    work(first)  # in this thread, which would only wait otherwise
     for one in elsewhere:
         one.result()
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that wait for work: starting them takes as long as a small layer does."""
+    """Returns threads that are kept: starting them takes as long as the work on a small layer."""
     return ThreadPoolExecutor(threads, thread_name_prefix="gramcli kernel")
 
 
 @functools.cache
 def pairs(terms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns how NumPy sums: stretches of at most `LEAF` terms as (start, length), then which sum is added to which.
+    """Returns the order in which NumPy adds up terms, so that compiled sums have the same roundings.
+
+    The first array has stretches of at most `LEAF` terms as (start, length), the second which sum is added to which.
 
     Shape:
         - returns: (P, 2) and (P - 1, 2)
@@ -104,7 +116,10 @@ def deviate(
     joins: NDArray[np.int64],
     result: NDArray[np.float32],
 ) -> None:
-    """Writes δ; see `gramcli.gram.deviation.deviations`. Comparisons are plain, as ``max`` would not be vectorised."""
+    """Writes δ to `result`; see `gramcli.gram.deviation.deviations`.
+
+    Comparisons are written out, since ``max`` would not become vector instructions.
+    """
     clips, channels = scaled.shape
     zero = np.float32(0)
     block = np.empty((channels, WIDTH), np.float32)
@@ -157,7 +172,10 @@ def deviate(
 
 
 def scale(descriptors: NDArray[np.float32], result: NDArray[np.float32]) -> None:
-    """Writes g̃; see `gramcli.gram.descriptor.normalise`. Extremes run side by side, as one would wait for itself."""
+    """Writes g̃ to `result`; see `gramcli.gram.descriptor.normalise`.
+
+    `WIDTH` running extremes are kept, since a single one would make each step wait for the one before.
+    """
     clips, channels = descriptors.shape
     whole = channels - channels % WIDTH
     least, most, odd = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
@@ -191,7 +209,7 @@ def scale(descriptors: NDArray[np.float32], result: NDArray[np.float32]) -> None
 
 
 def finite(values: NDArray[np.float32], result: NDArray[np.bool_]) -> None:
-    """Writes whether all numbers of each row are finite."""
+    """Writes to `result` whether all numbers of each row are finite."""
     clips, channels = values.shape
     for n in range(clips):
         sound = True
@@ -203,7 +221,7 @@ def finite(values: NDArray[np.float32], result: NDArray[np.bool_]) -> None:
 def widen(
     lower: NDArray[np.float32], upper: NDArray[np.float32], scaled: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> None:
-    """Widens bounds in place; see `gramcli.gram.bounds.Bounds.update`."""
+    """Widens `lower` and `upper` in place; see `gramcli.gram.bounds.Bounds.update`."""
     clips, channels = scaled.shape
     for n in range(clips):
         c = labels[n]

@@ -1,21 +1,23 @@
-"""What classify needs: a network, its settings and a decision rule, from a cache or from one exported file."""
+"""The model bundle: network, settings and decision rule, from a calibrated cache or from one exported file."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.cache import decision, sealed, statistics
-from gramcli.cache.statistics import damaged
+from gramcli.cache import decision, fitted_rule, sealed, statistics
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError
 from gramcli.identity import require_identity
 from gramcli.inference.rule import Rule
-from gramcli.rule.threshold import Threshold
+from gramcli.network.prepare import prepare
+from gramcli.settings.schema import Settings
+from gramcli.system import durable_files
 from gramcli.text import shown
 
 KIND = "model"
@@ -72,39 +74,24 @@ def from_file(path: Path) -> ModelBundle:
         ArtefactError: It is not there, or is something else.
         DamagedError: It is not as it was written.
     """
-    file = sealed.load(path, KIND, "make it with gramcli export")
-    try:
-        return _exported(path, file)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        raise damaged(file) from None
-
-
-def _exported(path: Path, file: sealed.Sealed) -> ModelBundle:
-    """Reads what `save` writes; a file that is whole may still hold anything, as whoever can write one can seal it."""
+    file = sealed.load(path, KIND)
     about = file.about
-    layers = tuple(about["layers"])
-    rule = Rule(
-        tuple(about["classes"]),
-        layers,
-        {layer: (file.numbers(f"lower/{layer}"), file.numbers(f"upper/{layer}")) for layer in layers},
-        file.numbers("expected", least=0),
-        file.numbers("counts", least=0),
-        about["epsilon"],
-        about["chosen"],
-        about["rule"],
-        decision.unpacked(file),
-        about["sharpness"],
-        None if about["threshold"] is None else Threshold(**about["threshold"]),
-        decision.levelling(file),
-        decision.discriminant(file),
-    )
-    rule.check()
-    require_identity(about["identity"])
-    if not isinstance(about["identity"]["weights"], str):
-        raise TypeError("weights")
-    weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
-    # a factory of the user's is looked for beside the model, as beside gramcli.toml
-    return ModelBundle(about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights)
+    with sealed.reading(file):
+        layers = tuple(about["layers"])
+        rule = Rule(
+            tuple(about["classes"]),
+            {layer: (file.numbers(f"lower/{layer}"), file.numbers(f"upper/{layer}")) for layer in layers},
+            file.numbers("counts", least=0),
+            about["epsilon"],
+            fitted_rule.unpack(file, layers, file.numbers("expected", least=0)),
+        )
+        rule.check()
+        require_identity(about["identity"])
+        if not isinstance(about["identity"]["weights"], str):
+            raise TypeError("weights")
+        weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
+        # a factory of the user's is looked for beside the model, as beside gramcli.toml
+        return ModelBundle(about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights)
 
 
 def save(path: Path, model: ModelBundle) -> None:
@@ -116,8 +103,8 @@ def save(path: Path, model: ModelBundle) -> None:
     if model.weights is None:
         raise ValueError("a model is exported with its weights")
     rule = model.rule
-    fused, described = decision.packed(rule.fusion, rule.levelling, rule.discriminant)
-    tensors = {"expected": rule.expected, "counts": rule.counts} | fused
+    packed, described = fitted_rule.pack(rule.fitted)
+    tensors = {"expected": rule.fitted.expected, "counts": rule.counts} | packed
     for layer in rule.layers:
         tensors[f"lower/{layer}"], tensors[f"upper/{layer}"] = rule.bounds[layer]
     tensors |= {f"weights/{name}": array for name, array in model.weights.items()}
@@ -127,9 +114,42 @@ def save(path: Path, model: ModelBundle) -> None:
         "classes": list(rule.classes),
         "layers": list(rule.layers),
         "epsilon": rule.epsilon,
-        "chosen": rule.chosen,
-        "rule": rule.name,
-        "sharpness": rule.sharpness,
-        "threshold": None if rule.threshold is None else asdict(rule.threshold),
     }
     sealed.write(path, KIND, tensors, about | described)
+
+
+def export(settings: Settings, cache: Path, path: Path) -> int:
+    """Packs a calibrated cache into one file that `gramcli classify --model` needs nothing else for.
+
+    A factory of the user's stays code: its module must be importable where the model is used.
+
+    Args:
+        settings: Settings of the extract, as `configure` returns them.
+        cache: Folder of the cache.
+        path: The file to write.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        ArtefactError: A stage has not run, or the network is not the one that was extracted.
+        UsageError: The name is no place for a file.
+        ResourceError: It cannot be written.
+    """
+    durable_files.require_place(path)
+    model = from_cache(cache)
+    ready = prepare(settings, model.rule.classes, model.folder, only=model.rule.layers, identity=model.identity)
+    state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
+             for name, tensor in ready.built.module.state_dict().items()}  # fmt: skip
+    weights = {name: tensor.contiguous().numpy() for name, tensor in state.items()}
+    # where the weights came from means nothing elsewhere
+    sections = {name: dict(table) for name, table in model.settings.items() if name not in ("data", "run", "cache")}
+    sections["network"].pop("weights", None)
+    sections["run"] = {"precision": settings.run.precision}
+    # nor does where on this machine the recordings of a threshold lie
+    limit, rule = model.rule.threshold, model.rule
+    if limit is not None and limit.folder is not None:
+        named = dataclasses.replace(limit, folder=Path(limit.folder).name)
+        rule = dataclasses.replace(rule, fitted=dataclasses.replace(rule.fitted, threshold=named))
+    save(path, dataclasses.replace(model, rule=rule, settings=sections, weights=weights))
+    return path.stat().st_size

@@ -200,11 +200,11 @@ class GramClassifier:
         if not parts:
             return
         judged = rule.judge(descriptors, logits if own else None, self._prior)
-        verdict, there = judged.verdict, np.flatnonzero(rule.present)
+        choice, there = judged.choice, np.flatnonzero(rule.present)
         for n, part in enumerate(parts):
-            label, runner_up = int(verdict.label[n]), int(verdict.runner_up[n])
+            label, runner_up = int(choice.label[n]), int(choice.runner_up[n])
             # beside a class of prior 0 there is none
-            ahead = runner_up >= 0 and bool(np.isfinite(verdict.margin[n]))
+            ahead = runner_up >= 0 and bool(np.isfinite(choice.margin[n]))
             network, confidence = _network(logits[n]) if own else (None, None)
             chances = None if judged.log_p is None else np.exp(judged.log_p[n])
             yield Prediction(
@@ -216,10 +216,10 @@ class GramClassifier:
                 unknown=None if judged.unknown is None else bool(judged.unknown[n]),
                 deviation=float(judged.deviations[n, label]),
                 runner_up=rule.classes[runner_up] if runner_up >= 0 else None,
-                margin=float(verdict.margin[n]) if ahead else None,
+                margin=float(choice.margin[n]) if ahead else None,
                 network_label=None if network is None else rule.classes[network],
                 network_confidence=confidence,
-                tied=bool(verdict.tied[n]),
+                tied=bool(choice.tied[n]),
                 strangeness=float(judged.strangeness[n]),
                 deviations={rule.classes[c]: float(judged.deviations[n, c]) for c in there},
                 probabilities=None if chances is None else {rule.classes[c]: float(chances[c]) for c in there},

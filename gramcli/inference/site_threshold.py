@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gramcli.cache import clip_table, statistics
 from gramcli.cache import decision as decisions
+from gramcli.cache.calibrated import CalibratedCache
 from gramcli.cache.decision import Decision
 from gramcli.cache.statistics import Statistics
-from gramcli.cache.view import View
 from gramcli.calibration.select_layers import make_decision
 from gramcli.errors import UsageError
 from gramcli.inference import bundle
@@ -73,20 +72,20 @@ def select_layers_at(
     """
     wanted, progress = wanted or DecisionSettings(), progress or Silent()
     with lock(cache):
-        view = View.open(cache)
-        known = statistics.load(cache, view.fingerprint)
+        source = CalibratedCache.open(cache)
+        view, known = source.view, source.statistics
         bundle.require_network(cache, view)
         paths = recordings_in(folder)
         _require_enough(folder, len(paths), len(paths), wanted.false_reject)
         # bounds were made from training clips, so that these are not strange; test clips are judged by the threshold
-        known_clips = same_audio(paths, clip_table.require(cache).used("train", "test"))
+        known_clips = same_audio(paths, source.clips.used("train", "test"))
         if known_clips:
             path, clip = next(iter(known_clips.items()))
             raise UsageError(
                 f"{shown(folder)}: {len(known_clips)} of {len(paths)} files are clips of the training or test split "
                 f"(the first, {shown(path)}, {clip.split}); set the threshold on other recordings"
             )
-        decision = make_decision(cache, known, wanted, epsilon, progress, limited=False)
+        decision = make_decision(source, wanted, progress, epsilon=epsilon, with_threshold=False)
         classifier = GramClassifier.of(bundle.of_view(view, Rule.of(known, decision)), flags, config)
         strangest: list[float] = []
         failed: dict[str, str] = {}
@@ -97,7 +96,7 @@ def select_layers_at(
                 failed[one.path] = one.error
         _require_enough(folder, len(strangest), len(paths), wanted.false_reject)
         limit = _on(folder, strangest, wanted.false_reject)
-        decision = dataclasses.replace(decision, threshold=limit)
+        decision = dataclasses.replace(decision, rule=dataclasses.replace(decision.rule, threshold=limit))
         decisions.save(cache, decision)
     return SiteSelection(decision, known, len(paths), failed)
 

@@ -53,7 +53,7 @@ def info(cache: Path) -> dict[str, Any]:
 def _selected(cache: Path, view: View) -> dict[str, str]:
     """Returns whether layers are selected, and from which strangeness on a sound is unknown."""
     try:
-        limit = decision.load(cache, statistics.load(cache, view.fingerprint)).threshold
+        limit = decision.load(cache, statistics.load(cache, view.fingerprint)).rule.threshold
     except ArtefactError as error:
         return {"layers selected": f"no ({error})", "threshold": "none"}
     beyond = "none" if limit is None else f"{limit.value:.3f}, which {limit.promise}"

@@ -17,7 +17,7 @@ DRAWS = 20
 """Subsamples of one size over all classes, as far as there are enough clips; every class large enough has one."""
 
 
-def sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+def class_sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     """Returns the class sizes to look at: some of those that occur, ascending, from the smallest on.
 
     Of sizes that count as equal it is the smallest, so that all these classes can speak for it.
@@ -40,7 +40,7 @@ def sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     return kept if len(kept) <= SIZES else kept[np.unique(nearest)]
 
 
-def plan(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+def subsample_sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     """Returns the size of every subsample of every class.
 
     A class of n clips has ⌊n/s⌋ subsamples of size s without a clip in common, or fewer where several classes are large
@@ -53,7 +53,7 @@ def plan(counts: NDArray[np.integer]) -> NDArray[np.int64]:
         (C, D), ascending; places of classes that have fewer than D subsamples hold 0 at the end. D is 0 where all
         classes are of about equal size.
     """
-    looked_at = sizes(counts)
+    looked_at = class_sizes(counts)
     rows: list[list[int]] = [[] for _ in counts]
     for row, count in zip(rows, counts.tolist(), strict=True):
         for size in looked_at.tolist() if len(looked_at) and count >= looked_at[1] else []:
@@ -65,7 +65,7 @@ def plan(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     return table
 
 
-def together(counts: NDArray[np.integer], groups: NDArray[np.integer]) -> dict[int, int]:
+def clips_per_group(counts: NDArray[np.integer], groups: NDArray[np.integer]) -> dict[int, int]:
     """Returns how many clips of one recording the classes of each size have, as a whole number.
 
     Clips of one recording are alike, so bounds from 20 windows of 2 recordings are narrower than those from 20
@@ -81,25 +81,25 @@ def together(counts: NDArray[np.integer], groups: NDArray[np.integer]) -> dict[i
     there = counts > 0
     ratio = counts[there] / groups[there]
     found = {}
-    for size in sizes(counts).tolist():
+    for size in class_sizes(counts).tolist():
         alike = (counts[there] >= size) & (counts[there] < APART * size)
         found[size] = max(1, round(float(ratio[alike].mean())))
     return found
 
 
-def deal(
-    keys: Sequence[str], groups: Sequence[str], wanted: NDArray[np.int64], together: Mapping[int, int]
+def deal_subsamples(
+    keys: Sequence[str], groups: Sequence[str], wanted: NDArray[np.int64], per_group: Mapping[int, int]
 ) -> NDArray[np.bool_]:
     """Returns which clips of a class are in which of its subsamples.
 
-    Clips of one group follow one another, as many as `together` says, the rest of them elsewhere. The order is that of
+    Clips of one group follow one another, as many as `per_group` says, the rest of them elsewhere. The order is that of
     SHA-256 digests, so it depends neither on the order of the clips nor on a generator.
 
     Args:
         keys: What names each clip for good.
         groups: Source of each clip.
-        wanted: Sizes of the subsamples, as a row of `plan`.
-        together: Clips of one group by size.
+        wanted: Sizes of the subsamples, as a row of `subsample_sizes`.
+        per_group: Clips of one group by size, as `clips_per_group` gives them.
 
     Shape:
         - keys, groups: (N,)
@@ -112,7 +112,7 @@ def deal(
         seen: Counter[str] = Counter()
         block = {}
         for n in shuffled:
-            block[n] = _digest(size, groups[n], seen[groups[n]] // together[size])
+            block[n] = _digest(size, groups[n], seen[groups[n]] // per_group[size])
             seen[groups[n]] += 1
         order = np.array(sorted(shuffled, key=block.__getitem__), np.intp)
         for draw, column in enumerate(np.flatnonzero(wanted == size)):

@@ -77,7 +77,7 @@ class ResumeFile:
         """
         if not self.path.exists():
             return TrainingState()
-        file = sealed.load(self.path, KIND, "delete it to begin anew")
+        file = sealed.load(self.path, KIND)
         if changed := differences(file.about["identity"], self.identity):
             raise ArtefactError(
                 f"{shown(self.path)}: a training that was interrupted and was another ({'; '.join(changed[:4])}); "

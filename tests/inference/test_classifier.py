@@ -17,8 +17,8 @@ from gramcli.calibration.select_layers import select_layers
 from gramcli.errors import ArtefactError, DamagedError, NoInputError, UsageError
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.extraction.extract import extract
+from gramcli.inference.bundle import export
 from gramcli.inference.classifier import COLUMNS, GramClassifier
-from gramcli.inference.export import export
 from gramcli.settings.configure import configure
 from gramcli.settings.schema import DecisionSettings
 from tests.support.sets import RATE, ROOT, SECONDS, headless, quick, read_manifest, sound, write_manifest, write_wav

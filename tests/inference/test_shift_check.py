@@ -12,9 +12,8 @@ import pytest
 from gramcli.cache import decision
 from gramcli.errors import ArtefactError, DamagedError, NoInputError
 from gramcli.inference import shift_check
-from gramcli.inference.bundle import from_cache
+from gramcli.inference.bundle import export, from_cache
 from gramcli.inference.classifier import GramClassifier
-from gramcli.inference.export import export
 from gramcli.inference.shift_check import COLUMNS, FEW, PERHAPS, STRANGER, USUAL, check_shift
 from gramcli.metrics.intervals import proportion
 from gramcli.progress import Silent

@@ -11,9 +11,8 @@ import pytest
 from gramcli.cache import decision, statistics
 from gramcli.calibration.select_layers import select_layers
 from gramcli.errors import ArtefactError, LockedError, NoInputError, UsageError
-from gramcli.inference.bundle import from_cache, from_file
+from gramcli.inference.bundle import export, from_cache, from_file
 from gramcli.inference.classifier import GramClassifier
-from gramcli.inference.export import export
 from gramcli.inference.shift_check import STRANGER, USUAL, check_shift
 from gramcli.inference.site_threshold import select_layers_at
 from gramcli.maintenance.info import info

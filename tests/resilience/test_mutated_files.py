@@ -26,7 +26,7 @@ from gramcli.dataset import manifest
 from gramcli.errors import GramcliError
 from gramcli.extraction.extract import extract
 from gramcli.inference import bundle
-from gramcli.inference.export import export
+from gramcli.inference.bundle import export
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
 from gramcli.settings.schema import DataSettings

@@ -10,10 +10,11 @@ import numpy as np
 
 from gramcli.cache.view import CLEAN
 from gramcli.evaluation import baselines
+from gramcli.evaluation.spaces import Spaces
 from gramcli.fitting import conditional_logit
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import cross_fit, deal_parts
-from gramcli.fitting.features import PLAIN, Spaces
+from gramcli.fitting.features import PLAIN
 from gramcli.fitting.temperature import inverse_temperature
 from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations

@@ -89,7 +89,7 @@ def test_expected_deviations_and_rankings(run):
     np.testing.assert_allclose(known.expected, oracle.expected, rtol=1e-3, atol=1e-3)
     for ranking in ("rank", "wasserstein", "paper"):
         decision, _ = select_layers(cache, DecisionSettings(ranking=ranking, top_k="all"))
-        scores = dict(zip(decision.order, decision.scores, strict=True))
+        scores = dict(zip(decision.ranking.layers, decision.ranking.scores, strict=True))
         for layer, scale, wanted in zip(known.layers, oracle.expected, oracle.scores[ranking], strict=True):
             # the raw distance is taken in units of E_l
             wanted = wanted / scale if ranking == "wasserstein" else wanted
@@ -108,7 +108,7 @@ def test_total_deviations_and_labels(run):
         assert (np.abs(scores[0] - wanted) <= 1e-3 * wanted + 1e-3).all()
         label, runner_up = reference.decide(oracle.totals(clip))
         if wanted[runner_up] - wanted[label] > 2e-3 * wanted[runner_up] + 2e-3:
-            assert rule.apply(scores, None).label[0] == label
+            assert rule.choose(scores, None).label[0] == label
 
 
 def test_training_clips_lie_within_their_own_bounds(run):

@@ -276,6 +276,8 @@ def load(path: Path, kind: str) -> Sealed:
             raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
         metadata = header.pop("__metadata__")
         about, found = json.loads(metadata["gramcli"]), metadata["kind"]
+        if not isinstance(found, str):
+            raise TypeError("kind")
         if found != kind:
             raise ArtefactError(f"{shown(path)}: is a {shown(found)} file, not a {kind} file; {advice}")
         if about["format"] > FORMATS.get(kind, 1):
@@ -302,8 +304,9 @@ def _parsed(head: bytes) -> dict[str, Any]:
 def _never_sealed(header: Mapping[str, Any]) -> bool:
     """Tells whether this is a safetensors file of another program. One damaged byte does not make it look so."""
     metadata = header.get("__metadata__", {})
-    tensors = header.keys() - {"__metadata__"}
-    return bool(tensors) and isinstance(metadata, dict) and not {"kind", "sha256"} & metadata.keys()
+    tensors = [one for name, one in header.items() if name != "__metadata__"]
+    laid_out = bool(tensors) and all(isinstance(one, dict) and "data_offsets" in one for one in tensors)
+    return laid_out and isinstance(metadata, dict) and not {"kind", "sha256"} & metadata.keys()
 
 
 def _checked_digest(file: _File, head: bytes) -> str | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.gram import kernels
 from gramcli.gram.bounds import Bounds
 from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations
+from gramcli.gram.kernels import Plan
 from gramcli.system import malloc
 from tests.benchmarks.measure import Figure, apart, seconds
 
@@ -49,13 +49,12 @@ def naively(clips: int, classes: int) -> Callable[[], object]:
 def measure(_folder: Path, _data: Path | None) -> list[Figure]:
     """Takes the figures."""
     malloc.keep_freed()  # as the program does
-    kernels.announce(kernels.WORTH)  # in calibrate it soon is
     figures = []
     for clips, classes in SIZES:
         layers = layers_of(clips, classes)
 
         def ours(threads: int, layers: list = layers) -> list[np.ndarray]:
-            return [deviations(*layer, EPSILON, threads) for layer in layers]
+            return [deviations(*layer, EPSILON, Plan(compiled=True, threads=threads)) for layer in layers]
 
         for one, two, layer in zip(ours(1), ours(2), layers, strict=True):
             if not np.array_equal(one, two):

@@ -8,7 +8,9 @@ from safetensors.numpy import load_file
 
 from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
-from gramcli.cache.decision import Decision
+from gramcli.cache.decision import Decision, LayerRanking
+from gramcli.cache.fitted_rule import FittedRule
+from gramcli.cache.statistics import Basis, Sizes
 from gramcli.errors import ArtefactError, DamagedError, ResourceError
 from tests.support.damage import flips, truncations
 
@@ -27,7 +29,7 @@ def file(tmp_path):
 
 
 def test_it_comes_back_and_any_reader_opens_it(file):
-    opened = sealed.load(file, "statistics", "run it")
+    opened = sealed.load(file, "statistics")
     assert opened.about["classes"] == ['a"b', "sha256"]
     for source in (opened, load_file(file)):
         for name, array in TENSORS.items():
@@ -41,10 +43,7 @@ def test_equal_content_has_equal_bytes_and_digest(file, tmp_path):
     sealed.write(tmp_path / "third.safetensors", "statistics", dict(sorted(TENSORS.items())), {"classes": []})
     one, two = ((tmp_path / name).read_bytes() for name in ("again.safetensors", "third.safetensors"))
     assert one == two
-    assert (
-        sealed.load(file, "statistics", "").digest
-        != sealed.load(tmp_path / "third.safetensors", "statistics", "").digest
-    )
+    assert sealed.load(file, "statistics").digest != sealed.load(tmp_path / "third.safetensors", "statistics").digest
 
 
 @pytest.mark.parametrize("rot", [flips, truncations])
@@ -53,19 +52,21 @@ def test_every_change_of_a_byte_and_every_loss_is_found(file, rot):
     for changed in rot(content):
         file.write_bytes(changed)
         with pytest.raises(DamagedError, match=r"s\.safetensors: is damaged"):
-            sealed.load(file, "statistics", "run it")
+            sealed.load(file, "statistics")
 
 
 def test_what_does_not_fit_is_named(file, tmp_path, monkeypatch):
-    with pytest.raises(ArtefactError, match="holds statistics, not decision; run it"):
-        sealed.load(file, "decision", "run it")
-    with pytest.raises(ArtefactError, match=r"no\.safetensors: is not there; run it"):
-        sealed.load(tmp_path / "no.safetensors", "decision", "run it")
+    with pytest.raises(
+        ArtefactError, match="is a statistics file, not a decision file; run gramcli select-layers again"
+    ):
+        sealed.load(file, "decision")
+    with pytest.raises(ArtefactError, match=r"no\.safetensors: is not there; run gramcli select-layers"):
+        sealed.load(tmp_path / "no.safetensors", "decision")
     with pytest.raises(ResourceError, match="cannot be read"):
-        sealed.load(tmp_path, "decision", "run it")
-    monkeypatch.setattr(sealed, "FORMAT", 0)
+        sealed.load(tmp_path, "decision")
+    monkeypatch.setitem(sealed.FORMATS, "statistics", 0)
     with pytest.raises(ArtefactError, match=r"made by a newer gramcli \(format 1\)"):
-        sealed.load(file, "statistics", "run it")
+        sealed.load(file, "statistics")
 
 
 def test_a_writer_that_fails_leaves_the_old_file(file, tmp_path):
@@ -84,21 +85,21 @@ def test_a_writer_that_fails_leaves_the_old_file(file, tmp_path):
 
 def test_a_decision_belongs_to_its_statistics(selected_statistics, tmp_path):
     known = selected_statistics
-    decision = Decision("rank", "2", ("b", "a"), (0.5, 0.25), (0.75, 1.0), 2, known.file.digest)
-    decisions.save(tmp_path, decision)
-    assert decisions.load(tmp_path, known) == decision
-    assert decision.layers == ("b", "a")
-    decisions.save(tmp_path, Decision("rank", "all", (), (), (), 0, "0" * 64))
+    ranking = LayerRanking("rank", "2", ("b", "a"), (0.5, 0.25), (0.75, 1.0), 2)
+    rule = FittedRule("gram", ("b", "a"), 2, known.expected_of(("b", "a")))
+    decisions.save(tmp_path, Decision(ranking, rule, 0.5, known.digest))
+    found = decisions.load(tmp_path, known)
+    assert (found.ranking, found.rule.layers, found.held_out) == (ranking, ("b", "a"), 0.5)
+    decisions.save(tmp_path, Decision(ranking, rule, None, "0" * 64))
     with pytest.raises(ArtefactError, match="made from other statistics; run gramcli select-layers again"):
         decisions.load(tmp_path, known)
 
 
 @pytest.fixture
 def selected_statistics(tmp_path):
-    with statistics.create(
-        tmp_path, {"a": 2, "b": 1}, ["x", "y"], epsilon=0.1, fingerprint="f", clips="c", validation=3, outputs=2
-    ) as arrays:
-        assert set(arrays) == set(statistics.shapes({"a": 2, "b": 1}, 2, 3, 2))
+    basis, sizes = Basis({"a": 2, "b": 1}, ("x", "y"), 0.1, "f", "c"), Sizes(3, 2)
+    with statistics.create(tmp_path, basis, sizes) as arrays:
+        assert set(arrays) == set(statistics.shapes({"a": 2, "b": 1}, 2, sizes))
         arrays["expected"][...] = 1
         arrays["lower/a"][...], arrays["upper/a"][...] = 0.5, 0.75
         arrays["validation/label"][...] = [0, 1, 1]
@@ -109,7 +110,7 @@ def test_statistics_come_back(selected_statistics, tmp_path):
     known = selected_statistics
     assert (known.layers, known.classes, known.epsilon) == ({"a": 2, "b": 1}, ("x", "y"), 0.1)
     assert known.bounds("a")[0].tolist() == [[0.5, 0.5], [0.5, 0.5]]
-    assert known.validation_labels.tolist() == [0, 1, 1]
+    assert known.validation.labels.tolist() == [0, 1, 1]
     assert known.validation_deviations("b").shape == (3, 2)
     with pytest.raises(ArtefactError, match="made from other descriptors; run gramcli calibrate again"):
         statistics.load(tmp_path, "g")

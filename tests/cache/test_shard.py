@@ -24,6 +24,14 @@ KEYS = tuple(hashlib.sha256(str(n).encode()).hexdigest() for n in range(3))
 AWKWARD = (".", "..", "a/b", "/", "%", "%2F", "%2E", "layer1.0.relu#1", ":relu", "a b", "é", "./x", "a%2Fb", "key")
 
 
+def decode(content, path, fingerprint, layers, **kind) -> Shard:
+    """What a view does when it reads a shard for the first time."""
+    shard.check(content, path)
+    rows = shard.decode(content, path, fingerprint, layers, **kind)
+    shard.require_finite(rows, path, layers)
+    return rows
+
+
 def small(outputs: int = 2, layers: tuple[str, ...] = ("relu", "layer1.0.relu#1")) -> Shard:
     """Three clips, the second of which failed."""
     rng = np.random.default_rng(7)
@@ -40,7 +48,7 @@ def channels(rows: Shard) -> dict[str, int]:
 
 
 def there_and_back(rows: Shard) -> Shard:
-    return shard.decode(shard.encode(rows, "f"), PATH, "f", channels(rows))
+    return decode(shard.encode(rows, "f"), PATH, "f", channels(rows))
 
 
 def assert_same(one: Shard, other: Shard) -> None:
@@ -75,10 +83,10 @@ def test_channel_means_come_back_where_they_are_asked_for_and_change_nothing_whe
     rows = small()
     both = replace(rows, means={layer: values * 2 for layer, values in rows.descriptors.items()})
     content = shard.encode(both, "f")
-    back = shard.decode(content, PATH, "f", {"relu": 1}, with_means=True)
+    back = decode(content, PATH, "f", {"relu": 1}, with_means=True)
     assert list(back.means) == ["relu"]
     np.testing.assert_array_equal(back.means["relu"], both.means["relu"])
-    assert shard.decode(content, PATH, "f", channels(rows)).means == {}
+    assert decode(content, PATH, "f", channels(rows)).means == {}
     assert shard.encode(replace(both, means={}), "f") == shard.encode(rows, "f")
     with pytest.raises(ValueError, match="a shard of 3 keys has"):
         replace(rows, means={"relu": np.zeros((2, 1), np.float32)})
@@ -86,14 +94,14 @@ def test_channel_means_come_back_where_they_are_asked_for_and_change_nothing_whe
 
 def test_means_that_are_not_there_are_damage():
     with pytest.raises(DamagedError, match="does not have the layout of a shard"):
-        shard.decode(shard.encode(small(), "f"), PATH, "f", {"relu": 1}, with_means=True)
+        decode(shard.encode(small(), "f"), PATH, "f", {"relu": 1}, with_means=True)
 
 
 def test_only_the_layers_asked_for_are_read_in_that_order():
     rows = small(layers=("a", "b", "c"))
-    got = shard.decode(shard.encode(rows, "f"), PATH, "f", {"c": 3, "a": 1})
+    got = decode(shard.encode(rows, "f"), PATH, "f", {"c": 3, "a": 1})
     assert list(got.descriptors) == ["c", "a"]
-    assert shard.decode(shard.encode(rows, "f"), PATH, "f", {}).descriptors == {}
+    assert decode(shard.encode(rows, "f"), PATH, "f", {}).descriptors == {}
 
 
 @pytest.mark.parametrize("text", ["нет звука", "a\nb", "\udcff.wav", "é" * 150, "x" * 1000, "a" + "音" * 100])
@@ -136,7 +144,7 @@ def test_every_change_of_a_byte_and_every_loss_is_found(rot):
     count = 0
     for count, changed in enumerate(rot(content), 1):  # noqa: B007
         with pytest.raises(DamagedError, match=r"^00017\.h5: is damaged"):
-            shard.decode(changed, PATH, "f", {"relu": 1})
+            decode(changed, PATH, "f", {"relu": 1})
     assert count >= len(content) // 64 // 2
 
 
@@ -148,9 +156,9 @@ def test_zero_turned_to_nan_and_exchanged_rows_are_found():
     assert content.count(data) == 1
     for changed in (data.replace(bytes(4), b"\xff" * 4), data[8:] + data[4:8] + data[:4]):
         with pytest.raises(DamagedError, match="is damaged"):
-            shard.decode(content.replace(data, changed), PATH, "f", {"a": 1})
+            decode(content.replace(data, changed), PATH, "f", {"a": 1})
     with pytest.raises(DamagedError, match="is damaged"):
-        shard.decode(content + b"\0", PATH, "f", {"a": 1})
+        decode(content + b"\0", PATH, "f", {"a": 1})
 
 
 # --- forged files: the digest is right, the content is not -----------------------------------------------------------
@@ -175,7 +183,7 @@ def forged(change, **options) -> bytes:
 
 
 def decode_forged(content: bytes) -> Shard:
-    return shard.decode(content, PATH, "f", {"a": 2})
+    return decode(content, PATH, "f", {"a": 2})
 
 
 def put(name: str, value):
@@ -302,7 +310,7 @@ def test_missing_attributes_are_refused(name):
 def test_another_view_and_a_newer_format_are_named():
     content = shard.encode(small(), "f")
     with pytest.raises(ArtefactError, match=r"00017\.h5: belongs to another view"):
-        shard.decode(content, PATH, "g", {})
+        decode(content, PATH, "g", {})
     for version in (2, 2**63):
         with pytest.raises(ArtefactError, match=rf"made by a newer gramcli \(format {version}\)"):
             decode_forged(forged(lambda file, n=version: file.attrs.__setitem__("gramcli_format", np.uint64(n))))
@@ -323,7 +331,7 @@ def test_forged_rot_never_surprises():
         for place in rng.integers(512, len(content), rng.integers(1, 4)):
             changed[place] = rng.integers(256)
         try:
-            shard.decode(sealed(bytes(changed)), PATH, "f", channels(small()))
+            decode(sealed(bytes(changed)), PATH, "f", channels(small()))
             outcomes.add("read")
         except GramcliError as error:
             outcomes.add(type(error).__name__)
@@ -340,6 +348,6 @@ def test_a_usable_row_holds_no_odd_number(name, value):
     (changed["logits"] if name == "logits" else changed["descriptors"]["layer1.0.relu#1"])[2, 1] = value
     content = shard.encode(replace(rows, **changed), "f")
     with pytest.raises(DamagedError, match=r"00017\.h5: row 2 holds a number that is not finite"):
-        shard.decode(content, PATH, "f", channels(rows))
+        decode(content, PATH, "f", channels(rows))
     largest = np.full((3, 4), np.finfo(np.float32).max)
     there_and_back(replace(rows, descriptors={"large": largest}))

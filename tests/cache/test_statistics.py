@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 
 from gramcli.cache import decision as decisions
 from gramcli.cache import sealed, statistics
-from gramcli.cache.decision import Decision
-from gramcli.cache.statistics import Statistics
-from gramcli.errors import ArtefactError, DamagedError, GramcliError
+from gramcli.cache.decision import Decision, LayerRanking
+from gramcli.cache.fitted_rule import FittedRule
+from gramcli.cache.statistics import Basis, Sizes, Statistics
+from gramcli.errors import DamagedError, GramcliError
 from gramcli.rule.class_size import SizeCorrection
 from gramcli.rule.discriminant import Discriminant
 from gramcli.rule.fusion import Fusion
@@ -25,9 +27,7 @@ ZEROS = {layer: np.zeros((channels, 2), np.float32) for layer, channels in LAYER
 
 
 def create(folder, classes=("x", "y"), fill=0.5) -> Statistics:
-    with statistics.create(
-        folder, LAYERS, classes, epsilon=0.05, fingerprint="f", clips="c", validation=3, outputs=2
-    ) as arrays:
+    with statistics.create(folder, Basis(LAYERS, tuple(classes), 0.05, "f", "c"), Sizes(3, 2)) as arrays:
         for array in arrays.values():
             array[...] = fill
     return statistics.load(folder, "f")
@@ -38,8 +38,10 @@ def known(tmp_path):
     return create(tmp_path)
 
 
-def decision(known: Statistics) -> Decision:
-    return Decision("rank", "auto", tuple(LAYERS), (0.5, 1 / 3, np.nan), (0.5, 0.75, 1.0), 2, known.file.digest)
+def decision(known: Statistics, **changed) -> Decision:
+    rule = replace(FittedRule("gram", tuple(LAYERS), 2, known.expected), **changed)
+    ranking = LayerRanking("rank", "auto", rule.layers, (0.5, 1 / 3, np.nan), (0.5, 0.75, 1.0), rule.chosen)
+    return Decision(ranking, rule, None, known.digest)
 
 
 @pytest.mark.parametrize("kind", ["statistics", "decision"])
@@ -55,17 +57,16 @@ def test_every_change_of_a_byte_and_every_loss_is_found(tmp_path, known, kind, r
 
 @pytest.mark.parametrize(("classes", "validation", "outputs"), [(["x"], 0, 0), (["x", "\udcff", "a\nb"], 1, 5)])
 def test_any_size_comes_back(tmp_path, classes, validation, outputs):
-    with statistics.create(
-        tmp_path, LAYERS, classes, epsilon=1e-6, fingerprint="f", clips="c", validation=validation, outputs=outputs
-    ) as arrays:
+    sizes = Sizes(validation, outputs)
+    with statistics.create(tmp_path, Basis(LAYERS, tuple(classes), 1e-6, "f", "c"), sizes) as arrays:
         arrays["validation/key"][...] = 255
-        arrays["expected"][...] = [1 / 3, np.inf, 5e-324]
+        arrays["expected"][...] = [1 / 3, 1e300, 5e-324]
         wanted = {name: array.copy() for name, array in arrays.items()}
     known = statistics.load(tmp_path)
     assert known.classes == tuple(classes)
     assert list(known.layers.items()) == list(LAYERS.items())
     assert {name: (str(known.file[name].dtype), known.file[name].shape) for name in known.file.names} == (
-        statistics.shapes(LAYERS, len(classes), validation, outputs)
+        statistics.shapes(LAYERS, len(classes), sizes)
     )
     for name, array in wanted.items():
         assert known.file[name].tobytes() == array.tobytes()
@@ -89,18 +90,38 @@ def test_tensors_lie_aligned(tmp_path, known):
 def test_a_decision_comes_back_to_the_last_bit(tmp_path, known):
     decisions.save(tmp_path, decision(known))
     read = decisions.load(tmp_path, known)
-    assert np.array(read.scores).tobytes() == np.array(decision(known).scores).tobytes()
-    assert (read.order, read.accuracy, read.layers) == (tuple(LAYERS), (0.5, 0.75, 1.0), ("relu", "a/b"))
+    ranking = read.ranking
+    assert np.array(ranking.scores).tobytes() == np.array(decision(known).ranking.scores).tobytes()
+    assert (ranking.layers, ranking.accuracy, ranking.chosen) == (tuple(LAYERS), (0.5, 0.75, 1.0), 2)
+    assert (read.rule.layers, read.rule.chosen, read.rule.name) == (tuple(LAYERS), 2, "gram")
+    assert read.rule.expected.tobytes() == known.expected.tobytes()
 
 
-def test_new_statistics_under_an_open_file_are_not_mixed_with_the_old(tmp_path, known):
-    assert known.counts.tolist() == [0, 0]
+def test_an_open_file_is_read_to_its_end_whatever_takes_its_name(tmp_path, known):
     create(tmp_path, fill=0.25)
-    with pytest.raises(ArtefactError, match=r"statistics\.safetensors: was replaced while it was read"):
-        known.bounds("relu")
+    assert (known.bounds("relu")[0] == 0.5).all()
     known.file.path.unlink()
-    with pytest.raises(ArtefactError, match="was replaced while it was read"):
-        _ = known.expected
+    assert (known.validation_deviations("relu", slice(1, 3)) == np.full((2, 2), 0.5)).all()
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_damage(known):
+    with known.file.path.open("r+b") as file:
+        file.truncate(known.file.path.stat().st_size - 4)
+    with pytest.raises(DamagedError, match="has become shorter while it was read; run gramcli calibrate again"):
+        _ = [known.file.rows(name) for name in known.file.names]
+
+
+def test_the_file_is_opened_once_however_much_is_read(known, tmp_path):
+    opened = []
+    with pytest.MonkeyPatch.context() as patched:
+        real = os.open
+        patched.setattr(os, "open", lambda path, *args, **kind: opened.append(path) or real(path, *args, **kind))
+        found = statistics.load(tmp_path)
+        for layer in LAYERS:
+            found.bounds(layer)
+            found.validation_deviations(layer)
+        assert found.counts.sum() == found.validation.labels.sum() == 0
+    assert opened == [tmp_path / statistics.FILE]
 
 
 def reseal(known: Statistics, about: dict | None = None, **changed: np.ndarray | None) -> None:
@@ -127,7 +148,9 @@ def reseal(known: Statistics, about: dict | None = None, **changed: np.ndarray |
 )
 def test_tensors_of_another_shape_or_none_are_damage(tmp_path, known, changed):
     reseal(known, **changed)
-    with pytest.raises(DamagedError, match=r"statistics\.safetensors: does not say what it must"):
+    with pytest.raises(
+        DamagedError, match=r"statistics\.safetensors: (holds values that do not fit|field '.+' is missing)"
+    ):
         statistics.load(tmp_path)
 
 
@@ -137,7 +160,9 @@ def test_tensors_of_another_shape_or_none_are_damage(tmp_path, known, changed):
 )  # fmt: skip
 def test_what_statistics_say_of_themselves_must_make_sense(tmp_path, known, about):
     reseal(known, about)
-    with pytest.raises(DamagedError, match=r"statistics\.safetensors: (does not say what it must|is damaged)"):
+    with pytest.raises(
+        DamagedError, match=r"statistics\.safetensors: (holds values that do not fit|field '.+' is missing|is damaged)"
+    ):
         statistics.load(tmp_path)
 
 
@@ -148,8 +173,8 @@ def test_what_statistics_say_of_themselves_must_make_sense(tmp_path, known, abou
         ("upper/relu", lambda known: known.bounds("relu")),
         ("validation/deviation/relu", lambda known: known.validation_deviations("relu")),
         ("expected", lambda known: known.expected),
-        ("validation/logits", lambda known: known.validation_logits),
-        ("validation/label", lambda known: known.validation_labels),
+        ("validation/logits", lambda known: known.validation.logits),
+        ("validation/label", lambda known: known.validation.labels),
         ("counts", lambda known: known.counts),
     ],
 )
@@ -161,20 +186,18 @@ def test_numbers_that_calibrate_never_writes_are_damage(tmp_path, known, name, r
         value = -np.inf
     odd.flat[1] = value
     reseal(known, **{name.replace("/", "__"): odd})
-    found = statistics.load(tmp_path)
-    with pytest.raises(DamagedError, match=r"statistics\.safetensors: "):
-        read(found)
-    assert found.bounds("a/b")[0].shape == (2, 1)
+    with pytest.raises(DamagedError, match=r"statistics\.safetensors: .*; run gramcli calibrate again"):
+        read(statistics.load(tmp_path))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"chosen": 0}, {"chosen": 4}, {"chosen": 1.5}, {"order": ("relu", "other", "a/b")}, {"sharpness": np.nan},
+        {"chosen": 0}, {"chosen": 4}, {"chosen": 1.5}, {"layers": ("relu", "other", "a/b")}, {"sharpness": np.nan},
         {"threshold": Threshold(np.inf, 0.05, 20, 0.01, 0.1)}, {"threshold": Threshold(1.0, 0.05, 20, 0.01, 0.1, 3)},
-        {"fusion": Fusion(np.ones(2), np.ones(2))}, {"fusion": Fusion(np.array([1.0, 1, -1]), np.ones(3))},
-        {"fusion": Fusion(np.ones(3), np.array([1.0, np.nan, 1]))}, {"fusion": Fusion(np.ones(3), np.ones(3), np.inf)},
-        {"levelling": SizeCorrection(np.ones((3, 1)), np.ones((3, 2)))},
+        {"fusion": Fusion(np.ones(2))}, {"fusion": Fusion(np.array([1.0, 1, -1]))}, {"name": "other"},
+        {"fusion": Fusion(np.array([1.0, np.nan, 1]))}, {"fusion": Fusion(np.ones(3), np.inf)},
+        {"size_correction": SizeCorrection(np.ones((3, 1)), np.ones((3, 2)))},
         {"discriminant": Discriminant({"relu": 1.0}, {"relu": np.zeros((2, 2), np.float32)}, np.zeros(2))},
         {"discriminant": Discriminant(dict.fromkeys(LAYERS, 0.0), ZEROS, np.zeros(2))},
         {"discriminant": Discriminant(dict.fromkeys(LAYERS, 1.0), ZEROS, np.full(2, np.nan))},
@@ -182,8 +205,10 @@ def test_numbers_that_calibrate_never_writes_are_damage(tmp_path, known, name, r
 )  # fmt: skip
 def test_parts_of_a_decision_must_fit_each_other(tmp_path, change):
     known = create(tmp_path, fill=1)
-    decisions.save(tmp_path, replace(decision(known), **change))
-    with pytest.raises(DamagedError, match=r"decision\.safetensors: (does not say what it must|is damaged)"):
+    decisions.save(tmp_path, decision(known, **change))
+    with pytest.raises(
+        DamagedError, match=r"decision\.safetensors: (holds values that do not fit|field '.+' is missing|is damaged)"
+    ):
         decisions.load(tmp_path, known)
 
 
@@ -191,10 +216,14 @@ def test_parts_of_a_decision_must_fit_each_other(tmp_path, change):
 def test_well_sealed_files_that_say_too_little_are_damage(tmp_path, known, about):
     numbers = {"scores": np.zeros(1), "accuracy": np.zeros(1)}
     sealed.write(tmp_path / decisions.FILE, "decision", numbers, about)
-    with pytest.raises(DamagedError, match=r"decision\.safetensors: does not say what it must"):
+    with pytest.raises(
+        DamagedError, match=r"decision\.safetensors: (holds values that do not fit|field '.+' is missing)"
+    ):
         decisions.load(tmp_path, known)
     sealed.write(tmp_path / statistics.FILE, "statistics", numbers, about)
-    with pytest.raises(DamagedError, match=r"statistics\.safetensors: does not say what it must"):
+    with pytest.raises(
+        DamagedError, match=r"statistics\.safetensors: (holds values that do not fit|field '.+' is missing)"
+    ):
         statistics.load(tmp_path)
 
 

@@ -199,3 +199,23 @@ def test_well_sealed_content_must_still_be_a_view(view, tmp_path, content, error
 def test_nothing_extracted_yet(tmp_path):
     with pytest.raises(ArtefactError, match="run gramcli extract first"):
         View.open(tmp_path)
+
+
+def test_a_first_look_without_layers_hides_no_odd_number(view, monkeypatch):
+    """The numbers of a layer are looked at when the layer is first read, whatever was read of the shard before."""
+    odd = rows(1, 2, 3)
+    odd.descriptors["relu"][1, 2] = np.nan
+    view.write(0, odd)
+    assert view.read(0, layers=()).keys == odd.keys
+    assert view.read(0, layers=("a/b",)).keys == odd.keys
+    with pytest.raises(DamagedError, match=r"00000\.h5: row 1 holds a number that is not finite"):
+        view.read(0)
+
+
+def test_what_was_checked_once_is_not_checked_again(view, monkeypatch):
+    view.write(0, rows(1, 2, 3))
+    checked: list[list[str]] = []
+    monkeypatch.setattr("gramcli.cache.shard.require_finite", lambda rows, path, layers: checked.append(sorted(layers)))
+    for layers in ((), ("relu",), None, ("relu",)):
+        view.read(0, layers)
+    assert checked == [[], ["relu"], ["a/b"], []]

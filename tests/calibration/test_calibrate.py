@@ -46,14 +46,14 @@ def test_statistics_hold_what_the_clips_show(selected):
     known = statistics.load(selected)
     assert known.classes == ("click", "hiss", "hum")
     assert known.counts.tolist() == [6, 6, 6]
-    assert known.file["groups"].tolist() == [2, 2, 2]
+    assert known.groups.tolist() == [2, 2, 2]
     validation = clip_table.require(selected).used("validation")
-    assert [known.classes[n] for n in known.validation_labels] == [clip.label for clip in validation]
-    own = known.validation_deviations("act1")[np.arange(9), known.validation_labels]
+    assert [known.classes[n] for n in known.validation.labels] == [clip.label for clip in validation]
+    own = known.validation_deviations("act1")[np.arange(9), known.validation.labels]
     assert known.expected[list(known.layers).index("act1")] == pytest.approx(own.astype(np.float64).mean(), rel=1e-15)
     view = View.open(selected)
     rows = {clip.key: view.read(clip.shard).logits[clip.row] for clip in validation}
-    np.testing.assert_array_equal(known.validation_logits, [rows[clip.key] for clip in validation])
+    np.testing.assert_array_equal(known.validation.logits, [rows[clip.key] for clip in validation])
 
 
 def test_one_clip_of_a_class_is_said(tmp_path):
@@ -75,13 +75,13 @@ def test_a_class_without_training_clips_is_never_chosen(tmp_path):
     assert known.counts.tolist() == [4, 4, 0]
     assert np.isfinite(known.expected).all()
     decision, _ = select_layers(cache)
-    assert decision.chosen >= 1
+    assert decision.ranking.chosen >= 1
 
 
 def test_a_class_without_validation_clips_is_said(tmp_path):
     cache, notes = edited(tmp_path, lambda line: None if (line.label, line.split) == ("hiss", "validation") else line)
     assert "classes without validation clips: hiss" in notes
-    assert select_layers(cache)[0].chosen >= 1
+    assert select_layers(cache)[0].ranking.chosen >= 1
 
 
 def test_layers_without_evidence_are_left_out(cache, monkeypatch):
@@ -98,7 +98,7 @@ def test_layers_without_evidence_are_left_out(cache, monkeypatch):
     known = calibrate(cache, progress=progress)
     assert any("no validation clip leaves their bounds (E_l = 0): act1" in note for note in progress.notes)
     decision, _ = select_layers(cache, DecisionSettings(top_k="all"))
-    assert {known.layers[layer] for layer in decision.order} == {4}
+    assert {known.layers[layer] for layer in decision.ranking.layers} == {4}
 
 
 def test_no_usable_validation_clips(tmp_path):
@@ -131,19 +131,26 @@ def test_swapped_shards_are_noticed(cache):
 @pytest.mark.parametrize("top_k", [1, 3, "all", "auto"])
 def test_the_first_layers_of_the_ranking_decide(cache, top_k):
     decision, known = select_layers(cache, DecisionSettings(top_k=top_k))
-    assert len(decision.order) == len(known.layers) == 7
-    assert list(decision.scores) == sorted(decision.scores, reverse=True)
+    assert len(decision.ranking.layers) == len(known.layers) == 7
+    assert list(decision.ranking.scores) == sorted(decision.ranking.scores, reverse=True)
     if top_k == "auto":
-        best = [n + 1 for n, value in enumerate(decision.accuracy) if value == max(decision.accuracy)]
-        assert decision.chosen == best[-1]
+        best = [n + 1 for n, value in enumerate(decision.ranking.accuracy) if value == max(decision.ranking.accuracy)]
+        assert decision.ranking.chosen == best[-1]
     else:
-        assert decision.chosen == {"all": 7}.get(top_k, top_k)
+        assert decision.ranking.chosen == {"all": 7}.get(top_k, top_k)
     read = decisions.load(cache, known)
-    assert replace(read, fusion=None, discriminant=None) == replace(decision, fusion=None, discriminant=None)
-    assert read.fusion.weights.tolist() == decision.fusion.weights.tolist()
-    assert read.fusion.expected.tolist() == decision.fusion.expected.tolist()
-    assert (read.fusion.trust, read.fusion.joint) == (decision.fusion.trust, decision.fusion.joint)
-    told, made = read.discriminant, decision.discriminant
+    assert (read.ranking, read.held_out, read.statistics) == (decision.ranking, decision.held_out, known.digest)
+    one, other = read.rule, decision.rule
+    assert (one.name, one.layers, one.chosen, one.threshold) == (
+        other.name,
+        other.layers,
+        other.chosen,
+        other.threshold,
+    )
+    assert one.expected.tolist() == other.expected.tolist()
+    assert one.fusion.weights.tolist() == other.fusion.weights.tolist()
+    assert (one.fusion.trust, one.fusion.joint) == (other.fusion.trust, other.fusion.joint)
+    told, made = one.discriminant, other.discriminant
     assert (dict(told.floors), told.bias.tolist()) == (dict(made.floors), made.bias.tolist())
     assert all(np.array_equal(told.weights[layer], weights) for layer, weights in made.weights.items())
 
@@ -152,20 +159,20 @@ def test_the_curve_is_that_of_the_ranked_layers(cache):
     decision, known = select_layers(cache)
     index = {layer: n for n, layer in enumerate(known.layers)}
     wanted = curve(
-        [known.validation_deviations(layer) for layer in decision.order],
-        known.expected[[index[layer] for layer in decision.order]],
+        [known.validation_deviations(layer) for layer in decision.ranking.layers],
+        known.expected[[index[layer] for layer in decision.ranking.layers]],
         known.counts > 0,
-        known.validation_logits,
-        known.validation_labels,
+        known.validation.logits,
+        known.validation.labels,
     )
-    assert decision.accuracy == tuple(wanted)
+    assert decision.ranking.accuracy == tuple(wanted)
 
 
 def test_paper_ranking_is_the_mean_deviation_of_the_negatives(cache):
     decision, known = select_layers(cache, DecisionSettings(ranking="paper"))
     clips = clip_table.require(cache).used("train")
     view = View.open(cache)
-    for layer, score in zip(decision.order, decision.scores, strict=True):
+    for layer, score in zip(decision.ranking.layers, decision.ranking.scores, strict=True):
         lower, upper = known.bounds(layer)
         means = []
         for c, label in enumerate(known.classes):

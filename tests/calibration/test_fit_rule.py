@@ -1,7 +1,5 @@
 """The rule that is fitted on validation clips, through a cache whose descriptors are made here."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -42,7 +40,7 @@ def test_where_only_the_layers_know_they_win(tmp_path):
 def test_where_only_the_network_knows_the_layers_do_no_harm(tmp_path):
     made(tmp_path, layers_know=False)
     rule, _ = rule_of(tmp_path)
-    assert rule.fusion.trust > 10 * rule.fusion.weights.max()
+    assert rule.fitted.fusion.trust > 10 * rule.fitted.fusion.weights.max()
     result = evaluate(tmp_path)
     measures = result.clean.decisions  # many Δ̄ of 0 tie, and the logits decide these
     assert measures["gram"]["accuracy"] < measures["map"]["accuracy"] - 0.2
@@ -61,8 +59,10 @@ def test_probabilities_are_those_of_the_formula(both):
     rule, decision = rule_of(cache)
     found = rule.judge({layer: values[-5:].astype(np.float32) for layer, values in descriptors.items()}, logits[-5:])
     far = rule.deviations({layer: values[-5:].astype(np.float32) for layer, values in descriptors.items()})
-    fused = decision.fusion
-    together = decision.discriminant.log_probabilities({layer: values[-5:] for layer, values in descriptors.items()})
+    fused = decision.rule.fusion
+    together = decision.rule.discriminant.log_probabilities(
+        {layer: values[-5:] for layer, values in descriptors.items()}
+    )
     for n in range(5):
         own = logits[n - 5] - np.log(np.exp(logits[n - 5]).sum())
         scores = [
@@ -70,14 +70,14 @@ def test_probabilities_are_those_of_the_formula(both):
                 fused.trust * own[c]
                 + fused.joint * together[n, c]
                 - sum(
-                    weight * np.log(0.1 + far[n, layer, c] / rule.expected[layer])
+                    weight * np.log(0.1 + far[n, layer, c] / rule.fitted.expected[layer])
                     for layer, weight in enumerate(fused.weights)
                 )
             )
             for c in range(3)
         ]
         np.testing.assert_allclose(np.exp(found.log_p[n]), np.exp(scores) / np.exp(scores).sum(), rtol=1e-6)
-        assert found.verdict.label[n] == np.argmax(scores)
+        assert found.choice.label[n] == np.argmax(scores)
 
 
 def test_a_fused_probability_is_better_than_the_scaled_network(both):
@@ -91,19 +91,19 @@ def test_a_fused_probability_is_better_than_the_scaled_network(both):
 def test_the_rule_gram_has_probabilities_in_the_order_of_its_deviations(both):
     cache, descriptors, logits, _ = both
     rule, decision = rule_of(cache, rule="gram", top_k="all")
-    assert (decision.rule, decision.fusion) == ("gram", None)
-    assert decision.sharpness > 0
+    assert (decision.rule.name, decision.rule.fusion) == ("gram", None)
+    assert decision.rule.sharpness > 0
     assert set(evaluate(cache).clean.decisions) == {"map", "temperature", "gram"}
     found = rule.judge({layer: values[-9:].astype(np.float32) for layer, values in descriptors.items()}, logits[-9:])
     assert (found.log_p.argmax(axis=1) == found.deviations.argmin(axis=1)).all()
-    np.testing.assert_allclose(found.log_p, log_softmax(-decision.sharpness * np.log1p(found.deviations)))
+    np.testing.assert_allclose(found.log_p, log_softmax(-decision.rule.sharpness * np.log1p(found.deviations)))
 
 
 @pytest.mark.parametrize("rule", ["fused", "gram"])
 def test_what_is_like_nothing_known_is_unknown(both, rule):
     cache, descriptors, logits, _ = both
     found, decision = rule_of(cache, rule=rule)
-    assert (decision.threshold.groups, decision.threshold.false_reject) == (90, 0.05)
+    assert (decision.rule.threshold.groups, decision.rule.threshold.false_reject) == (90, 0.05)
     test = found.judge({layer: values[210:].astype(np.float32) for layer, values in descriptors.items()}, logits[210:])
     assert test.unknown.mean() < 0.2
     rng = np.random.default_rng(5)
@@ -119,8 +119,8 @@ def test_of_very_many_numbers_some_clips_are_fitted_on_and_all_set_the_threshold
     progress = Notes()
     some, _ = select_layers(cache, progress=progress)
     assert any(note.startswith("the rule is fitted on 40 of 90 validation clips") for note in progress.notes)
-    assert some.threshold == whole.threshold
-    assert some.fusion.weights.tolist() != whole.fusion.weights.tolist()
+    assert some.rule.threshold == whole.rule.threshold
+    assert some.rule.fusion.weights.tolist() != whole.rule.fusion.weights.tolist()
     assert evaluate(cache).clean.decisions["fused"]["accuracy"] > 0.8
 
 
@@ -128,19 +128,21 @@ def test_few_groups_set_no_threshold_and_say_so(tmp_path):
     made(tmp_path, groups=[f"{split} {n % 12}" for n, split in enumerate(SPLITS)])
     progress = Notes()
     decision, _ = select_layers(tmp_path, progress=progress)
-    assert decision.threshold is None
+    assert decision.rule.threshold is None
     assert any("takes 19 groups, and there are 12 in validation" in note for note in progress.notes)
     wide, _ = select_layers(tmp_path, DecisionSettings(false_reject=0.25))
-    assert wide.threshold.groups == 12
+    assert wide.rule.threshold.groups == 12
 
 
 def test_one_group_leaves_the_rule_gram(tmp_path):
     made(tmp_path, groups=[split if split != "test" else f"test {n}" for n, split in enumerate(SPLITS)])
     progress = Notes()
     decision, known = select_layers(tmp_path, progress=progress)
-    assert (decision.rule, decision.fusion, decision.threshold) == ("gram", None, None)
+    assert (decision.rule.name, decision.rule.fusion, decision.rule.threshold) == ("gram", None, None)
     assert any("fewer than two groups" in note for note in progress.notes)
-    assert decisions.load(tmp_path, known) == decision
+    read = decisions.load(tmp_path, known)
+    assert (read.ranking, read.held_out) == (decision.ranking, None)
+    assert read.rule.expected.tolist() == decision.rule.expected.tolist()
     assert evaluate(tmp_path).default == "gram"
 
 
@@ -180,7 +182,7 @@ def test_a_prior_moves_probabilities_as_bayes_says(both):
     same = rule.judge(some, logits[-20:], _prior({}, rule))
     np.testing.assert_allclose(same.log_p, plain.log_p)
     never = rule.judge(some, logits[-20:], _prior({"a": 0}, rule))
-    assert (never.verdict.label != 0).all()
+    assert (never.choice.label != 0).all()
 
 
 @pytest.mark.parametrize(
@@ -215,13 +217,13 @@ def test_a_class_without_training_clips_is_never_chosen(tmp_path):
     found = rule.judge(
         {"relu": np.exp(rng.normal(size=(50, 8))).astype(np.float32)}, rng.normal(size=(50, 3)) + np.array([0, 0, 9])
     )
-    assert set(found.verdict.label) <= {0, 1}
+    assert set(found.choice.label) <= {0, 1}
     assert np.isneginf(found.log_p[:, 2]).all()
     np.testing.assert_allclose(np.exp(found.log_p).sum(axis=1), 1)
 
 
 def test_the_statistics_are_not_touched(both):
     cache = both[0]
-    before = dataclasses.asdict(statistics.load(cache))["fingerprint"], (cache / statistics.FILE).read_bytes()
+    before = statistics.load(cache).basis, (cache / statistics.FILE).read_bytes()
     select_layers(cache)
-    assert (statistics.load(cache).fingerprint, (cache / statistics.FILE).read_bytes()) == before
+    assert (statistics.load(cache).basis, (cache / statistics.FILE).read_bytes()) == before

@@ -16,7 +16,7 @@ from gramcli.calibration.select_layers import select_layers
 from gramcli.inference import bundle
 from gramcli.inference.rule import Rule
 from gramcli.progress import Silent
-from gramcli.rule.subsample import deal, plan, together
+from gramcli.rule.subsample import clips_per_group, deal_subsamples, subsample_sizes
 from gramcli.settings.schema import PRESETS, CalibrateSettings, DecisionSettings
 from tests import reference
 
@@ -70,8 +70,8 @@ def test_they_are_deviations_from_bounds_of_the_clips_dealt(uneven):
     counts = known.counts
     assert counts.tolist() == list(TRAIN)
     sizes = known.subsample_sizes
-    assert (sizes == plan(counts)).all()
-    alike = together(counts, known.file["groups"])
+    assert (sizes == subsample_sizes(counts)).all()
+    alike = clips_per_group(counts, known.groups)
     scaled = {
         (clip.key, layer): reference.normalise(view.read(clip.shard).descriptors[layer][clip.row].tolist())
         for clip in [*clips.used("train"), *clips.used("validation")]
@@ -82,7 +82,7 @@ def test_they_are_deviations_from_bounds_of_the_clips_dealt(uneven):
         for row, clip in zip(found, clips.used("validation"), strict=True):
             c = CLASSES.index(clip.label)
             own = sorted((other for other in clips.used("train") if other.label == clip.label), key=lambda o: o.key)
-            chosen = deal([o.key for o in own], [o.group for o in own], sizes[c], alike)
+            chosen = deal_subsamples([o.key for o in own], [o.group for o in own], sizes[c], alike)
             for d, size in enumerate(sizes[c]):
                 members = [scaled[o.key, layer] for o, yes in zip(own, chosen[:, d], strict=True) if yes]
                 (bounds,) = reference.bounds(members, [0] * len(members), 1)
@@ -90,7 +90,7 @@ def test_they_are_deviations_from_bounds_of_the_clips_dealt(uneven):
                 wanted = reference.layer_deviation(scaled[clip.key, layer], bounds, 0.05) if size else 0.0
                 assert row[d] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     # the subsample of all clips is the class itself
-    labels = known.validation_labels
+    labels = known.validation.labels
     whole = known.validation_deviations("late")[labels == 0, 0]
     (at,) = np.flatnonzero(sizes[0] == 60)
     np.testing.assert_array_equal(known.subsample_deviations("late")[labels == 0, at], whole)
@@ -106,7 +106,7 @@ def test_they_are_the_same_however_clips_are_spread(uneven, tmp_path):
 
 def test_expected_deviations_are_those_of_the_largest_class(uneven):
     known = statistics.load(uneven)
-    own = known.validation_labels == 0
+    own = known.validation.labels == 0
     for layer, expected in zip(known.layers, known.expected, strict=True):
         assert expected == pytest.approx(known.validation_deviations(layer)[own, 0].astype(np.float64).mean())
 
@@ -117,11 +117,11 @@ def test_a_layer_silent_in_the_largest_class_is_measured_with_the_others(tmp_pat
     told["descriptors"]["late"][largest] = 1.0 + np.arange(10)
     gramcli.cache.write(**told, cache=tmp_path)
     known = calibrate(tmp_path)
-    labels = known.validation_labels
+    labels = known.validation.labels
     own = known.validation_deviations("late")[np.arange(len(labels)), labels][np.isin(labels, [0, 2, 3])]
     assert known.expected[list(known.layers).index("late")] == pytest.approx(own.astype(np.float64).mean())
     rule = Rule.of(known, select_layers(tmp_path)[0])
-    assert np.isfinite(rule.levelling.scale).all()
+    assert np.isfinite(rule.fitted.size_correction.scale).all()
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_without_them_all_is_as_before(uneven, tmp_path, word, chosen):
         "subsample/size", "subsample/deviation/early", "subsample/deviation/late",
     }  # fmt: skip
     assert any("4 to 60 training clips: wider bounds favour the large ones" in note for note in progress.notes)
-    assert any(note.endswith("; nothing makes up for it") for note in progress.notes)
-    own = known.validation_deviations("late")[np.arange(44), known.validation_labels]
-    own = own[known.validation_labels != 1].astype(np.float64)
+    assert any(note.endswith("; nothing corrects for it") for note in progress.notes)
+    own = known.validation_deviations("late")[np.arange(44), known.validation.labels]
+    own = own[known.validation.labels != 1].astype(np.float64)
     assert known.expected[list(known.layers).index("late")] == pytest.approx(own.mean())
     decision, _ = select_layers(tmp_path)
-    assert decision.levelling is decision.fusion.levelling is None
-    assert decisions.load(tmp_path, known).levelling is None
+    assert decision.rule.size_correction is None
+    assert decisions.load(tmp_path, known).rule.size_correction is None
 
 
 def test_classes_of_equal_size_have_none(tmp_path):
@@ -161,7 +161,7 @@ def test_classes_of_equal_size_have_none(tmp_path):
     assert known.counts.tolist() == [4, 0, 4, 4]
     assert known.subsample_sizes is None
     assert not any("training clips: wider bounds" in note for note in progress.notes)
-    assert select_layers(tmp_path)[0].levelling is None
+    assert select_layers(tmp_path)[0].rule.size_correction is None
 
 
 def test_subsamples_are_of_recordings_as_small_classes_are(tmp_path):
@@ -177,9 +177,9 @@ def test_subsamples_are_of_recordings_as_small_classes_are(tmp_path):
 def test_levelling_outlives_saving_and_exporting(uneven, tmp_path):
     known = statistics.load(uneven)
     decision, _ = select_layers(uneven)
-    assert decision.levelling.scale.shape == (2, 3)  # layers, classes that have training clips
-    assert not (decision.levelling.scale[:, 1] == 1).any()
-    assert (decision.levelling.scale[:, 0] == 1).all()
+    assert decision.rule.size_correction.scale.shape == (2, 3)  # layers, classes that have training clips
+    assert not (decision.rule.size_correction.scale[:, 1] == 1).any()
+    assert (decision.rule.size_correction.scale[:, 0] == 1).all()
     rule, read = Rule.of(known, decision), Rule.of(known, decisions.load(uneven, known))
     weights = {"conv.weight": np.ones(3, np.float32)}
     identity = {**View.open(uneven).identity, "weights": "of a network"}
@@ -190,12 +190,12 @@ def test_levelling_outlives_saving_and_exporting(uneven, tmp_path):
     wanted = rule.judge(some, logits)
     for one in (read, exported):
         for name in ("scale", "shift"):
-            for levelling in (one.levelling, one.fusion.levelling):
-                assert getattr(levelling, name).tobytes() == getattr(rule.levelling, name).tobytes()
+            kept, wanted_ = one.fitted.size_correction, rule.fitted.size_correction
+            assert getattr(kept, name).tobytes() == getattr(wanted_, name).tobytes()
         judged = one.judge(some, logits)
         np.testing.assert_array_equal(judged.log_p, wanted.log_p)
         np.testing.assert_array_equal(judged.strangeness, wanted.strangeness)
-    bare = replace(rule, levelling=None, fusion=replace(rule.fusion, levelling=None)).judge(some, logits)
+    bare = replace(rule, fitted=replace(rule.fitted, size_correction=None)).judge(some, logits)
     assert not np.allclose(bare.log_p[:, [0, 2, 3]], wanted.log_p[:, [0, 2, 3]])
     assert not np.allclose(bare.strangeness, wanted.strangeness)
 
@@ -203,7 +203,7 @@ def test_levelling_outlives_saving_and_exporting(uneven, tmp_path):
 @pytest.mark.parametrize("rule", ["fused", "gram"])
 def test_the_threshold_is_of_levelled_strangeness(uneven, rule):
     decision, known = select_layers(uneven, DecisionSettings(rule=rule, false_reject=0.2))
-    assert decision.levelling is not None
+    assert decision.rule.size_correction is not None
     strange = Rule.of(known, decision)
     whole = strange.judge(
         {layer: values.astype(np.float32) for layer, values in made()["descriptors"].items()}, made()["logits"]
@@ -220,17 +220,17 @@ def test_larger_classes_without_validation_clips_are_said(tmp_path):
     calibrate(tmp_path)
     progress = Silent()
     decision, _ = select_layers(tmp_path, progress=progress)
-    assert (decision.levelling.scale == 1).all()
-    assert "no validation clips of the larger classes: nothing makes up for what class size does to the evidence" in (
+    assert (decision.rule.size_correction.scale == 1).all()
+    assert "no validation clips of the larger classes: the rule cannot be corrected for unequal class sizes" in (
         progress.notes
     )
 
 
-def test_that_evidence_is_levelled_is_said(tmp_path):
+def test_that_the_rule_is_corrected_for_class_sizes_is_said(tmp_path):
     gramcli.cache.write(**made(), cache=tmp_path)
     progress = Silent()
     calibrate(tmp_path, progress=progress)
     assert (
         "classes have 4 to 60 training clips: wider bounds favour the large ones (chance to fall outside a channel's "
-        "range: 3.3% to 40.0%); the rule fused makes up for it"
+        "range: 3.3% to 40.0%); the rule fused is corrected for it"
     ) in progress.notes

@@ -7,10 +7,10 @@ import pytest
 
 from gramcli.errors import ResourceError
 from gramcli.evaluation import baselines
+from gramcli.evaluation.spaces import Spaces
 from gramcli.fitting import temperature
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import deal_parts
-from gramcli.fitting.features import Spaces
 from gramcli.metrics.classification import accuracy, negative_log_likelihood
 
 CLASSES = 4

@@ -7,12 +7,9 @@ from hypothesis import strategies as st
 
 from gramcli.gram import descriptor, deviation, kernels
 from gramcli.gram.bounds import Bounds
+from gramcli.gram.kernels import Plan
 
-
-@pytest.fixture
-def machine_code(monkeypatch):
-    """Says that all work is worth it."""
-    monkeypatch.setattr(kernels, "WORTH", 0)
+BY_NUMPY, COMPILED = Plan(compiled=False), Plan(compiled=True)
 
 
 def layer(seed, clips, channels, classes):
@@ -26,12 +23,8 @@ def layer(seed, clips, channels, classes):
 
 
 def both(work):
-    """What NumPy and what machine code make of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "worth", lambda steps: False)
-        slow = work()
-        patch.setattr(kernels, "worth", lambda steps: True)
-        return slow, work()
+    """What NumPy and what compiled loops make of it."""
+    return work(BY_NUMPY), work(COMPILED)
 
 
 sizes = st.tuples(st.integers(0, 2**32), st.integers(1, 70), st.integers(1, 600), st.integers(1, 4))
@@ -41,14 +34,14 @@ sizes = st.tuples(st.integers(0, 2**32), st.integers(1, 70), st.integers(1, 600)
 def test_deviations_are_those_of_numpy_bit_for_bit(size):
     raw, lower, upper, _ = layer(*size)
     scaled = descriptor.normalise(raw)
-    slow, fast = both(lambda: deviation.deviations(scaled, lower, upper, 0.05))
+    slow, fast = both(lambda plan: deviation.deviations(scaled, lower, upper, 0.05, plan))
     np.testing.assert_array_equal(slow, fast)
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 127, 128, 129, 136, 255, 256, 257, 1000, 2048, 4099])
 def test_sums_are_paired_as_numpy_does_it(rng, channels):
     raw, lower, upper, _ = layer(channels, 3, channels, 2)
-    slow, fast = both(lambda: deviation.deviations(descriptor.normalise(raw), lower, upper, 1e-6))
+    slow, fast = both(lambda plan: deviation.deviations(descriptor.normalise(raw), lower, upper, 1e-6, plan))
     np.testing.assert_array_equal(slow, fast)
     stretches, joins = kernels.pairs(channels)
     assert stretches[:, 1].sum() == channels
@@ -59,18 +52,18 @@ def test_sums_are_paired_as_numpy_does_it(rng, channels):
 def test_scaling_is_that_of_numpy_bit_for_bit(size):
     raw = layer(*size)[0]
     raw[0] = raw[0, 0]
-    slow, fast = both(lambda: descriptor.normalise(raw))
+    slow, fast = both(lambda plan: descriptor.normalise(raw, plan))
     np.testing.assert_array_equal(slow, fast)
-    np.testing.assert_array_equal(both(lambda: descriptor.normalise(raw, threads=2))[1], fast)
+    np.testing.assert_array_equal(descriptor.normalise(raw, Plan(compiled=True, threads=2)), fast)
 
 
-def test_what_is_not_finite_stays_so(machine_code):
+def test_what_is_not_finite_stays_so():
     raw = np.array([[1, 2, np.nan], [1, np.inf, 2], [3, 3, 3], [0, 1, 2]], np.float32)
-    scaled = descriptor.normalise(raw)
+    scaled = descriptor.normalise(raw, COMPILED)
     assert np.isnan(scaled[:2]).all()
     assert scaled[2:].tolist() == [[0, 0, 0], [0, 0.5, 1]]
     lower, upper = np.full((2, 1, 3), [[[0.1]], [[0.2]]], np.float32)
-    found = deviation.deviations(scaled, lower, upper, 0.05)
+    found = deviation.deviations(scaled, lower, upper, 0.05, COMPILED)
     assert np.isnan(found[:2]).all()
     assert np.isfinite(found[2:]).all()
 
@@ -79,10 +72,10 @@ def test_what_is_not_finite_stays_so(machine_code):
 def test_bounds_are_those_of_numpy_bit_for_bit(size):
     raw, lower, _, labels = layer(*size)
 
-    def gathered():
+    def gathered(plan):
         bounds = Bounds.empty(*lower.shape)
         for some in (slice(0, 9), slice(9, None)):
-            bounds.update(descriptor.normalise(raw[some]), labels[some])
+            bounds.update(descriptor.normalise(raw[some], plan), labels[some], plan)
         return bounds
 
     slow, fast = both(gathered)
@@ -90,11 +83,12 @@ def test_bounds_are_those_of_numpy_bit_for_bit(size):
         np.testing.assert_array_equal(getattr(slow, name), getattr(fast, name))
 
 
-def test_threads_change_no_bit(machine_code, monkeypatch):
+def test_threads_change_no_bit(monkeypatch):
     monkeypatch.setattr(deviation, "SHARE", 1)
     raw, lower, upper, _ = layer(3, 333, 300, 5)
     scaled = descriptor.normalise(raw)
-    one, *more = (deviation.deviations(scaled, lower, upper, 0.05, threads) for threads in (1, 2, 3, 50))
+    plans = (Plan(compiled=True, threads=threads) for threads in (1, 2, 3, 50))
+    one, *more = (deviation.deviations(scaled, lower, upper, 0.05, plan) for plan in plans)
     for other in more:
         np.testing.assert_array_equal(one, other)
 
@@ -121,11 +115,10 @@ def test_plain_python_says_the_same_as_its_machine_code():
         np.testing.assert_array_equal(plain, fast)
 
 
-def test_little_work_is_not_worth_a_compiler(monkeypatch):
-    monkeypatch.setattr(kernels, "_steps", 0)
-    assert not kernels.worth(kernels.WORTH // 2)
-    assert kernels.worth(kernels.WORTH // 2)
-    assert kernels.worth(1)
+def test_the_size_of_the_work_alone_chooses_and_nothing_is_remembered():
+    for _ in range(3):
+        assert not kernels.plan(kernels.WORTH - 1).compiled
+        assert kernels.plan(kernels.WORTH, threads=2) == Plan(compiled=True, threads=2)
 
 
 def test_works_where_nothing_can_be_kept(monkeypatch):

@@ -136,7 +136,7 @@ def test_a_damaged_model_is_refused(selected, tmp_path):
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=r"model\.safetensors: is damaged"):
         GramClassifier.load(path)
-    with pytest.raises(ArtefactError, match="holds statistics, not model"):
+    with pytest.raises(ArtefactError, match="is a statistics file, not a model file"):
         GramClassifier.load(selected / statistics.FILE)
 
 

@@ -39,10 +39,10 @@ def cache(limited, tmp_path):
 def test_what_is_ordinary_there_is_no_longer_unknown(cache, place, tmp_path, rate):
     assert check_shift(cache, place).places[0].finding == STRANGER
     found = select_layers_at(cache, place, DecisionSettings(false_reject=rate))
-    limit = found.decision.threshold
+    limit = found.decision.rule.threshold
     assert (limit.folder, limit.groups, limit.false_reject) == (str(place), 60, rate)
     assert limit.low < rate < limit.high
-    assert decision.load(cache, found.statistics).threshold == limit
+    assert decision.load(cache, found.statistics).rule.threshold == limit
     # of the folder itself just the files above the order statistic, and of new files there about the stated rate
     here = check_shift(cache, place)
     assert here.places[0].unknown == 60 - np.ceil(61 * (1 - rate) - 1e-9)
@@ -56,12 +56,12 @@ def test_only_the_threshold_changes(cache, place, tmp_path):
     before, _ = select_layers(cache)
     content = (cache / decision.FILE).read_bytes()
     found = select_layers_at(cache, place)
-    decision.save(tmp_path, replace(found.decision, threshold=before.threshold))
+    decision.save(tmp_path, replace(found.decision, rule=replace(found.decision.rule, threshold=before.rule.threshold)))
     assert (tmp_path / decision.FILE).read_bytes() == content
-    assert found.decision.threshold.value > before.threshold.value
+    assert found.decision.rule.threshold.value > before.rule.threshold.value
     rows = GramClassifier.load(cache).predict([place])
     strange = sorted(row.strangeness for row in rows)
-    assert found.decision.threshold.value == strange[57]  # the 58th smallest of 60
+    assert found.decision.rule.threshold.value == strange[57]  # the 58th smallest of 60
     assert [row.unknown for row in rows] == [row.strangeness > strange[57] for row in rows]
 
 
@@ -77,7 +77,7 @@ def test_without_the_option_validation_sets_it_again(cache, place):
 
 def test_a_file_counts_with_its_strangest_window(cache, tmp_path):
     folder = write_site(tmp_path / "long", 20, seconds=4 * SECONDS)
-    limit = select_layers_at(cache, folder).decision.threshold
+    limit = select_layers_at(cache, folder).decision.rule.threshold
     strangest: dict[str, float] = {}
     for row in GramClassifier.load(cache).predict([folder]):
         strangest[row.path] = max(row.strangeness, strangest.get(row.path, -np.inf))
@@ -88,7 +88,7 @@ def test_a_cache_whose_validation_sets_none(selected, place, tmp_path):
     shutil.copytree(selected, tmp_path / "cache")
     progress = Silent()
     found = select_layers_at(tmp_path / "cache", place, progress=progress)
-    assert found.decision.threshold.groups == 60
+    assert found.decision.rule.threshold.groups == 60
     assert not any("no threshold" in note for note in progress.notes)
     assert info(selected)["threshold"] == "none"
 
@@ -97,7 +97,7 @@ def test_failed_files_are_named_and_not_counted(cache, place, tmp_path):
     shutil.copytree(place, tmp_path / "place")
     (tmp_path / "place" / "bad.wav").write_text("no audio")
     found = select_layers_at(cache, tmp_path / "place")
-    assert (found.files, found.decision.threshold.groups) == (61, 60)
+    assert (found.files, found.decision.rule.threshold.groups) == (61, 60)
     assert list(found.failed) == [str(tmp_path / "place" / "bad.wav")]
 
 
@@ -111,7 +111,7 @@ def test_too_few_files_are_refused_before_and_after_they_are_read(cache, tmp_pat
     with pytest.raises(UsageError, match=r"few: holds 19 files, of which 1 cannot be used, but .* takes 19"):
         select_layers_at(cache, folder)
     assert (cache / decision.FILE).read_bytes() == before
-    assert select_layers_at(cache, folder, DecisionSettings(false_reject=0.1)).decision.threshold.groups == 18
+    assert select_layers_at(cache, folder, DecisionSettings(false_reject=0.1)).decision.rule.threshold.groups == 18
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -149,7 +149,7 @@ def test_descriptors_from_elsewhere_have_no_network(place, tmp_path):
 
 
 def test_an_export_takes_the_threshold_but_not_where_it_came_from(cache, place, tmp_path):
-    limit = select_layers_at(cache, place).decision.threshold
+    limit = select_layers_at(cache, place).decision.rule.threshold
     path = tmp_path / "model.safetensors"
     export(configure({}, remembered=from_cache(cache).settings), cache, path)
     assert from_file(path).rule.threshold == replace(limit, folder=place.name)
@@ -161,5 +161,5 @@ def test_the_source_is_kept_through_the_file(cache, place, monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     found = select_layers_at(cache, place.relative_to(place.parent))
     known = statistics.load(cache)
-    assert decision.load(cache, known).threshold == found.decision.threshold
-    assert found.decision.threshold.origin == f"60 files of {place.name}"
+    assert decision.load(cache, known).rule.threshold == found.decision.rule.threshold
+    assert found.decision.rule.threshold.origin == f"60 files of {place.name}"

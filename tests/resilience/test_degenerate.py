@@ -9,6 +9,7 @@ import pytest
 
 import gramcli.cache
 from gramcli.cache import decision, statistics
+from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.view import View
 from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
@@ -60,12 +61,13 @@ def rule(rng: np.random.Generator, name: str) -> Rule | None:
         return None
     weights = rng.choice([0.0, 1e-300, 1.0, 1e6], len(bounds))
     trust = float(rng.choice([0.0, 1.0, 30.0]))
-    fusion = Fusion(weights, np.array(expected), 0.0, trust) if name == "fused" else None
+    fusion = Fusion(weights, 0.0, trust) if name == "fused" else None
     sharpness = None if name == "fused" else float(rng.choice([0.0, 1.0, 1e6]))
     chosen = int(rng.integers(1, 1 + len(bounds)))
     labelled = tuple(map(str, range(classes)))
     layers, means = tuple(bounds), np.array(expected)
-    made = Rule(labelled, layers, bounds, means, counts, epsilon, chosen, name, fusion, sharpness, None)
+    rule = FittedRule(name, layers, chosen, means, fusion, sharpness)
+    made = Rule(labelled, bounds, counts, epsilon, rule)
     made.check()
     return made
 
@@ -89,7 +91,7 @@ def test_no_score_is_odd_and_no_class_without_clips_wins(count, name):
         told = f"case {n}"
         assert np.isfinite(judged.deviations[:, there]).all(), told
         assert np.isfinite(judged.strangeness).all(), told
-        assert there[judged.verdict.label].all(), told
+        assert there[judged.choice.label].all(), told
         if judged.log_p is not None:
             assert not np.isnan(judged.log_p).any(), told
             np.testing.assert_allclose(np.exp(judged.log_p).sum(axis=1), 1, rtol=1e-9, err_msg=told)
@@ -126,7 +128,7 @@ def whole_way(rng: np.random.Generator, cache: Path, clips: int = 40) -> str:
         known.bounds(layer)
         known.validation_deviations(layer)
     assert np.isfinite(known.expected).all()
-    assert np.isfinite([score for score in kept.scores if not np.isnan(score)]).all()
+    assert np.isfinite([score for score in kept.ranking.scores if not np.isnan(score)]).all()
     for name, found in result.decisions.items():
         assert 0 <= found["accuracy"] <= 1, name
         assert all(value is None or np.isfinite(value) for value in found.values() if isinstance(value, float)), name

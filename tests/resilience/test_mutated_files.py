@@ -170,7 +170,7 @@ def test_statistics(some, count):
         for layer in known.layers:
             known.bounds(layer)
             known.validation_deviations(layer)
-        _ = known.counts, known.expected, known.validation_labels, known.validation_logits, known.subsample_sizes
+        _ = known.counts, known.expected, known.validation.labels, known.validation.logits, known.subsample_sizes
         decision.load(some, known)
 
     header = 8 + int.from_bytes(path.read_bytes()[:8], "little")

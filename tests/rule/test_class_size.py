@@ -11,7 +11,7 @@ from gramcli.fitting.cross_fitting import deal_parts
 from gramcli.rule import fusion
 from gramcli.rule.class_size import LEAST, SizeCorrection, learn
 from gramcli.rule.novelty import strangeness
-from gramcli.rule.subsample import plan
+from gramcli.rule.subsample import subsample_sizes
 from tests import reference
 
 COUNTS = st.lists(st.integers(1, 400), min_size=1, max_size=6).map(np.array)
@@ -19,7 +19,7 @@ COUNTS = st.lists(st.integers(1, 400), min_size=1, max_size=6).map(np.array)
 
 def spoken(rng, counts, validation, layers=3, spread=1.0):
     """Evidence that falls with the size of a subsample, and spreads less; (evidence, labels, sizes)."""
-    sizes, labels = plan(counts), np.repeat(np.arange(len(counts)), validation)
+    sizes, labels = subsample_sizes(counts), np.repeat(np.arange(len(counts)), validation)
     logged = np.log(np.maximum(sizes, 1))[labels][:, None]
     noise = rng.normal(size=(len(labels), layers, sizes.shape[1]))
     return spread * noise * (2 - 0.2 * logged) - logged, labels, sizes
@@ -113,14 +113,14 @@ def test_without_clips_of_larger_classes_nothing_is_known(rng):
     assert (found.shift == 0).all()
 
 
-def test_strangeness_is_that_of_levelled_evidence(rng):
+def test_strangeness_is_that_of_corrected_evidence(rng):
     deviations, expected = rng.exponential(size=(6, 2, 3)), np.array([1.0, 2.0])
-    levelling = SizeCorrection(rng.uniform(0.5, 2, (2, 3)), rng.normal(size=(2, 3)))
-    for n, found in enumerate(strangeness(deviations, expected, levelling)):
+    correction = SizeCorrection(rng.uniform(0.5, 2, (2, 3)), rng.normal(size=(2, 3)))
+    for n, found in enumerate(strangeness(fusion.evidence(deviations, expected, correction))):
         far = [
             np.mean([
-                levelling.scale[layer, c] * np.log(0.1 + deviations[n, layer, c] / expected[layer])
-                + levelling.shift[layer, c]
+                correction.scale[layer, c] * np.log(0.1 + deviations[n, layer, c] / expected[layer])
+                + correction.shift[layer, c]
                 for layer in range(2)
             ])
             for c in range(3)
@@ -128,33 +128,29 @@ def test_strangeness_is_that_of_levelled_evidence(rng):
         assert found == pytest.approx(min(far))
 
 
-def fitted(rng, levelling, *, tell=0.0, frequencies=(8, 300), network=None):
+def fitted(rng, uneven, *, tell=0.0, frequencies=(8, 300), network=None):
     """Fits the rule on two classes of which one is rare; a layer takes every clip for the second class by `tell`."""
     labels = np.repeat([0, 1], frequencies)
     deviations = rng.lognormal(size=(len(labels), 2, 2))
     deviations[:, 0, 0] *= np.exp(tell)
     log_p = None if network is None else fusion.log_softmax(network * np.eye(2)[labels] + np.log(frequencies))
-    return fusion.choose(
-        deviations, labels, deal_parts(np.arange(len(labels)), labels), lambda clips: np.ones(2),
-        lambda clips, expected: levelling, log_p=log_p,
-    ).fusion  # fmt: skip
-
-
-LEVEL = SizeCorrection(np.ones((2, 2)), np.zeros((2, 2)))
+    support = fusion.evidence(deviations, np.ones(2))
+    part_of = deal_parts(np.arange(len(labels)), labels)
+    return fusion.choose(lambda clips: support, labels, part_of, uneven=uneven, log_p=log_p).fusion
 
 
 def test_how_rare_a_class_is_does_not_make_a_layer_speak_against_it(rng):
-    tempted = fitted(rng, None, tell=1.0)
+    tempted = fitted(rng, False, tell=1.0)
     assert tempted.weights[0] > 0.5
-    assert fitted(rng, LEVEL, tell=1.0).weights[0] < 0.3 * tempted.weights[0]
+    assert fitted(rng, True, tell=1.0).weights[0] < 0.3 * tempted.weights[0]
 
 
 def test_a_network_that_knows_the_frequencies_is_believed(rng):
-    assert fitted(rng, LEVEL, network=3.0).trust > 0.7
+    assert fitted(rng, True, network=3.0).trust > 0.7
 
 
 def test_layers_that_taught_nothing_still_decide_what_would_be_a_tie(rng):
-    levelled = fitted(rng, LEVEL, tell=-1.0)
+    levelled = fitted(rng, True, tell=-1.0)
     assert (levelled.weights > 0).all()
-    scores = levelled.scores(rng.lognormal(size=(200, 2, 2)), None)
+    scores = levelled.scores(fusion.evidence(rng.lognormal(size=(200, 2, 2)), np.ones(2)))
     assert 0.2 < (scores[:, 0] > scores[:, 1]).mean() < 0.8

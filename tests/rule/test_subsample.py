@@ -9,14 +9,22 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.rule.subsample import APART, DRAWS, SIZES, deal, plan, sizes, together
+from gramcli.rule.subsample import (
+    APART,
+    DRAWS,
+    SIZES,
+    class_sizes,
+    clips_per_group,
+    deal_subsamples,
+    subsample_sizes,
+)
 
 counted = st.lists(st.integers(0, 1500), min_size=1, max_size=12).map(np.array)
 
 
 @given(counted)
 def test_sizes_occur_and_lie_apart(counts):
-    found = sizes(counts)
+    found = class_sizes(counts)
     assert len(found) != 1
     assert len(found) <= SIZES
     assert set(found) <= set(counts)
@@ -31,18 +39,18 @@ def test_sizes_occur_and_lie_apart(counts):
 def test_nothing_is_planned_for_equal_sizes(counts):
     there = counts[counts > 0]
     about_equal = not len(there) or there.max() < APART * there.min()
-    assert (plan(counts).size == 0) == about_equal
+    assert (subsample_sizes(counts).size == 0) == about_equal
 
 
 def test_the_largest_size_is_kept_where_there_are_many():
-    found = sizes(np.array([5 * 2**n for n in range(12)]))
+    found = class_sizes(np.array([5 * 2**n for n in range(12)]))
     assert len(found) == SIZES
     assert (found[0], found[-1]) == (5, 5 * 2**11)
 
 
 @given(counted)
 def test_subsamples_of_one_size_have_room_beside_each_other(counts):
-    looked_at, table = sizes(counts), plan(counts)
+    looked_at, table = class_sizes(counts), subsample_sizes(counts)
     assert table.shape[0] == len(counts)
     for row, count in zip(table, counts, strict=True):
         filled = row[row > 0]
@@ -58,15 +66,15 @@ def test_subsamples_of_one_size_have_room_beside_each_other(counts):
 
 
 def test_a_plan_by_hand():
-    assert plan(np.array([5, 500])).tolist() == [[0] * 21, [5] * 20 + [500]]
-    assert plan(np.array([0, 50, 20, 20, 21])).tolist() == [[0] * 3, [20, 20, 50], [0] * 3, [0] * 3, [0] * 3]
-    assert plan(np.array([7, 7, 8])).shape == (3, 0)
+    assert subsample_sizes(np.array([5, 500])).tolist() == [[0] * 21, [5] * 20 + [500]]
+    assert subsample_sizes(np.array([0, 50, 20, 20, 21])).tolist() == [[0] * 3, [20, 20, 50], [0] * 3, [0] * 3, [0] * 3]
+    assert subsample_sizes(np.array([7, 7, 8])).shape == (3, 0)
 
 
 def test_clips_of_one_recording_by_size():
     counts, groups = np.array([20, 22, 100, 0, 100]), np.array([5, 11, 100, 0, 50])
-    assert together(counts, groups) == {20: 3, 100: 2}  # means of 4 and 2, and of 1 and 2, to the even number
-    assert together(np.array([3, 3]), np.array([1, 1])) == {}
+    assert clips_per_group(counts, groups) == {20: 3, 100: 2}  # means of 4 and 2, and of 1 and 2, to the even number
+    assert clips_per_group(np.array([3, 3]), np.array([1, 1])) == {}
 
 
 @st.composite
@@ -84,14 +92,14 @@ def dealing(draw):
 @given(dealing(), st.randoms(use_true_random=False))
 def test_subsamples_are_of_their_size_apart_and_of_no_order(dealt, random):
     keys, groups, wanted, alike = dealt
-    chosen = deal(keys, groups, wanted, alike)
+    chosen = deal_subsamples(keys, groups, wanted, alike)
     assert chosen.shape == (len(keys), len(wanted))
     assert (chosen.sum(axis=0) == wanted).all()
     for size in set(wanted.tolist()):
         assert chosen[:, wanted == size].sum(axis=1).max() <= 1
     order = list(range(len(keys)))
     random.shuffle(order)
-    moved = deal([keys[n] for n in order], [groups[n] for n in order], wanted, alike)
+    moved = deal_subsamples([keys[n] for n in order], [groups[n] for n in order], wanted, alike)
     assert (moved == chosen[order]).all()
 
 
@@ -101,7 +109,7 @@ def test_clips_of_a_recording_stay_together(clips, recordings, size):
     size = min(size, clips * recordings)
     groups = [f"recording {n // clips}" for n in range(clips * recordings)]
     wanted = np.full(clips * recordings // size, size)
-    chosen = deal([f"clip {n}" for n in range(len(groups))], groups, wanted, {size: clips})
+    chosen = deal_subsamples([f"clip {n}" for n in range(len(groups))], groups, wanted, {size: clips})
     for column in chosen.T:
         taken = Counter(group for group, yes in zip(groups, column, strict=True) if yes)
         assert sum(times < clips for times in taken.values()) <= 2
@@ -111,7 +119,7 @@ def test_a_small_class_of_many_recordings_is_stood_for_by_many():
     groups = [f"recording {n // 20}" for n in range(400)]
     keys = [f"clip {n}" for n in range(400)]
     for alike, least, most in ((1, 9, 20), (20, 1, 2)):
-        chosen = deal(keys, groups, np.full(20, 20), {20: alike})
+        chosen = deal_subsamples(keys, groups, np.full(20, 20), {20: alike})
         recordings = [len({group for group, yes in zip(groups, column, strict=True) if yes}) for column in chosen.T]
         assert least <= min(recordings)
         assert max(recordings) <= most
@@ -119,10 +127,10 @@ def test_a_small_class_of_many_recordings_is_stood_for_by_many():
 
 def test_sizes_are_dealt_independently():
     keys = [f"clip {n}" for n in range(64)]
-    chosen = deal(keys, keys, np.array([32, 33]), {32: 1, 33: 1})
+    chosen = deal_subsamples(keys, keys, np.array([32, 33]), {32: 1, 33: 1})
     assert not (chosen[:, 0] <= chosen[:, 1]).all()
 
 
 def test_names_that_are_no_unicode_are_dealt():
     names = ["\udcff.wav", "b.wav"]
-    assert deal(names, names, np.array([1, 1]), {1: 1}).sum() == 2
+    assert deal_subsamples(names, names, np.array([1, 1]), {1: 1}).sum() == 2

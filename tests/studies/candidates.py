@@ -203,6 +203,12 @@ def _expecter(far: Array, labels: Array) -> Callable[[Array], Array]:
     return expect
 
 
+def _evidence_from(far: Array, labels: Array) -> Callable[[Array], Array]:
+    """Returns z of all clips, in units of E_l of some of them."""
+    expect = _expecter(far, labels)
+    return lambda clips: fusion.evidence(far, expect(clips))
+
+
 def _weights(measure: Measure, known: Clips, *, network: bool = True, equal: bool = False) -> Score:
     """One weight a layer on the logarithm of its deviations, and one for the network where it adds to them."""
     far, labels = measure(known), known.labels
@@ -210,8 +216,9 @@ def _weights(measure: Measure, known: Clips, *, network: bool = True, equal: boo
     far, part_of = far[:, layers], deal_parts(known.groups, labels)
     log_p = known.log_p if network else None
     with _only_ridge(1e6 if equal else None):
-        rule = fusion.choose(far, labels, part_of, _expecter(far, labels), log_p=log_p).fusion
-    return lambda clips: rule.scores(measure(clips)[:, layers], clips.log_p)
+        rule = fusion.choose(_evidence_from(far, labels), labels, part_of, log_p=log_p).fusion
+    expected = _expecter(far, labels)(np.ones(len(labels), bool))
+    return lambda clips: rule.scores(fusion.evidence(measure(clips)[:, layers], expected), clips.log_p)
 
 
 @contextmanager
@@ -236,15 +243,17 @@ def _fused(measure: Measure, training: Clips, known: Clips, *, layers_too: bool 
     if not layers_too:
         return lambda clips: learnt.discriminant.log_probabilities(clips.descriptors)
     rule = fusion.choose(
-        far,
+        _evidence_from(far, labels),
         labels,
         part_of,
-        _expecter(far, labels),
         log_q=learnt.held_out,
         log_p=known.log_p if network else None,
     ).fusion
+    expected = _expecter(far, labels)(np.ones(len(labels), bool))
     return lambda clips: rule.scores(
-        measure(clips)[:, layers], clips.log_p, learnt.discriminant.log_probabilities(clips.descriptors)
+        fusion.evidence(measure(clips)[:, layers], expected),
+        clips.log_p,
+        learnt.discriminant.log_probabilities(clips.descriptors),
     )
 
 
@@ -253,11 +262,13 @@ def _gated(measure: Measure, known: Clips, fused: Score, sharp: float) -> Score:
     far, labels = measure(known), known.labels
     layers, expected = _usable(far, labels)
     far, expect = far[:, layers], _expecter(far[:, layers], labels)
-    strange = cross_fit(deal_parts(known.groups, labels), lambda seen, held: strangeness(far[held], expect(seen)))
+    strange = cross_fit(
+        deal_parts(known.groups, labels), lambda seen, held: strangeness(fusion.evidence(far[held], expect(seen)))
+    )
     gate = np.sort(strange)[int(np.ceil(0.95 * len(strange))) - 1]
 
     def score(clips: Clips) -> Array:
-        beyond = strangeness(measure(clips)[:, layers], expected) > gate
+        beyond = strangeness(fusion.evidence(measure(clips)[:, layers], expected)) > gate
         return np.where(beyond[:, None], log_softmax(clips.log_p * sharp), log_softmax(fused(clips)))
 
     return score

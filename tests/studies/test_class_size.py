@@ -32,8 +32,8 @@ def recalls(cache, seed, train, validation, *, network=False, apart=0.0, **wante
     labels = np.repeat(np.arange(classes), TESTED)
     logits = source.rng.normal(size=(len(labels), classes)) if network else None
     judged = rule.judge(source.draw(labels), logits)
-    smallest = rule.apply(judged.deviations, logits)
-    return [[(v.label[labels == c] == c).mean() for c in range(classes)] for v in (judged.verdict, smallest)]
+    smallest = rule.choose(judged.deviations, logits)
+    return [[(v.label[labels == c] == c).mean() for c in range(classes)] for v in (judged.choice, smallest)]
 
 
 def interval(values):

@@ -71,7 +71,7 @@ def others(training: Heard, validation: Heard, expected: Array) -> dict[str, Sco
         (lambda clips: audio.score(clips.plain, clips.spectra), (SPECTRUM, *training.plain)),
     ]
     return {
-        OWN: lambda clips: strangeness(clips.deviations, expected),
+        OWN: lambda clips: strangeness(evidence(clips.deviations, expected)),
         "Gram-OOD": theirs(GRAM_OOD),
         "Gram-OOD*": theirs(GRAM_OOD_STAR),
         **{name: one(scores, name) for scores, names in families for name in names},

@@ -38,9 +38,9 @@ def page(topic: str) -> str:
 
 
 def readable(markdown: str) -> str:
-    """Returns Markdown for a reader at a terminal: without comments, and with commands in place of links to pages.
+    r"""Returns Markdown for a reader at a terminal: without comments, and with commands in place of links to pages.
 
-    >>> readable("<!-- run: demo -->\\nSee [the cache](cache.md).")
+    >>> readable("<!-- run: demo -->\nSee [the cache](cache.md).")
     'See the cache (`gramcli guide cache`).'
     """
     return _LINK.sub(r"\1 (`gramcli guide \2`)", _COMMENT.sub("", markdown))

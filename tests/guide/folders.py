@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -9,14 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gramcli.cli.app import run
+import numpy as np
+
 from gramcli.demo import WEIGHTS, sounds
+from tests.guide.terminal import terminal
 from tests.support.sets import sound, write_wav
 
 SMALL = {
     "GRAMCLI_SEGMENT_SECONDS": "0.25",
     "GRAMCLI_FRONTEND_SAMPLE_RATE": "8000",
     "GRAMCLI_FRONTEND_N_FFT": "256",
+    "GRAMCLI_FRONTEND_WINDOW_MS": "32",
+    "GRAMCLI_FRONTEND_HOP_MS": "16",
     "GRAMCLI_FRONTEND_N_MELS": "32",
     "GRAMCLI_TRAIN_EPOCHS": "1",
     "GRAMCLI_RUN_DECODERS": "1",
@@ -45,6 +50,7 @@ class Folders:
             "demo": _demo,
             "esc10": self._esc10,
             "scenes": _scenes,
+            "folds": _folds,
         }
 
     @property
@@ -71,7 +77,7 @@ class Folders:
 @contextmanager
 def environment(name: str) -> Iterator[None]:
     """Sets the environment in which the commands of a folder run."""
-    values = SMALL if name == "scenes" else {}
+    values = SMALL if name in ("scenes", "folds") else {}
     os.environ.update(values)
     try:
         yield
@@ -82,15 +88,10 @@ def environment(name: str) -> Iterator[None]:
 
 def quietly(folder: Path, *commands: str) -> None:
     """Runs commands in a folder, which must succeed."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        for command in commands:
-            code = run([*command.split(), "--quiet"])
-            if code:
-                raise RuntimeError(f"gramcli {command}: exit {code}")
-    finally:
-        os.chdir(before)
+    for command in commands:
+        code, lines = terminal(command.split(), folder)
+        if code:
+            raise RuntimeError(f"gramcli {command}: exit {code}\n" + "\n".join(lines))
 
 
 def _sounds(folder: Path) -> None:
@@ -107,10 +108,6 @@ def _demo(folder: Path) -> None:
 
 def _scenes(folder: Path) -> None:
     """A miniature of a DCASE folder of acoustic scenes."""
-    import csv
-
-    import numpy as np
-
     rng = np.random.default_rng(5)
     root = folder / "TAU-urban-acoustic-scenes-2020-3class-development"
     (root / "evaluation_setup").mkdir(parents=True)
@@ -131,3 +128,24 @@ def _scenes(folder: Path) -> None:
     for split, held in (("train", False), ("evaluate", True)):
         lines = [row[:2] for row in rows if ("paris" in row[0]) == held]
         write(f"evaluation_setup/fold1_{split}.csv", ["filename", "scene_label"], lines)
+
+
+def _folds(folder: Path) -> None:
+    """A miniature of ESC-10 in three folds, and the checkpoints of all folds but the first."""
+    rng = np.random.default_rng(6)
+    rows = []
+    for label in ("dog", "rain"):
+        for fold in "123":
+            for source in range(4):
+                name = f"{fold}-{label}-{source}.wav"
+                write_wav(folder / "esc10" / "audio" / name, sound("hum" if label == "dog" else "hiss", rng))
+                rows.append([name, fold, label, f"{label}{fold}{source}"])
+    with (folder / "esc10" / "meta.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["filename", "fold", "category", "source"], *rows])
+    with environment("folds"):
+        for fold, validation in ((2, 3), (3, 1)):
+            quietly(
+                folder,
+                f"train esc10/meta.csv --network resnet18 --test-fold {fold} --validation-fold {validation} "
+                f"--out resnet18-{fold}.safetensors",
+            )

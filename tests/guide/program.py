@@ -1,16 +1,12 @@
-"""What the program itself says of its commands, options and columns."""
+"""What the program itself says of its commands and options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
 
-from gramcli.cli import check as cli_check
-from gramcli.cli import classify as cli_classify
-from gramcli.cli import evaluate as cli_evaluate
-from gramcli.cli import ood as cli_ood
 from gramcli.cli.app import app
 
 ROOT_COMMAND: Any = typer.main.get_command(app)
@@ -60,19 +56,8 @@ def check(arguments: Sequence[str]) -> None:
     """
     name, rest = split(arguments)
     command = COMMANDS[name]
-    known = options(command)
+    known = {*options(command), "--help"}
     for word in rest:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in known:
             raise ValueError(f"gramcli {name} has no option {flag}")
-
-
-def headers() -> Mapping[str, Sequence[str]]:
-    """Returns header lines of the tables that commands print, by command."""
-    measures = " ".join(cli_evaluate._SHORT.get(key, key) for key in cli_evaluate._MEASURES)
-    ood = " ".join(["score", *cli_ood._COLUMNS, *(f"{name}*" for name in cli_ood._COLUMNS)])
-    return {
-        "check": [" ".join(cli_check._SEEN)],
-        "classify": [" ".join(cli_classify._SEEN)],
-        "evaluate": [f"decision {measures}", f"condition decision {measures}", ood],
-    }

@@ -1,7 +1,7 @@
 """Runs the console blocks of the README and the guide and writes what they print into the pages.
 
-``python -m tests.guide.rewrite [--esc10 DATA --weights W.safetensors]``: without recordings the blocks on ESC-10 stay as
-they are, and so do those that a study prints. Lines that a page leaves out (``...``) stay left out.
+``python -m tests.guide.rewrite [--esc10 DATA --weights W.safetensors]``: without recordings the blocks on ESC-10 stay
+as they are, and so do those that a study prints. Lines that a page leaves out (``...``) stay left out.
 """
 
 from __future__ import annotations

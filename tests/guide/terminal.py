@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import pty
 import re
@@ -21,18 +20,20 @@ _VARYING = (
     (re.compile(r"\S*/gramcli/demo/network\.py"), ".../gramcli/demo/network.py"),
     (re.compile(r"\d+\.\d+\.\d+[\w.+]*"), "V"),
     (re.compile(r"[\d.]+ [KMG]iB\b"), "SIZE"),
+    (re.compile(r"denominator of \d+"), "denominator of N"),
     (re.compile(r"\d{8}T\d{6}-\d+"), "RUN"),
 )
 """What differs from run to run or from machine to machine."""
 
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?|[^\s\d]+?(?=[-+]?\d|\s|$)|\S")
 
-ABSOLUTE, RELATIVE = 0.03, 0.03
-"""How far numbers may be from those shown: another processor may decide one clip of a few otherwise."""
+ABSOLUTE, RELATIVE, POINTS = 0.03, 0.03, 3.0
+"""How far numbers with a point may be from those shown, as another processor may decide one clip of a few otherwise;
+those of one place, which are percent and points, by more. Whole numbers are exact."""
 
 
 def terminal(arguments: Sequence[str], folder: Path) -> tuple[int, list[str]]:
-    """Runs a command with a terminal as both of its outputs; returns exit code and the lines that it wrote there."""
+    """Runs a command with a terminal as both outputs; returns its exit code and the lines there, without empty ones."""
     words = [found for word in arguments for found in (_expanded(word, folder) or [word])]
     master, slave = pty.openpty()
     parts: list[bytes] = []
@@ -60,8 +61,8 @@ def terminal(arguments: Sequence[str], folder: Path) -> tuple[int, list[str]]:
         os.environ.pop("COLUMNS", None)
         os.dup2(slave, 1)
         os.dup2(slave, 2)
-        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: PTH123, SIM115
-        sys.stderr = open(2, "w", closefd=False, encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, encoding="utf-8", buffering=1)  # noqa: SIM115
         code = run(words)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -80,11 +81,13 @@ def terminal(arguments: Sequence[str], folder: Path) -> tuple[int, list[str]]:
     reader.join(timeout=10)
     os.close(master)
     text = b"".join(parts).decode("utf-8", "replace").replace("\r\n", "\n")
-    return code, [line.rstrip() for line in text.splitlines()]
+    # a progress bar leaves an empty line on a dumb terminal
+    return code, [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 def _expanded(word: str, folder: Path) -> list[str]:
-    return sorted(glob.glob(word, root_dir=folder)) if "*" in word and "/" in word else []
+    """Returns the files of a pattern, as a shell gives them to a command."""
+    return sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word and "/" in word else []
 
 
 def tokens(lines: Sequence[str]) -> list[str]:
@@ -102,8 +105,10 @@ def _alike(shown: str, printed: str) -> bool:
         one, other = float(shown), float(printed)
     except ValueError:
         return False
-    percent = 3.0 if abs(one) > 1 else 0.0  # shares in percent and points move by more
-    return abs(one - other) <= ABSOLUTE + percent + RELATIVE * abs(one)
+    if "." not in shown + printed:
+        return False
+    percent = all(re.fullmatch(r"[-+]?\d+\.\d", text) for text in (shown, printed))
+    return abs(one - other) <= (POINTS if percent else ABSOLUTE) + RELATIVE * abs(one)
 
 
 def difference(command: Command, printed: Sequence[str]) -> str | None:

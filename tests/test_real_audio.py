@@ -31,7 +31,7 @@ PAPER = {
 }
 
 
-def settings(network: str, cache: Path) -> tuple[Settings, dict[str, object]]:
+def esc10(network: str, cache: Path) -> tuple[Settings, dict[str, object]]:
     """Settings that make the network's input as the file beside its weights says."""
     about = json.loads(shared("models", f"esc10_fold5_{network}.json").read_text())
     base = Settings()
@@ -53,7 +53,7 @@ def settings(network: str, cache: Path) -> tuple[Settings, dict[str, object]]:
 
 @pytest.mark.parametrize("network", ESC10)
 def test_esc10(network, tmp_path, request):
-    chosen, about = settings(network, tmp_path / "cache")
+    chosen, about = esc10(network, tmp_path / "cache")
     cache = Path(chosen.cache.dir)
     if network == "resnet18":  # as README's first command has extracted it
         shutil.copytree(request.getfixturevalue("esc10").folder / ".gramcli", cache)

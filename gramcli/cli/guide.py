@@ -39,12 +39,13 @@ def guide_cmd(
     if topic is None:
         pages = [{"topic": name, "about": guide.summary(name)} for name in guide.TOPICS]
         render.rows(["topic", "about"], pages, render.Format.table)
-        render.say("\nShow a page with: gramcli guide TOPIC")
+        render.out("")
+        render.say("Show a page with: gramcli guide TOPIC")
         return
     if topic not in guide.TOPICS:
         near = difflib.get_close_matches(topic, guide.TOPICS, n=1, cutoff=0.4)
-        question = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"{shown(topic)}: no such page; {question}The pages are: {', '.join(guide.TOPICS)}")
+        question = f" did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{shown(topic)}: no such page;{question} there are {', '.join(guide.TOPICS)}")
     text = guide.readable(guide.page(topic))
     if sys.stdout.isatty():
         _page(text)
@@ -53,11 +54,31 @@ def guide_cmd(
 
 
 def _page(text: str) -> None:
-    """Shows Markdown in the pager, which a page that fits the screen does not wait in."""
-    from rich.console import Console
-    from rich.markdown import Markdown
+    """Shows Markdown in the pager, which does not wait with a page that fits the screen."""
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.markdown import CodeBlock, Markdown, TableElement
+    from rich.table import Table
+    from rich.text import Text
 
-    os.environ.setdefault("LESS", "-FRX")  # colours, and no waiting for a page that fits the screen
+    class Block(CodeBlock):
+        """Output of commands, which is as wide as a terminal, so without margins."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            yield Text(f"\n{str(self.text).rstrip()}\n", style="cyan", overflow="fold")
+
+    class Grid(TableElement):
+        """A table of which no word is cut; one that is too long goes on in the next line."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for table in super().__rich_console__(console, options):
+                for column in table.columns if isinstance(table, Table) else ():
+                    column.overflow = "fold"
+                yield table
+
+    class Page(Markdown):
+        elements = {**Markdown.elements, "fence": Block, "code_block": Block, "table_open": Grid}  # noqa: RUF012
+
+    os.environ.setdefault("LESS", "-FRX")  # colours, and an end by itself
     console = Console()
     with console.pager(styles=True):
-        console.print(Markdown(text, hyperlinks=False))
+        console.print(Page(text, hyperlinks=False))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from gramcli.demo import WEIGHTS, sounds
 from tests.guide.terminal import terminal
@@ -101,8 +102,13 @@ def _sounds(folder: Path) -> None:
 
 
 def _demo(folder: Path) -> None:
-    """The folder that the demo leaves."""
+    """The folder that the demo leaves, and recordings of the same classes from another place, 12 dB quieter."""
     _sounds(folder)
+    (folder / "new-place").mkdir()
+    for number in range(30):
+        label = list(sounds.CLASSES)[number % 10]
+        samples = 0.25 * sounds.synthesise(label, number, 0, seed=9)
+        soundfile.write(folder / "new-place" / f"{number:02}.wav", samples, sounds.RATE)
     quietly(folder, f"extract sounds/manifest.csv --weights {WEIGHTS.name}", "calibrate", "select-layers")
 
 

@@ -48,7 +48,9 @@ def test_it_prints_what_the_page_shows(name, page_folders, request):
         wrong = []
         with folders.environment(blocks[0].where):
             for command in [command for block in blocks for command in block.commands]:
-                wrong.append(difference(command, terminal(command.arguments, folder)[1]))
+                code, printed = terminal(command.arguments, folder)
+                assert code == 0 or any(line.startswith("error:") for line in command.output), "\n".join(printed)
+                wrong.append(difference(command, printed))
     assert not any(wrong), "\n".join(filter(None, wrong))
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from rich.cells import cell_len
 
 from gramcli import guide
+from tests.guide.pages import console_blocks
 from tests.guide.terminal import terminal
 from tests.support.sets import ROOT
 
@@ -30,13 +33,26 @@ def test_in_a_pipe_a_page_is_plain_markdown(gramcli, topic):
     assert "\x1b" not in done.out
 
 
-def test_on_a_terminal_it_is_set_and_fits(tmp_path):
-    code, lines = terminal(["guide", "start"], tmp_path)
+@pytest.mark.parametrize("topic", guide.TOPICS)
+def test_on_a_terminal_a_page_is_set_and_fits(topic, tmp_path):
+    code, lines = terminal(["guide", topic], tmp_path)
     text = "\n".join(lines)
     assert code == 0
-    assert max(map(len, lines)) <= 80
-    assert "**" not in text
-    assert "| column" not in text
+    assert max(map(cell_len, lines)) <= 80
+    assert not re.search(r"\*\*\w[^*\n]*\*\*", text)
+    assert "|---|" not in text
+    assert "…" not in text  # no cell of a table is cut
+
+
+@pytest.mark.parametrize("topic", guide.TOPICS)
+def test_output_that_a_page_shows_is_not_broken(topic, tmp_path):
+    """But for commands, which a user copies in one piece."""
+    _, lines = terminal(["guide", topic], tmp_path)
+    path = ROOT / "gramcli" / "guide" / f"{topic}.md"
+    for block in console_blocks(path):
+        for command in block.commands:
+            for line in command.output:
+                assert line in lines
 
 
 def test_an_unknown_topic_names_the_nearest_and_all(gramcli):
@@ -82,4 +98,5 @@ def test_pages_are_where_the_package_is_built_from():
     import tomllib
 
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert built == {"packages": ["gramcli"]}
+    assert built["packages"] == ["gramcli"]
+    assert not {"exclude", "only-include"} & set(built)

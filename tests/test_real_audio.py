@@ -19,6 +19,10 @@ from gramcli.extraction.extract import extract
 from gramcli.inference.classifier import GramClassifier
 from gramcli.settings.schema import CalibrateSettings, DecisionSettings, Settings
 from tests.conftest import shared
+from tests.guide.pages import console_blocks
+from tests.guide.terminal import difference
+from tests.support.esc10 import ESC10 as ESC10_BLOCKS
+from tests.support.esc10 import README
 
 ESC10 = {"resnet18": (65, 66), "mobilenetv2_100": (45, 58)}
 """Clips of 80 that are right: the network alone, and two independent runs of the rule with all layers."""
@@ -76,6 +80,16 @@ def test_esc10(network, tmp_path, request):
     (row,) = GramClassifier.load(cache).predict([clip.path])
     assert row.status == "ok"
     assert row.label in about["classes"]
+
+
+def test_readme_shows_what_its_commands_print(request):
+    project = request.getfixturevalue("esc10")
+    commands = [
+        command for block in console_blocks(README) if block.where == ESC10_BLOCKS for command in block.commands
+    ]
+    wrong = [difference(command, project.printed[command.line]) for command in commands]
+    assert len(wrong) == 5
+    assert not any(wrong), "\n".join(filter(None, wrong))
 
 
 @pytest.mark.parametrize("network", PAPER)

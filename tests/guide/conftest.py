@@ -10,8 +10,8 @@ from tests.guide.folders import Folders
 
 
 @pytest.fixture(scope="session")
-def page_folders(tmp_path_factory, request) -> Folders:
-    return Folders(tmp_path_factory.mktemp("pages"), lambda: request.getfixturevalue("esc10").folder)
+def page_folders(tmp_path_factory) -> Folders:
+    return Folders(tmp_path_factory.mktemp("pages"))
 
 
 @pytest.fixture

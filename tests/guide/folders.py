@@ -36,11 +36,9 @@ class Folders:
 
     Args:
         root: Folder to work in.
-        esc10: Returns a folder with ``gramcli.toml``, ``esc10`` and the cache that README's commands have made.
     """
 
     root: Path
-    esc10: Callable[[], Path]
     _ready: dict[str, Path] = field(default_factory=dict)
     _copies: int = 0
 
@@ -49,7 +47,6 @@ class Folders:
             "empty": lambda folder: None,
             "sounds": _sounds,
             "demo": _demo,
-            "esc10": self._esc10,
             "scenes": _scenes,
             "folds": _folds,
         }
@@ -70,9 +67,6 @@ class Folders:
         copy = self.root / f"{name}-{self._copies}"
         shutil.copytree(self._ready[name], copy, symlinks=True)
         return copy
-
-    def _esc10(self, folder: Path) -> None:
-        shutil.copytree(self.esc10(), folder, symlinks=True, dirs_exist_ok=True)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tests.support.sets import ROOT
 PAGES = (ROOT / "README.md", *(ROOT / "gramcli" / "guide" / f"{topic}.md" for topic in guide.TOPICS))
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!-- (run|study): ([\w.-]+) -->\n$")
+_MARK = re.compile(r"<!-- (run|study): ([\w.]+) -->\n$")
 ELISION = "..."
 """A line that stands for any number of lines."""
 

@@ -46,28 +46,24 @@ def main() -> None:
     parser.add_argument("--page", action="append", help="name of a page; all if left out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        project: list[esc10.Esc10] = []
-
-        def made() -> esc10.Esc10:
-            if not project:
-                project.append(esc10.make(Path(root, "esc10"), options.esc10, options.weights))
-            return project[0]
-
-        ready = folders.Folders(Path(root), lambda: made().folder)
+        project: esc10.Project | None = None
+        ready = folders.Folders(Path(root))
         for page in PAGES:
             if options.page and page.stem not in options.page:
                 continue
             copies: dict[str, Path] = {}
             for block in console_blocks(page):
-                of_esc10 = block.where.startswith("esc10")
+                of_esc10 = block.where == esc10.ESC10
                 if block.kind != "run" or (of_esc10 and options.esc10 is None):
                     continue
-                if block.where != esc10.NEW and block.where not in copies:
+                if of_esc10 and project is None:
+                    project = esc10.make(Path(root, "esc10"), options.esc10, options.weights)
+                if not of_esc10 and block.where not in copies:
                     copies[block.where] = ready.copy(block.where)
                 body = ""
                 for command in block.commands:
-                    if block.where == esc10.NEW:
-                        printed = made().printed[command.line]
+                    if of_esc10 and project is not None:
+                        printed = project.printed[command.line]
                     else:
                         with folders.environment(block.where):
                             printed = terminal(command.arguments, copies[block.where])[1]

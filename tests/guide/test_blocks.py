@@ -9,7 +9,7 @@ import pytest
 from tests.guide import folders, program
 from tests.guide.pages import ELISION, PAGES, Block, console_blocks
 from tests.guide.terminal import difference, terminal
-from tests.support.esc10 import NEW
+from tests.support.esc10 import ESC10
 from tests.support.sets import write_strange
 
 BLOCKS = [block for page in PAGES for block in console_blocks(page)]
@@ -17,8 +17,9 @@ RUNS = {
     f"{page.stem}-{where}": [block for block in console_blocks(page) if (block.kind, block.where) == ("run", where)]
     for page in PAGES
     for where in dict.fromkeys(block.where for block in console_blocks(page) if block.kind == "run")
+    if where != ESC10
 }
-"""Blocks that run one after another, by page and folder."""
+"""Blocks that run one after another, by page and folder; those on ESC-10 run in `tests.test_real_audio`."""
 SMALL_LIKE = {
     "evaluate": ("--condition", "gain:-3", "--unknown", "strange"),
     "check": ("sounds/alarm",),
@@ -38,19 +39,15 @@ def test_its_commands_and_options_exist(block: Block):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_it_prints_what_the_page_shows(name, page_folders, request):
+def test_it_prints_what_the_page_shows(name, page_folders):
     blocks = RUNS[name]
-    if blocks[0].where == NEW:
-        printed = request.getfixturevalue("esc10").printed
-        wrong = [difference(command, printed[command.line]) for block in blocks for command in block.commands]
-    else:
-        folder = page_folders.copy(blocks[0].where)
-        wrong = []
-        with folders.environment(blocks[0].where):
-            for command in [command for block in blocks for command in block.commands]:
-                code, printed = terminal(command.arguments, folder)
-                assert code == 0 or any(line.startswith("error:") for line in command.output), "\n".join(printed)
-                wrong.append(difference(command, printed))
+    folder = page_folders.copy(blocks[0].where)
+    wrong = []
+    with folders.environment(blocks[0].where):
+        for command in [command for block in blocks for command in block.commands]:
+            code, printed = terminal(command.arguments, folder)
+            assert code == 0 or any(line.startswith("error:") for line in command.output), "\n".join(printed)
+            wrong.append(difference(command, printed))
     assert not any(wrong), "\n".join(filter(None, wrong))
 
 

@@ -12,12 +12,12 @@ from tests.guide.pages import PAGES, console_blocks, fenced
 from tests.guide.terminal import terminal
 
 README = PAGES[0]
-NEW = "esc10-new"
-"""Mark of README's blocks, which make the cache."""
+ESC10 = "esc10"
+"""Folder that README's blocks name."""
 
 
 @dataclass(frozen=True)
-class Esc10:
+class Project:
     """The folder, and what README's commands printed in it."""
 
     folder: Path
@@ -25,7 +25,7 @@ class Esc10:
     """Lines by command line."""
 
 
-def make(folder: Path, data: Path, weights: Path) -> Esc10:
+def make(folder: Path, data: Path, weights: Path) -> Project:
     """Runs README's commands in a new folder.
 
     Args:
@@ -39,16 +39,16 @@ def make(folder: Path, data: Path, weights: Path) -> Esc10:
     (folder / "gramcli.toml").write_text(fenced(README, "toml")[0])
     printed = {}
     for block in console_blocks(README):
-        for command in block.commands if block.where == NEW else ():
+        for command in block.commands if block.where == ESC10 else ():
             code, lines = terminal(command.arguments, folder)
             if code:
                 raise RuntimeError(f"gramcli {command.line}: exit {code}\n" + "\n".join(lines))
             printed[command.line] = lines
-    return Esc10(folder, printed)
+    return Project(folder, printed)
 
 
 @pytest.fixture(scope="session")
-def esc10(tmp_path_factory: pytest.TempPathFactory) -> Esc10:
+def esc10(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project; not to be changed. Skips the test where the recordings are not beside the project."""
     from tests.conftest import shared
 

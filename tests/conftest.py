@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest_plugins = ["tests.support.commands", "tests.support.caches"]
+pytest_plugins = ["tests.support.commands", "tests.support.caches", "tests.support.esc10"]
 
 # the first call may import scipy, and machines are busy
 hypothesis.settings.register_profile("gramcli", deadline=None)

@@ -20,6 +20,7 @@ from gramcli.cli import (
     evaluate,
     export,
     extract,
+    guide,
     layers,
     select_layers,
     signals,
@@ -40,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for module in (train, extract, calibrate, select_layers, classify, check, evaluate, layers, export, demo):
+for module in (train, extract, calibrate, select_layers, classify, check, evaluate, layers, export, demo, guide):
     module.register(app)
 app.add_typer(cache.app, name="cache")
 

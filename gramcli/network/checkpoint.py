@@ -115,7 +115,13 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
     except Exception as error:  # torch.load fails in many ways on what is no checkpoint
         raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
+    opened: list[Any] = []
     while isinstance(found, Mapping):
+        if any(found is one for one in opened):
+            raise ArtefactError(
+                f"{shown(path)}: its state_dict holds itself, so it has no weights: save the state dict of the network"
+            )
+        opened.append(found)
         weights = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
         for name, tensor in weights.items():
             dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"

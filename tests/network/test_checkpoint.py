@@ -266,3 +266,16 @@ def test_metadata_that_json_gives_up_on(tmp_path: Path, network: nn.Module, text
     with pytest.raises(ArtefactError, match=r"net\.safetensors: its gramcli metadata is not JSON") as caught:
         checkpoint.as_source(tmp_path / "net.safetensors")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_state_dict_that_holds_itself_is_refused(tmp_path: Path, length: int) -> None:
+    first: dict[str, Any] = {"epoch": 3}
+    last = first
+    for _ in range(length - 1):
+        last["state_dict"] = {}
+        last = last["state_dict"]
+    last["state_dict"] = first
+    torch.save(first, tmp_path / "net.pt")
+    with pytest.raises(ArtefactError, match="net.pt: its state_dict holds itself, so it has no weights: save"):
+        checkpoint.read(tmp_path / "net.pt")

@@ -96,12 +96,17 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
     Raises:
         ResourceError: Disk full, no permission, or any other fault of the file system.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    descriptor, there = None, True
+    temporary, descriptor, there = path, None, False
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        with contextlib.suppress(OSError):  # without it, `sweep` leaves it alone
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while descriptor is None:
+            temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            there = True
+            # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
+            # file alone, so as long as it exists it leads to this file.
+            if not _lock_own(descriptor) or not os.path.lexists(temporary):
+                _close(descriptor)
+                descriptor = None
         yield descriptor
         # of the descriptor that was written: another one may not be told of an earlier fault
         os.fsync(descriptor)
@@ -123,6 +128,20 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
                 os.unlink(temporary)
         if descriptor is not None:
             _close(descriptor)
+
+
+def _lock_own(descriptor: int) -> bool:
+    """Locks a new temporary file against `sweep`; returns False where a sweep has it locked.
+
+    On a file system without locks the file stays unlocked, and no sweep can lock it either.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def write(path: Path, content: bytes, *, replace: bool = True) -> None:

@@ -191,7 +191,13 @@ def _finished(out: Path, identity: Mapping[str, Any], began: float, progress: Pr
     progress.note(f"{shown(out)}: is there already, from the same clips and settings; delete it to train again")
     done = training["epochs"]
     return TrainResult(
-        out, training["epoch"], training["validation_accuracy"], done, time.monotonic() - began, resumed=done
+        out,
+        training["epoch"],
+        training["validation_accuracy"],
+        done,
+        time.monotonic() - began,
+        resumed=done,
+        failed=training.get("failed", 0),  # not recorded at first
     )
 
 
@@ -254,9 +260,10 @@ def _train(
     fit(classifier, loaded.training, loaded.validation, device, settings.run.precision)
     failed = {clip.key for clip, _ in loaded.failed}
     used = [[clip for clip in clips if clip.key not in failed] for clips in (training, validation)]
-    _save(out, settings, built, classes, loaded, course, used[0], used[1], identity)
+    left_out = unread + len(failed)
+    _save(out, settings, built, classes, loaded, course, used[0], used[1], left_out, identity)
     diary.remove()
-    return TrainResult(out, course.best_epoch, course.accuracy, course.epoch, 0.0, resumed, unread + len(failed))
+    return TrainResult(out, course.best_epoch, course.accuracy, course.epoch, 0.0, resumed, left_out)
 
 
 def _save(
@@ -268,6 +275,7 @@ def _save(
     course: TrainingState,
     training: Sequence[Clip],
     validation: Sequence[Clip],
+    left_out: int,
     identity: Mapping[str, Any],
 ) -> None:
     """Writes the best weights with all that is needed to use them, and what they were made of."""
@@ -287,6 +295,7 @@ def _save(
             "epoch": course.best_epoch,
             "validation_accuracy": course.accuracy,
             "history": course.history,
+            "failed": left_out,
             "recipe": dataclasses.asdict(settings.train),
             "seed": settings.data.seed,
             "validation_fold": settings.data.validation_fold,

@@ -19,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from gramcli.errors import ResourceError
 from gramcli.system import durable_files
-from gramcli.text import shown
 
 Samples = npt.NDArray[np.float64]
 Random = np.random.Generator
@@ -59,10 +57,7 @@ def write(folder: Path, seed: int = 0) -> Path:
                 name = f"{label}/{number:02}-{clip}.wav"
                 content = io.BytesIO()
                 soundfile.write(content, synthesise(label, number, clip, seed), RATE, subtype="PCM_16", format="WAV")
-                try:
-                    (folder / name).write_bytes(content.getvalue())
-                except OSError as error:
-                    raise ResourceError(f"{shown(folder / name)}: cannot be written: {error.strerror}") from None
+                durable_files.write(folder / name, content.getvalue())
                 rows.append(f"{name},{label},{split},{label}-{number:02}")
     manifest = folder / "manifest.csv"
     durable_files.write(manifest, ("\n".join(rows) + "\n").encode())

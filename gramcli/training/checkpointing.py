@@ -15,6 +15,7 @@ from torch import Tensor
 from gramcli.cache import sealed
 from gramcli.errors import ArtefactError
 from gramcli.identity import differences
+from gramcli.system import durable_files
 from gramcli.text import shown
 
 KIND = "training"
@@ -128,8 +129,12 @@ class ResumeFile:
         self._due = ended + (ended - began) / SHARE
 
     def remove(self) -> None:
-        """Deletes the file once training is over and its result is written."""
-        self.path.unlink(missing_ok=True)
+        """Deletes the file, which is of no use once the checkpoint is written.
+
+        Raises:
+            ResourceError: It cannot be deleted.
+        """
+        durable_files.remove(self.path)
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

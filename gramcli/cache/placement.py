@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gramcli.cache.clip_table import ClipTable
+from gramcli.cache.shard import row_bytes
 from gramcli.dataset.clip import SPLITS, Clip
 
 _SHARD_BYTES = 64 * 2**20
@@ -27,7 +28,7 @@ class RowPlace:
 
 def rows_per_shard(numbers: int) -> int:
     """Returns how many clips of so many numbers make a shard of about 64 MiB, within 16 to 256."""
-    return min(max(_SHARD_BYTES // (4 * numbers + 64), _ROWS[0]), _ROWS[1])
+    return min(max(_SHARD_BYTES // row_bytes(numbers), _ROWS[0]), _ROWS[1])
 
 
 def known_places(previous: ClipTable | None, done: set[int]) -> dict[str, RowPlace]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 SPLITS = ("train", "validation", "test")
@@ -49,3 +51,27 @@ class Clip(NamedTuple):
 def window_key(digest: str, part: tuple[float, float] | None) -> str:
     """Returns the key of a window: the SHA-256 of the file's bytes, or of that with start and end."""
     return digest if part is None else hashlib.sha256(f"{digest}@{part[0]:.6f}-{part[1]:.6f}".encode()).hexdigest()
+
+
+def sample_clips(clips: Sequence[Clip], most: int) -> list[Clip]:
+    """Returns about `most` of many clips, in which every label of every split has its share; all if there are no more.
+
+    Keys are digests, so the first clips by their keys are as good as drawn.
+
+    Args:
+        clips: In order of their keys.
+        most: Number of clips wanted. Every label keeps at least one clip of each split, so there may be a few more.
+
+    Raises:
+        ValueError: `most` is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"at least one clip must be asked for, not {most}")
+    sizes = Counter((clip.split, clip.label) for clip in clips)
+    left = {which: max(1, round(min(1.0, most / len(clips)) * size)) for which, size in sizes.items()}
+    chosen = []
+    for clip in clips:
+        if left[clip.split, clip.label] > 0:
+            left[clip.split, clip.label] -= 1
+            chosen.append(clip)
+    return chosen

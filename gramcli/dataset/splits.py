@@ -6,11 +6,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from gramcli.dataset.clip import UNKNOWN
+from gramcli.dataset.clip import SPLITS, UNKNOWN
 from gramcli.errors import UsageError
 from gramcli.text import shown
 
-NAMES = ("train", "validation", "test")
 SYNONYMS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
@@ -54,9 +53,9 @@ def complete(
             made[row] = chosen.get(groups[row], "train")
         if rows:
             counts = Counter(made)
-            told = ", ".join(f"{counts[name]} {name}" for name in NAMES)
+            told = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
             notes.append(
-                f"splits made of whole groups, by label, seed {seed}: {told}{_absent(made, labels, NAMES[1:])}"
+                f"splits made of whole groups, by label, seed {seed}: {told}{_absent(made, labels, SPLITS[1:])}"
             )
     elif "train" in given and "validation" not in given:
         rows = [row for row, split in enumerate(splits) if split == "train"]
@@ -67,7 +66,7 @@ def complete(
         taken = made.count("validation")
         notes.append(
             f"validation made of whole groups of the training clips, by label, seed {seed}: "
-            f"{taken} of {len(rows)}{_absent(made, labels, NAMES[1:2])}"
+            f"{taken} of {len(rows)}{_absent(made, labels, SPLITS[1:2])}"
         )
     elif "train" not in given:
         notes.append("no clip is in the training split")
@@ -195,7 +194,7 @@ def check_labelled(items: Iterable[tuple[str, str, str]]) -> list[str]:
     blind: list[str] = []
     for origin, split, label in items:
         if split and not label:
-            if split in NAMES[:2]:
+            if split in SPLITS[:2]:
                 raise UsageError(f"{origin}: has no label but is in the {split} split; give it one, or take it out")
             blind.append(origin)
     return [f"{len(blind)} test rows have no label and are not judged; the first is {blind[0]}"] if blind else []

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gramcli.dataset.splits import NAMES, split_named
+from gramcli.dataset.clip import SPLITS
+from gramcli.dataset.splits import split_named
 from gramcli.errors import NoInputError, UsageError
 from gramcli.text import shown
 
@@ -249,7 +250,7 @@ def _named(origin: str, text: str) -> str:
     split = split_named(text) if text else ""
     if split is None:
         raise UsageError(
-            f"{origin}: split '{shown(text)}' is none of {', '.join(NAMES)}; "
+            f"{origin}: split '{shown(text)}' is none of {', '.join(SPLITS)}; "
             "for folds, set data.validation_fold and data.test_fold"
         )
     return split

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +23,6 @@ SHARE = 0.05
 """Largest share of the time that goes into writing the file."""
 
 State = dict[str, Tensor]
-
-
-class Listener(Protocol):
-    """What training tells; see `gramcli.progress.Progress`."""
-
-    def start(self, task: str, total: int) -> None:
-        """An epoch of `total` clips begins."""
-
-    def advance(self, steps: int) -> None:
-        """Clips are done."""
-
-    def note(self, text: str) -> None:
-        """An epoch was the best so far."""
 
 
 @dataclass

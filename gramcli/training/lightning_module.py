@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from gramcli.errors import ArtefactError, UsageError
+from gramcli.progress import Progress
 from gramcli.settings.schema import TrainSettings
 from gramcli.training import augment
-from gramcli.training.checkpointing import Listener, ResumeFile, TrainingState
+from gramcli.training.checkpointing import ResumeFile, TrainingState
 from gramcli.training.examples import Examples, seed_of, split
 
 _OPTIMISERS = {
@@ -73,7 +74,7 @@ class LightningClassifier(pl.LightningModule):
         seed: int,
         course: TrainingState,
         diary: ResumeFile,
-        progress: Listener,
+        progress: Progress,
     ) -> None:
         super().__init__()
         self.network, self.front = network, front

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli.cache import clip_table, placement
+from gramcli.cache.shard import row_bytes
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, DamagedError
 from gramcli.identity import differences, fingerprint
@@ -118,6 +119,14 @@ def test_places_are_kept_and_new_ones_are_whole_shards(before, after, size):
     gone = placement.unlisted_clips(second, previous, there)
     assert {each.key for each in gone} == {clip(n).key for n in before - after}
     assert {each.split for each in gone} <= {""}
+
+
+@given(st.integers(1, 2_000_000))
+def test_a_shard_takes_at_most_64_mib_unless_16_clips_take_more(numbers):
+    rows = placement.rows_per_shard(numbers)
+    assert 16 <= rows <= 256
+    assert rows == 16 or rows * row_bytes(numbers) <= 64 * 2**20
+    assert rows == 256 or (rows + 1) * row_bytes(numbers) > 64 * 2**20
 
 
 identities = st.recursive(

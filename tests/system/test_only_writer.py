@@ -23,13 +23,17 @@ ALLOWED = {
 }
 """Calls that look like writing, by module, and why they do not change the user's files."""
 
-OS = set(
-    "chmod chown copy_file_range ftruncate link makedirs mkdir mkfifo mknod pwrite remove removedirs rename renames "
-    "replace rmdir sendfile symlink truncate unlink utime write".split()
-)
-METHODS = set(
-    "chmod hardlink_to mkdir rename rmdir save_file symlink_to tofile touch unlink write_bytes write_text".split()
-)
+# fmt: off
+OS = {
+    "chmod", "chown", "copy_file_range", "ftruncate", "link", "makedirs", "mkdir", "mkfifo", "mknod", "pwrite",
+    "remove", "removedirs", "rename", "renames", "replace", "rmdir", "sendfile", "symlink", "truncate", "unlink",
+    "utime", "write",
+}
+METHODS = {
+    "chmod", "hardlink_to", "mkdir", "rename", "rmdir", "save_file", "symlink_to", "tofile", "touch", "unlink",
+    "write_bytes", "write_text",
+}
+# fmt: on
 MODULES = {"shutil": {"disk_usage", "get_terminal_size", "which"}, "tempfile": set()}
 """Modules that exist to change files, and what in them does not."""
 FUNCTIONS = {
@@ -53,7 +57,9 @@ def writes(call: ast.Call) -> bool:
     owner, _, last = name.rpartition(".")
     if owner in MODULES:
         return last not in MODULES[owner]
-    if owner == "os" and (last in OS or (last == "open" and any(flag in ast.unparse(call) for flag in ("_WR", "_RDW")))):
+    if owner == "os" and (
+        last in OS or (last == "open" and any(flag in ast.unparse(call) for flag in ("_WR", "_RDW")))
+    ):
         return True
     if last in METHODS and owner not in ("durable_files", "os"):
         return True

@@ -24,12 +24,14 @@ from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError
 from gramcli.system import durable_files
 from gramcli.text import shown
 
-FORMAT = 1
+FORMAT = 2
+_COLUMNS = {1: Clip._fields[:-1], 2: Clip._fields}
+"""Columns by format: the first kept no digest of the file that a window is a part of."""
 
 _TYPES = {"bytes": int, "mtime_ns": int, "start": float, "end": float, "shard": int, "row": int}
 _PART = 10_000
 """Rows that are in memory as text."""
-_REPEATED = ("label", "split", "group", "path", "error")
+_REPEATED = ("label", "split", "group", "path", "error", "parent_digest")
 """Columns whose values recur: each is kept once."""
 
 
@@ -118,13 +120,16 @@ def read(cache: Path) -> ClipTable | None:
             raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
         with _no_collection():
             lines = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", "surrogateescape", newline=""))
-            if tuple(next(lines)) != Clip._fields:
+            names = _COLUMNS[version]
+            if tuple(next(lines)) != names:
                 raise damaged
             rows: list[Clip] = []
             first: dict[str, str] = {}
             while part := list(itertools.islice(lines, _PART)):  # by columns: row by row takes twice as long
-                turned = zip(Clip._fields, zip(*part, strict=True), strict=True)
+                turned = zip(names, zip(*part, strict=True), strict=True)
                 columns = [_column(name, column, first) for name, column in turned]
+                # of columns that this format does not have, nothing is known
+                columns += [[""] * len(part) for _ in Clip._fields[len(names) :]]
                 rows += map(Clip._make, zip(*columns, strict=True))
     except (ValueError, KeyError, csv.Error, StopIteration):
         raise damaged from None

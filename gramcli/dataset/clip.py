@@ -46,6 +46,21 @@ class Clip(NamedTuple):
     """Row in the shard."""
     error: str = ""
     """Why the file could not be read."""
+    parent_digest: str = ""
+    """SHA-256 of the bytes of the file that this is a part of.
+
+    Empty for a whole file, whose key it is, and in tables written before it was kept.
+    """
+
+    @property
+    def part(self) -> tuple[float, float] | None:
+        """Start and end in seconds; None for the whole file."""
+        return None if self.start is None or self.end is None else (self.start, self.end)
+
+    @property
+    def file_digest(self) -> str:
+        """SHA-256 of the bytes of the audio file; empty where only hashing the file can tell."""
+        return self.key if self.part is None else self.parent_digest
 
 
 def window_key(digest: str, part: tuple[float, float] | None) -> str:

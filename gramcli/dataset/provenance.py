@@ -30,8 +30,8 @@ def as_metadata(training: Iterable[Clip], validation: Iterable[Clip]) -> dict[st
     digests: dict[str, str] = {}
     for clip in training:
         keys.add(clip.key)
-        if clip.start is not None and clip.end is not None:
-            cut.setdefault(_file(clip, digests), []).append((clip.start, clip.end))
+        if clip.part is not None:
+            cut.setdefault(_file_digest(clip, digests), []).append(clip.part)
     return {
         "trained_on": sorted(keys),
         "trained_stretches": {digest: _merged(spans) for digest, spans in sorted(cut.items())},
@@ -79,14 +79,23 @@ def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any]) -> int:
 def _overlaps(clip: Clip, keys: set[str], stretches: Mapping[str, Spans], digests: dict[str, str]) -> bool:
     if clip.key in keys or clip.key in stretches:
         return True
-    if clip.start is None or clip.end is None:
+    if clip.part is None:
         return False
-    digest = _file(clip, digests)
-    return digest in keys or any(start < clip.end and clip.start < end for start, end in stretches.get(digest, ()))
+    first, last = clip.part
+    digest = _file_digest(clip, digests)
+    return digest in keys or any(start < last and first < end for start, end in stretches.get(digest, ()))
 
 
-def _file(clip: Clip, digests: dict[str, str]) -> str:
-    """Returns the SHA-256 of a clip's file; "" where it can no longer be read, which decoding will say."""
+def _file_digest(clip: Clip, digests: dict[str, str]) -> str:
+    """Returns the SHA-256 of a clip's file, hashing it only where the table does not have it.
+
+    Args:
+        clip: The clip.
+        digests: Files that were hashed before, by path; the file is added. "" where it can no longer be read, which
+            decoding will report.
+    """
+    if clip.file_digest:
+        return clip.file_digest
     if clip.path not in digests:
         try:
             with Path(clip.path).open("rb") as file:

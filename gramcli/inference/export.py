@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from gramcli.inference import bundle
-from gramcli.network.prepare import prepare
+from gramcli.network.prepare import StoredNetwork, prepare
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 
@@ -31,7 +31,8 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
     """
     durable_files.require_place(path)
     model = bundle.from_cache(cache)
-    ready = prepare(settings, model.rule.classes, model.folder, only=model.rule.layers, identity=model.identity)
+    stored = StoredNetwork(model.identity, model.rule.layers)
+    ready = prepare(settings, model.rule.classes, model.folder, stored)
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in ready.built.module.state_dict().items()}  # fmt: skip
     weights = {name: tensor.contiguous().numpy() for name, tensor in state.items()}

@@ -9,7 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -46,6 +46,15 @@ def base_name(path: str, function: str | None) -> str:
     return path if function is None else f"{path}:{function}"
 
 
+class _Watched(NamedTuple):
+    """An activation of the network, whichever of its calls; see `ActivationCall`."""
+
+    path: str
+    function: str | None
+    kind: str
+    refusal: str
+
+
 class ForwardHooks:
     """Watches one forward pass of a network.
 
@@ -80,6 +89,7 @@ class ForwardHooks:
 
     def _hooks(self, path: str, module: nn.Module) -> tuple[Callable[..., None], Callable[..., None]]:
         refusal = activations.refusal_of_module(module)
+        watched = _Watched(path, None, type(module).__name__, refusal or "")
 
         def before(_module: nn.Module, _args: Any) -> None:
             self._running.append(path)
@@ -89,7 +99,7 @@ class ForwardHooks:
             self._running.pop()
             self._inside -= refusal is not None
             if refusal is not None and not self._inside:
-                self._ended(path, None, type(module).__name__, refusal, (*args, *kwargs.values()), output)
+                self._ended(watched, (*args, *kwargs.values()), output)
 
         return before, after
 
@@ -97,18 +107,16 @@ class ForwardHooks:
         refusal = activations.refusal_of_function(function)
         if refusal is not None and not self._inside:
             path = self._running[-1] if self._running else ""
-            self._ended(path, function.__name__, function.__name__, refusal, args, output)
+            self._ended(_Watched(path, function.__name__, function.__name__, refusal), args, output)
         if self._tags is not None:
             self._tags.follow(activations.plain_name(function), args, output)
 
-    def _ended(
-        self, path: str, function: str | None, kind: str, refusal: str, args: tuple[Any, ...], output: Any
-    ) -> None:
+    def _ended(self, watched: _Watched, args: tuple[Any, ...], output: Any) -> None:
         source = next((one for one in args if isinstance(one, Tensor)), None)
-        name = base_name(path, function)
+        name = base_name(watched.path, watched.function)
         call = self.calls[name]
         self.calls[name] += 1
-        self._seen(ActivationCall(path, function, call, kind, refusal, source, output))
+        self._seen(ActivationCall(watched.path, watched.function, call, watched.kind, watched.refusal, source, output))
 
 
 class _Functions(TorchFunctionMode):

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gramcli.errors import ArtefactError, ResourceError, UsageError
+from gramcli.errors import ArtefactError, ResourceError
 from gramcli.network.capture import Layer, Recorder
+from gramcli.network.execution import Execution
 from gramcli.network.row_sums import row_sums, row_sums_and_means
 from gramcli.system.profiler import NoStopwatch, Stopwatch
 from gramcli.text import shown
@@ -32,36 +33,14 @@ class Scores:
     """Channel means (N, K_l) by layer, if they were asked for."""
 
 
-def device(name: str) -> torch.device:
-    """Returns the device of a name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+@dataclass(frozen=True, eq=False)
+class AudioNetwork:
+    """A network with the front end that turns waveforms into its input."""
 
-    Raises:
-        UsageError: No such kind of device.
-        ResourceError: This machine, or this build of torch, has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if name != "cpu" and (kind != "cuda" or not (index.isdecimal() or name == "cuda")):
-        raise UsageError(f"run.device must be auto, cpu, cuda or cuda:N, not {shown(repr(name))}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ResourceError(
-            f"run.device: {name}: torch {torch.__version__} sees {torch.cuda.device_count()} of them; use auto or cpu"
-        )
-    return torch.device(name)
-
-
-def check_precision(precision: str, where: torch.device) -> None:
-    """Raises a ResourceError if the device has no arithmetic of this precision, ``fp32`` or ``bf16``."""
-    if precision != "bf16":
-        return
-    able = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if where.type == "cuda"
-        else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-    if not able:
-        raise ResourceError(f"run.precision: {where} has no arithmetic in bfloat16; use fp32")
+    module: nn.Module
+    frontend: nn.Module
+    outputs: int | None = None
+    """Number of classes; needed where the network returns several tensors."""
 
 
 class Scorer:
@@ -73,38 +52,25 @@ class Scorer:
     on a GPU, where fp32 keeps torch's own layout, everything may.
 
     Args:
-        module: The network; moved to the device and laid out in place.
-        frontend: What makes its input of waveforms.
+        network: Network and front end; both are moved to the device and laid out in place.
         layers: Layers to record.
-        device: Where both run.
-        batch: Clips at once; halved, down to two, where memory runs out.
-        precision: ``fp32``, or ``bf16`` for the network alone.
-        outputs: Number of classes, where the network returns several tensors.
+        execution: How to run. The batch is halved, down to two clips, where memory runs out.
         with_means: Whether to measure channel means too.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        frontend: nn.Module,
-        layers: Sequence[Layer],
-        device: torch.device,
-        batch: int = 16,
-        precision: str = "fp32",
-        outputs: int | None = None,
-        with_means: bool = False,
+        self, network: AudioNetwork, layers: Sequence[Layer], execution: Execution, *, with_means: bool = False
     ) -> None:
-        self.module = module.to(device).eval()
+        self.device, self.precision = execution.device, execution.precision
+        self.batch = max(2, execution.batch)
+        self.outputs = network.outputs
+        self.with_means = with_means
+        self.module = network.module.to(self.device).eval()
+        self.frontend = network.frontend.to(self.device).eval()
         # A GPU has no fast convolutions in this layout and full fp32: a densenet121 takes more than twice as long.
-        self._lay_out = _channels_last if device.type == "cpu" or precision == "bf16" else _as_it_is
+        self._lay_out = _channels_last if self.device.type == "cpu" or self.precision == "bf16" else _unchanged
         for parameter in self.module.parameters():
             parameter.data = self._lay_out(parameter.data)
-        self.frontend = frontend.to(device).eval()
-        self.device = device
-        self.batch = max(2, batch)
-        self.precision = precision
-        self.outputs = outputs
-        self.with_means = with_means
         self._record = Recorder(self.module, layers, row_sums_and_means if with_means else row_sums)
         self.stopwatch: Stopwatch = NoStopwatch()
         self.note: Callable[[str], None] = lambda text: None
@@ -212,7 +178,7 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last).as_strided((clips, channels, rows, columns), strides)
 
 
-def _as_it_is(tensor: Tensor) -> Tensor:
+def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
 
 

@@ -219,7 +219,7 @@ def _train(
 ) -> TrainResult:
     import torch
 
-    from gramcli.network import build, checkpoint, scorer
+    from gramcli.network import build, checkpoint, execution
     from gramcli.training import loading
     from gramcli.training.checkpointing import ResumeFile
     from gramcli.training.lightning_module import LightningClassifier
@@ -227,7 +227,7 @@ def _train(
 
     if settings.run.threads is not None:
         torch.set_num_threads(settings.run.threads)
-    device = scorer.device(settings.run.device)
+    device = execution.device(settings.run.device)
     if settings.network.weights is not None:
         progress.note("network.weights is not read: training starts from random weights")
     built = build.build(replace(settings.network, weights=None), len(classes), settings.data.seed, folder)

@@ -29,10 +29,10 @@ def fit(
         ResourceError: Out of memory.
         KeyboardInterrupt: Ctrl-C; Lightning would have made an exit of it.
     """
-    left = classifier.chosen.epochs - classifier.course.epoch
+    left = classifier.recipe.epochs - classifier.state.epoch
     if left <= 0:
         return
-    size = classifier.chosen.batch
+    size = classifier.recipe.batch
     cuda = device.type == "cuda"
     with _quiet(), _same_handlers(), torch.random.fork_rng(devices=[device.index or 0] if cuda else []):
         trainer = pl.Trainer(

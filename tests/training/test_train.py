@@ -25,9 +25,10 @@ from gramcli.network.build import build
 from gramcli.progress import Silent
 from gramcli.settings.configure import configure
 from gramcli.settings.schema import Settings
-from gramcli.training.checkpointing import ResumeFile
 from gramcli.training.examples import seed_of, split
-from gramcli.training.train import TrainResult, train
+from gramcli.training.resume import ResumeFile
+from gramcli.training.saving import TrainResult
+from gramcli.training.train import train
 from tests.support.sets import CLASSES, ROOT, quick, read_manifest, write_manifest, write_set, write_wav
 
 SMALL = "tests.support.training_toys:Small"

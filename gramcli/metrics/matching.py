@@ -1,25 +1,33 @@
-"""Known clips that are like unknown ones in all that should not matter."""
+"""Caliper matching: pairs of a known and an unknown clip that are alike in features such as length and level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-CALIPER = 0.25
-"""Standard deviations by which the two clips of a pair may differ, in each feature."""
 EXACT = 2000
 """Clips a side that are matched as a whole; of more a sample is."""
+
+
+@dataclass(frozen=True)
+class Caliper:
+    """How far the two clips of a pair may differ in each feature."""
+
+    width: float = 0.25
+    """In standard deviations within the two sides."""
+    least: Sequence[float] | None = None
+    """Differences that do not matter, however small the spread, one a feature; next to nothing if None."""
 
 
 def match(
     known: NDArray[Any],
     unknown: NDArray[Any],
-    least: Sequence[float] | None = None,
+    caliper: Caliper | None = None,
     *,
-    caliper: float = CALIPER,
     most: int = EXACT,
     seed: int = 0,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -41,8 +49,7 @@ def match(
     Args:
         known: Features, finite, on a scale on which a difference means the same everywhere, e.g. log-durations.
         unknown: The same of unknown clips.
-        least: Differences that do not matter, however small the spread; next to nothing if None.
-        caliper: As a multiple of the spread.
+        caliper: How far a pair may differ; `Caliper()` if None.
         most: Clips of a side that are matched.
         seed: Of the sample.
 
@@ -55,7 +62,7 @@ def match(
     Shape:
         - known: (N, D)
         - unknown: (M, D)
-        - least: (D,)
+        - caliper.least: (D,)
         - returns: (P,), (P,)
     """
     known, unknown = np.asarray(known, np.float64), np.asarray(unknown, np.float64)
@@ -63,14 +70,15 @@ def match(
         raise ValueError(f"features of {known.shape} do not fit those of {unknown.shape}")
     if not (np.isfinite(known).all() and np.isfinite(unknown).all()):
         raise ValueError("a feature is not finite")
-    nobody = np.empty(0, np.intp)
+    none = np.empty(0, np.intp)
     if not len(known) or not len(unknown):
-        return nobody, nobody
+        return none, none
     spread = np.sqrt((known.var(axis=0) + unknown.var(axis=0)) / 2)
     # where neither side varies, clips that differ by rounding are equal
-    scale = np.maximum(caliper * spread, 1e-6 if least is None else np.asarray(least))
+    caliper = caliper or Caliper()
+    scale = np.maximum(caliper.width * spread, 1e-6 if caliper.least is None else np.asarray(caliper.least))
     rng = np.random.default_rng(seed)
-    # in an order of their own, so that the order given decides nothing
+    # sorted by their values, so that the order given decides nothing
     rows, columns = (_some(side, most, rng) for side in (known, unknown))
     far = np.zeros((len(rows), len(columns)))
     cost = np.zeros_like(far)
@@ -90,7 +98,7 @@ def match(
 
 
 def _some(features: NDArray[np.float64], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Returns the places of at most `most` rows, sorted by what is in them."""
+    """Returns the indices of at most `most` rows, sorted by their values."""
     order = np.lexsort(features.T)
     if len(order) > most:
         order = order[np.sort(rng.choice(len(order), most, replace=False))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -94,14 +95,26 @@ def fpr_at_tpr(known: NDArray[Any], unknown: NDArray[Any], tpr: float = 0.95) ->
     return float((unknown <= np.sort(known)[rank - 1]).mean())
 
 
+@dataclass(frozen=True, eq=False)
+class GroupedScores:
+    """Scores of clips, and the source that each clip comes from.
+
+    Raises:
+        ValueError: Not one group a clip.
+    """
+
+    scores: NDArray[Any]
+    """(N,); higher is more unknown."""
+    groups: NDArray[Any]
+    """(N,), values of any kind; clips of one source have the same."""
+
+    def __post_init__(self) -> None:
+        if np.shape(self.scores) != np.shape(self.groups):
+            raise ValueError(f"{np.shape(self.scores)} scores need one group a clip, not {np.shape(self.groups)}")
+
+
 def auroc_interval(
-    known: NDArray[Any],
-    unknown: NDArray[Any],
-    known_groups: NDArray[Any],
-    unknown_groups: NDArray[Any],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
+    known: GroupedScores, unknown: GroupedScores, *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
     r"""Returns the ends of the 95 % interval of `auroc`, or None with fewer than `LEAST_GROUPS` groups on a side.
 
@@ -112,24 +125,16 @@ def auroc_interval(
     as the smaller side has groups (Clopper & Pearson 1934).
 
     Args:
-        known: Scores of known clips; higher is more unknown.
-        unknown: Scores of unknown clips.
-        known_groups: Source of each known clip.
-        unknown_groups: Source of each unknown clip.
+        known: Known clips.
+        unknown: Unknown clips.
         resamples: Number of random draws.
         seed: Of these draws.
 
     Raises:
-        ValueError: Shapes do not fit, or a score is NaN.
-
-    Shape:
-        - known, known_groups: (N,)
-        - unknown, unknown_groups: (M,)
+        ValueError: A score is NaN.
     """
-    area = auroc(known, unknown)
-    if known.shape != known_groups.shape or unknown.shape != unknown_groups.shape:
-        raise ValueError("one group a clip expected")
-    group_of = [np.unique(groups, return_inverse=True)[1] for groups in (known_groups, unknown_groups)]
+    area = auroc(known.scores, unknown.scores)
+    group_of = [np.unique(side.groups, return_inverse=True)[1] for side in (known, unknown)]
     sizes = [int(of.max(initial=-1)) + 1 for of in group_of]
     few = min(sizes)
     if few < LEAST_GROUPS:
@@ -137,9 +142,10 @@ def auroc_interval(
     if area in (0, 1):
         low, high = proportion(round(area * few), few)
         return (low, 1.0) if area == 1 else (0.0, high)
-    # what clips score in common is found once; a draw then only weighs it
-    at = np.unique(np.concatenate([known, unknown]), return_inverse=True)[1]
-    places, values = [at[: len(known)], at[len(known) :]], int(at.max()) + 1
+    # the distinct scores and the clips at each are found once; a draw then only weighs them
+    at = np.unique(np.concatenate([known.scores, unknown.scores]), return_inverse=True)[1]
+    first = len(known.scores)
+    places, values = [at[:first], at[first:]], int(at.max()) + 1
     rng = np.random.default_rng(seed)
     areas = np.empty(resamples)
     for n in range(resamples):

@@ -1,4 +1,4 @@
-"""Audio files by name, folder or glob."""
+"""Finds audio files by name, folder or glob."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", "
 def audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Expands files, folders and globs to audio files, each once, in the order of `paths`.
 
-    A named file is taken as it is, whatever its suffix and even if it is missing, so that it gets an answer of its own.
+    A file that is named is taken whatever its suffix, and even if it is missing, so that it is reported by itself.
     Folders are searched through all levels and sorted; hidden files and folders in them are left out.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Whether an audio file goes on to its end. libsndfile plays what is left of a truncated one and says nothing.
+"""Detects truncated audio files, of which libsndfile would silently decode what is left.
 
-Containers of chunks say how long their samples are, Ogg marks its last page, and most MP3 files begin with a frame that
-counts the bytes. An MP3 file of constant bit rate without such a frame cannot be told from a whole one. FLAC fails by
-itself when its end is reached.
+Containers made of chunks state the length of their samples, Ogg marks its last page, and most MP3 files begin with a
+frame that states the number of bytes. A truncated MP3 file of constant bit rate without such a frame looks like a whole
+one. A truncated FLAC file fails by itself when it is decoded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 STREAMED = 0xFFFFFFFF
-"""Length in the header of a file that was written to a pipe, as is 0."""
+"""Length in the header of a file that was written to a pipe, where it was not known; 0 means the same."""
 MOST_MISSING = 0.05
-"""Share of an MP3 file that may be missing: encoders do not agree on what they count."""
+"""Share of an MP3 file that may be missing, as encoders count bytes and samples differently."""
 
 _LOG = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _COUNT = re.compile(rb"sample_count -i (\d+)")
@@ -25,18 +25,18 @@ _PAGE = struct.Struct("<4sBB20xB")
 _LARGEST_PAGE = 27 + 255 + 255 * 255
 _LAST_PAGE = 0x04
 _CHUNKS = 1 << 16
-"""Chunks that are looked at before the samples are given up for lost."""
+"""Chunks that are searched for the samples, at most."""
 
 
 def truncation(descriptor: int, size: int, container: str, frames: int, log: str) -> str:
-    """Says what is missing at the end of a file; empty if nothing is.
+    """Returns what is missing at the end of a file, for a message; "" if nothing is.
 
     Args:
-        descriptor: The open file; where it is read from next does not change.
+        descriptor: The open file; its position does not change.
         size: Its size in bytes.
-        container: As libsndfile names it.
-        frames: As libsndfile counts them.
-        log: What libsndfile says of its header.
+        container: Its format, as libsndfile names it.
+        frames: Its number of frames, as libsndfile counts them.
+        log: libsndfile's log of its header.
 
     Raises:
         OSError: The file cannot be read.
@@ -51,8 +51,8 @@ def truncation(descriptor: int, size: int, container: str, frames: int, log: str
     if container in ("RF64", "W64", "AU", "CAF"):
         start, length = _samples(descriptor, size, container)
         return _short(size - start, length)
-    said = _LOG.search(log)
-    return _short(int(said[2]), int(said[1])) if said else ""
+    lengths = _LOG.search(log)
+    return _short(int(lengths[2]), int(lengths[1])) if lengths else ""
 
 
 def _short(there: int, claimed: int | None) -> str:
@@ -62,7 +62,7 @@ def _short(there: int, claimed: int | None) -> str:
 
 
 def _samples(descriptor: int, size: int, container: str) -> tuple[int, int | None]:
-    """Returns where samples begin, and how many bytes of them there should be; None if that was not known then."""
+    """Returns where the samples begin and how many bytes there should be, None if the header leaves that open."""
     if container == "AU":
         head = os.pread(descriptor, 12, 0)
         order: Literal["little", "big"] = "little" if head[:4] == b"dns." else "big"
@@ -94,7 +94,7 @@ def _chunks(descriptor: int, size: int, container: str) -> Iterator[tuple[bytes,
 
 
 def _ogg(descriptor: int, size: int) -> str:
-    """Looks for the last page, which must be whole and say that it is the last."""
+    """Finds the last page, which must be whole and marked as the last."""
     first = max(0, size - _LARGEST_PAGE - _PAGE.size)
     tail = os.pread(descriptor, size - first, first)
     place = len(tail)

@@ -200,13 +200,13 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a regular file; a FIFO would hang for ever."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise NoInputError(f"{shown(path)}: is no file; name a checkpoint")
+            raise NoInputError(f"{shown(path)}: is not a regular file; name a checkpoint")
         with path.open("rb") as file:
             yield file
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     except ValueError:
-        raise NoInputError(f"{shown(path)}: is no file name") from None
+        raise NoInputError(f"{shown(path)}: is not a valid file name") from None
 
 
 def _require_size(path: Path) -> None:

@@ -101,7 +101,9 @@ def test_a_checkpoint_that_says_nothing_refuses_nothing(clip):
     [{"trained_on": 3}, {"trained_on": ["a"], "trained_stretches": {"a": [["x", 1]]}}, {"trained_stretches": 1}],
 )
 def test_metadata_that_cannot_be_understood_is_refused(clip, about):
-    with pytest.raises(ArtefactError, match=r"w\.safetensors: its gramcli metadata is not clear"):
+    with pytest.raises(
+        ArtefactError, match=r"w\.safetensors: trained_on or trained_stretches in its gramcli metadata cannot be read"
+    ):
         check_unseen([clip("x", "test")], about, WEIGHTS)
 
 

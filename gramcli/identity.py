@@ -31,7 +31,7 @@ def differences(stored: Identity, wanted: Identity) -> list[str]:
 
 
 def require_identity(identity: Identity) -> None:
-    """Raises a KeyError, TypeError or ValueError unless an identity has valid architecture, layers, head and outputs."""
+    """Raises a KeyError, TypeError or ValueError unless architecture, layers, head and outputs are valid."""
     names, head, outputs = [], identity["head"], identity["outputs"]
     for name, channels in identity["layers"]:
         if not isinstance(name, str) or not isinstance(channels, int) or channels < 1:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the steps and notes of a piece of work. Its methods must not raise, except to stop the work."""
+    """Receives the steps and notes of a piece of work. Its methods must not raise."""
 
     def start(self, task: str, total: int) -> None:
         """Called when a task of `total` steps begins; the task before is over."""

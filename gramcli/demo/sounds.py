@@ -1,12 +1,12 @@
-"""A small set of synthetic sounds: ten classes, each of several sources, each source recorded several times.
+"""The demo's sounds: ten synthetic classes, each of several sources, each source recorded several times.
 
 A *source* is one siren, one clock, one rainy roof: its pitch, timbre, room, microphone and background stay the same.
 Its clips differ in length, level, timing and every noise. Splits are by source, so the sounds of the test split are
-of things never heard in training.
+of sources that are not in the training split.
 
-Each class is one function ``(source, clip, samples) -> (samples,)``, in which `source` is a generator that starts alike
-for every clip of one source and `clip` one that never does. What a source is, is therefore drawn from `source`, always
-the same number of draws in the same order; what happens in one recording is drawn from `clip`.
+Each class is one function ``(source, clip, samples) -> (samples,)`` of two random generators. `source` starts in the
+same state for all clips of a source, `clip` in another state for each clip. What makes a source is drawn from `source`,
+always the same number of draws in the same order; what happens in one recording is drawn from `clip`.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ CLIPS = 3
 
 
 def write(folder: Path, seed: int = 0) -> Path:
-    """Writes the sounds as 16-bit WAV files, a folder a class, and the manifest that lists them.
+    """Writes the sounds as 16-bit WAV files, one folder per class, and the manifest that lists them.
 
     Args:
-        folder: Where to; it is made if it is not there.
+        folder: Folder to write them into; it is made if it does not exist.
         seed: The same seed gives the same sounds.
 
     Returns:
-        Path of ``manifest.csv`` with the columns ``file,label,split,source``. It is written last: where it is, all
-        sounds are.
+        Path of ``manifest.csv`` with the columns ``file,label,split,source``. It is written last, so if it is there,
+        all sounds are.
 
     Raises:
         ResourceError: Something cannot be written.
@@ -306,4 +306,4 @@ CLASSES: Mapping[str, Callable[[Random, Random, int], Samples]] = {
     "whistle": _whistle,
     "wind": _wind,
 }
-"""Labels, in the order of the network's outputs, and how each sounds."""
+"""The synthesiser of each class by label, in the order of the network's outputs."""

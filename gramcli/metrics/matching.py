@@ -37,21 +37,22 @@ def match(
 
     $$\sqrt{(s_\mathrm{known}^2 + s_\mathrm{unknown}^2) / 2},$$
 
-    the spread within the two sides, which a distance between them does not blow up; a quarter of it is the caliper of
-    Rosenbaum & Rubin (1985). Of all ways to pair, the one is taken with the least sum of squared distances (an
-    assignment problem, solved exactly), where a clip more without a partner costs as much as a pair that differs by the
-    whole caliper in every feature. As many pairs as possible would use the caliper up, all to one side where the sides
-    differ. Clips without a partner are left out: what is said of the pairs is said of these.
+    the standard deviation within the two sides, which does not grow with the distance between them. The default width
+    of a quarter is that of Rosenbaum & Rubin (1985). The pairing minimises the sum of squared distances (an assignment
+    problem, solved exactly), where a clip without a partner costs as much as a pair that differs by the whole caliper
+    in every feature. A pairing with as many pairs as possible would use up the caliper, always in the same direction
+    where the sides differ. Clips without a partner are left out; results on the pairs say nothing of these.
 
-    The work grows with the third power of the clips, 2000 of each side taking a second or two. Of a side that has more
-    than `most`, a seeded sample of that size is matched. The order of clips matters only to clips of equal features.
+    The work grows with the third power of the number of clips: 2000 on each side take a second or two. Of a side with
+    more than `most` clips, a random sample of that size is matched. The order of clips matters only for clips with
+    equal features.
 
     Args:
-        known: Features, finite, on a scale on which a difference means the same everywhere, e.g. log-durations.
-        unknown: The same of unknown clips.
+        known: Features of known clips, finite, on a scale where equal differences mean the same, e.g. log-duration.
+        unknown: The same features of unknown clips.
         caliper: How far a pair may differ; `Caliper()` if None.
         most: Clips of a side that are matched.
-        seed: Of the sample.
+        seed: Seeds the sample.
 
     Returns:
         The indices of known and of unknown clips, pair by pair, by rising index of the unknown.

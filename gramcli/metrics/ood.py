@@ -1,4 +1,4 @@
-"""How well a score tells unknown sounds from known ones, whatever threshold is set on it."""
+"""Figures of out-of-distribution detection: AUROC, AUPR and FPR at a TPR of scores, and the interval of the AUROC."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from gramcli.metrics.intervals import LEAST_GROUPS, proportion
 
 
 def auroc(known: NDArray[Any], unknown: NDArray[Any]) -> float:
-    """Returns the chance that an unknown clip scores above a known one, ties counting half; NaN without one of either.
+    """Returns the probability that an unknown clip scores above a known one, ties counting half; NaN without either.
 
-    This is the Mann-Whitney statistic over the number of pairs; 0.5 says nothing, below 0.5 points the wrong way.
+    This is the Mann-Whitney statistic divided by the number of pairs. 0.5 is chance; below 0.5, known clips score
+    higher.
 
     Args:
         known: Scores of known clips; higher is more unknown.
@@ -42,9 +43,9 @@ def aupr(known: NDArray[Any], unknown: NDArray[Any]) -> float:
 
     $$\mathrm{AP} = \sum_i (R_i - R_{i-1}) P_i$$
 
-    over the distinct scores from the highest down, R_i and P_i the recall and precision of calling everything from that
-    score on unknown; nothing is interpolated. The value of a score that says nothing is the share of unknown clips, so
-    compare only figures of the same clips.
+    over the distinct scores from the highest down, where R_i and P_i are recall and precision if all clips from that
+    score on are called unknown, without interpolation. The value at chance is the share of unknown clips, so compare
+    only figures of the same clips.
 
     Args:
         known: Scores of known clips; higher is more unknown.
@@ -67,11 +68,10 @@ def aupr(known: NDArray[Any], unknown: NDArray[Any]) -> float:
 
 
 def fpr_at_tpr(known: NDArray[Any], unknown: NDArray[Any], tpr: float = 0.95) -> float:
-    """Returns the share of unknown clips accepted where known clips are accepted at a rate; NaN without one of either.
+    """Returns the share of unknown clips that are accepted if a share `tpr` of known clips is; NaN without either.
 
-    As in work on out-of-distribution detection the known clips are the positives: the threshold is the smallest score
-    at or below which lies at least `tpr` of them, and an unknown clip at or below it is a false positive. Lower is
-    better.
+    As usual in out-of-distribution detection, known clips are the positives. The threshold is the smallest score with
+    at least `tpr` of them at or below it; an unknown clip at or below it is a false positive. Lower is better.
 
     Args:
         known: Scores of known clips; higher is more unknown.
@@ -90,7 +90,7 @@ def fpr_at_tpr(known: NDArray[Any], unknown: NDArray[Any], tpr: float = 0.95) ->
     known, unknown = _scores(known), _scores(unknown)
     if not len(known) or not len(unknown):
         return math.nan
-    # what rounding adds to a whole number must not raise it to the next
+    # a whole number with a rounding error must not be raised to the next one
     rank = max(math.ceil(tpr * len(known) - 1e-9), 1)
     return float((unknown <= np.sort(known)[rank - 1]).mean())
 
@@ -118,17 +118,17 @@ def auroc_interval(
 ) -> tuple[float, float] | None:
     r"""Returns the ends of the 95 % interval of `auroc`, or None with fewer than `LEAST_GROUPS` groups on a side.
 
-    Whole groups are drawn with replacement, those of known and those of unknown clips each for themselves. The ends are
-    quantiles of the areas drawn, further out than 2.5 and 97.5 % by what the t distribution of the smaller side's
-    groups has over the normal one, as quantiles of a bootstrap of few are too narrow (the expanded percentile interval
-    of Hesterberg 2015). Where all pairs agree no draw differs; the open end is then that of the rate of as many trials
-    as the smaller side has groups (Clopper & Pearson 1934).
+    Whole groups are drawn with replacement, separately among known and unknown clips. The ends are quantiles of the
+    areas drawn. As a bootstrap of few groups is too narrow, the quantiles lie further out than 2.5 and 97.5 %: they are
+    those of the t distribution with the groups of the smaller side (the expanded percentile interval of Hesterberg
+    2015). If all known clips score below all unknown ones, or above, all draws are equal; the interval is then that of
+    a rate with as many trials as the smaller side has groups (Clopper & Pearson 1934).
 
     Args:
         known: Known clips.
         unknown: Unknown clips.
         resamples: Number of random draws.
-        seed: Of these draws.
+        seed: Seeds these draws.
 
     Raises:
         ValueError: A score is NaN.

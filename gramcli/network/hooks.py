@@ -1,6 +1,6 @@
-"""One forward pass, watched: every activation is handed over as it ends.
+"""Watches one forward pass of a network and passes on every activation when it ends.
 
-Hooks catch the modules; a `TorchFunctionMode`, with the stack of the modules being run, catches the functions.
+Forward hooks catch modules. A `TorchFunctionMode`, with a stack of the running modules, catches functions.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from gramcli.network import activations
 
 @dataclass(frozen=True)
 class ActivationCall:
-    """One call of an activation, as it ends."""
+    """One call of an activation, at its end."""
 
     path: str
-    """Of the module; of a function, the innermost module that runs ("" for the network itself)."""
+    """Path of the module; for a function, of the innermost running module ("" for the network itself)."""
     function: str | None
+    """Name of the function; None for a module."""
     call: int
-    """How many calls of it there were before."""
+    """Number of calls before this one."""
     kind: str
-    """Class of the module, or the function."""
+    """Class of the module, or name of the function."""
     refusal: str
-    """Why it is not captured, or ""."""
+    """Why it cannot be recorded, or ""."""
     source: Tensor | None
-    """What it was given; after an in-place activation the same tensor as its output."""
+    """Its input; after an in-place activation the same tensor as its output."""
     output: Any
 
     @property
@@ -60,8 +61,8 @@ class ForwardHooks:
 
     Args:
         module: The network.
-        seen: Called with every activation as it ends, before anything else touches its output.
-        tags: Told of every function that runs, where functions are watched.
+        seen: Called with every activation when it ends, before anything else changes its output.
+        tags: Follows which tensors have their channels last; only where functions are watched.
     """
 
     def __init__(
@@ -70,13 +71,13 @@ class ForwardHooks:
         self.calls: Counter[str] = Counter()
         self._module, self._seen, self._tags = module, seen, tags
         self._running: list[str] = []
-        self._inside = 0  # how many of the modules being run are activations: what they call is not counted again
+        self._inside = 0  # number of running modules that are activations: what these call is not counted again
 
     @contextlib.contextmanager
     def __call__(self, *, functions: bool) -> Iterator[None]:
-        """Watches modules, and functions if asked, while it lasts.
+        """Watches modules, and functions if asked, until the block ends.
 
-        Every module is hooked, for torch's fused transformer layers skip their activation where nothing is hooked.
+        Every module gets a hook, since torch's fused transformer layers skip their activation if nothing is hooked.
         """
         with contextlib.ExitStack() as stack:
             for path, one in self._module.named_modules():
@@ -120,7 +121,7 @@ class ForwardHooks:
 
 
 class _Functions(TorchFunctionMode):
-    """Hands over every torch function as it ends, with its arguments and its output."""
+    """Calls `called` after every torch function, with its arguments and its output."""
 
     def __init__(self, called: Callable[[Any, tuple[Any, ...], Any], None]) -> None:
         super().__init__()
@@ -144,7 +145,7 @@ _KEEPERS = activations.FUNCTIONS | activations.REFUSED.keys() | {
 
 
 class ChannelsLast:
-    """Tensors whose last dimension holds channels: what a Linear or a LayerNorm made, as long as nothing moves it."""
+    """Tensors with channels in the last dimension: outputs of a Linear or LayerNorm, until dimensions are moved."""
 
     def __init__(self) -> None:
         self._tensors: MutableMapping[Tensor, bool] = WeakIdKeyDictionary()
@@ -153,15 +154,15 @@ class ChannelsLast:
         return isinstance(tensor, Tensor) and tensor in self._tensors
 
     def follow(self, function: str, args: tuple[Any, ...], output: Any) -> None:
-        """Learns what a function made of its arguments."""
+        """Notes whether the output of a function has its channels last, given its arguments."""
         for one in output if isinstance(output, list | tuple) else (output,):
             if not isinstance(one, Tensor):
                 continue
             if function in _PRODUCERS or (function in _KEEPERS and any(self._layout_of(arg, one) for arg in args)):
                 self._tensors[one] = True
             else:
-                self._tensors.pop(one, None)  # it may have been moved in place
+                self._tensors.pop(one, None)  # its dimensions may have been moved in place
 
     def _layout_of(self, arg: Any, output: Tensor) -> bool:
-        # An argument that was broadcast to more positions or dimensions does not say where the others' channels are.
+        # an argument that was broadcast to more positions or dimensions does not tell where the output's channels are
         return arg in self and arg.dim() == output.dim() and arg.numel() >= output.numel()

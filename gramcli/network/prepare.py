@@ -1,4 +1,4 @@
-"""From settings to a network that is ready to score windows, and the identity of what it computes."""
+"""Builds the network that the settings name, ready to compute descriptors and logits of windows."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedNetwork:
-    """A built network, its layers and the scorer."""
+    """A built network and the scorer that runs it."""
 
     built: BuiltNetwork
     scorer: Scorer
     identity: Mapping[str, Any]
+    """All that descriptors and logits depend on."""
     samples: int
     """Length of a window in samples."""
     device: str
-    """Where it runs, in words."""
+    """The device for people, e.g. ``cpu (4 threads)``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class StoredNetwork:
 def prepare(
     settings: Settings, labels: Sequence[str], folder: Path, stored: StoredNetwork | None = None
 ) -> PreparedNetwork:
-    """Builds the network, finds its layers with one probe forward, and makes the scorer.
+    """Builds the network, finds its layers with one forward pass, and makes the scorer.
 
     Args:
         settings: All settings.

@@ -1,4 +1,4 @@
-"""Waveforms in, logits and descriptors out."""
+"""Runs front end and network on waveforms, and returns logits and descriptors."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from gramcli.text import shown
 
 @dataclass(frozen=True)
 class Scores:
-    """What the network makes of N clips."""
+    """Logits and descriptors of N clips."""
 
     logits: NDArray[np.float32]
     """(N, O), as the network returns them."""
     descriptors: dict[str, NDArray[np.float32]]
     """ĝ (N, K_l) by layer."""
     errors: tuple[str, ...]
-    """"" where a clip is fine; its rows are NaN otherwise."""
+    """Why a clip failed, or ""; the rows of a failed clip are NaN."""
     means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Channel means (N, K_l) by layer, if they were asked for."""
+    """Channel means (N, K_l) by layer; empty unless they were asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +46,10 @@ class AudioNetwork:
 class Scorer:
     """Runs front end and network on waveforms, so that no clip influences another.
 
-    Everything is laid out channels_last and runs at least two clips at once (a lone clip is doubled and the copy
-    dropped): in this layout convolutions agree to the bit in batches of two and more, in a batch of one they do not.
-    A Linear, or a convolution of a 1×1 map as in squeeze-and-excitation, may differ by rounding with the batch's size;
-    on a GPU, where fp32 keeps torch's own layout, everything may.
+    All tensors are laid out channels_last, and at least two clips run at once (a single clip is doubled and the copy
+    dropped). In this layout convolutions give the same bits in batches of two and more, but not in a batch of one. A
+    Linear, or a convolution of a 1×1 map as in squeeze-and-excitation, may differ by rounding with the size of the
+    batch; on a GPU, where fp32 keeps torch's own layout, all layers may.
 
     Args:
         network: Network and front end; both are moved to the device and laid out in place.
@@ -74,10 +74,10 @@ class Scorer:
         self._record = Recorder(self.module, layers, row_sums_and_means if with_means else row_sums)
         self.stopwatch: Stopwatch = NoStopwatch()
         self.note: Callable[[str], None] = lambda text: None
-        """Told when the batch is halved."""
+        """Called with a note when the batch is halved."""
 
     def time_with(self, stopwatch: Stopwatch) -> None:
-        """Has the steps ``mel``, ``forward`` and ``reduce`` timed from now on, each to its end on the device."""
+        """Times the steps ``mel``, ``forward`` and ``reduce`` from now on, each until the device has finished it."""
         self.stopwatch = self._record.stopwatch = stopwatch
         if self.device.type == "cuda":
             stopwatch.settle = lambda: torch.cuda.synchronize(self.device)
@@ -86,8 +86,9 @@ class Scorer:
         """Returns logits and descriptors of waveforms (N, T), N ≥ 1.
 
         Raises:
-            ArtefactError: The network returns no (N, O), or does other things than in its survey.
+            ArtefactError: The network returns no (N, O), or its layers run differently than in the survey.
             ResourceError: Two clips do not fit into memory.
+            ValueError: The shape is another one.
         """
         if waveforms.ndim != 2 or not waveforms.size:
             raise ValueError(f"waveforms must be (clips, samples), not {waveforms.shape}")
@@ -136,7 +137,7 @@ class Scorer:
             inputs = inputs.pin_memory().to(self.device, non_blocking=True)
         if clips == 1:
             inputs = torch.cat([inputs, inputs])
-        # TensorFloat-32 keeps ten bits of what is called fp32, and a kernel picked by timing may differ between runs.
+        # TensorFloat-32 has only ten bits of mantissa, and a kernel that is chosen by timing may differ between runs
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             with self.stopwatch.step("mel"):
                 inputs = self.frontend(inputs)
@@ -145,12 +146,12 @@ class Scorer:
             with self.stopwatch.step("forward"), precision:
                 returned, descriptors = self._record(inputs)
         columns = [self._logits(returned, len(inputs)).float(), *descriptors.values()]
-        # One transfer from the device, not one a layer.
+        # one transfer from the device, not one for each layer
         whole = torch.cat(columns, dim=1)[:clips].cpu().numpy()
         return np.split(whole, np.cumsum([one.shape[1] for one in columns[:-1]]), axis=1)
 
     def _logits(self, returned: Any, clips: int) -> Tensor:
-        """Finds (N, O) in what the network returned: a tensor, or the first that fits of a tuple or dict."""
+        """Returns the logits (N, O) from what the network returned: a tensor, or the first that fits of several."""
         values = returned.values() if isinstance(returned, Mapping) else returned
         candidates = list(values) if isinstance(returned, Mapping | tuple | list) else [returned]
         for one in candidates:
@@ -166,10 +167,11 @@ class Scorer:
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
-    """Returns it laid out channels_last, and says so, if it has four dimensions.
+    """Returns a tensor of four dimensions laid out channels_last, with the strides of this layout.
 
-    With one channel or one position both layouts are the same in memory, and torch keeps the strides of the other. By
-    these it chooses the layout of a convolution's output: one channel of log-mels would take the whole network along.
+    With one channel or one position both layouts are the same in memory, and torch keeps the strides of the other
+    layout. It chooses the layout of a convolution's output by the strides, so an input of one channel of log-mels would
+    have the whole network computed in the other layout.
     """
     if tensor.dim() != 4:
         return tensor

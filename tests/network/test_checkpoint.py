@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_listed(network: nn.Module) -> None:
     assert str(caught.value) == (
         "some/net.pt: does not fit the network: 6 missing: layer1.1.conv1.weight, layer1.1.conv1.bias, "
         "layer1.1.conv2.weight, layer1.1.conv2.bias, layer1.1.conv3.weight, …; 1 extra: odd\\n; "
-        "1 misshapen: fc.weight (10, 8) for (3, 8); check network.name, args and classes"
+        "1 misshapen: fc.weight (10, 8) for (3, 8); check network.name, network.args and network.classes"
     )
     assert checkpoint.state_digest(network) == before
 

@@ -70,13 +70,13 @@ def _open(path: str) -> tuple[int, int]:
         raise AudioError("the name of the file holds a NUL character") from None
     except OSError as error:
         raise AudioError(_REASONS.get(error.errno or 0) or f"cannot be opened: {error.strerror}") from None
-    about = os.fstat(descriptor)
-    if stat.S_ISREG(about.st_mode) and about.st_size:
-        return descriptor, about.st_size
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return descriptor, status.st_size
     os.close(descriptor)
-    if stat.S_ISDIR(about.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise AudioError("is a folder")
-    raise AudioError("empty file" if stat.S_ISREG(about.st_mode) else "is not a regular file")
+    raise AudioError("empty file" if stat.S_ISREG(status.st_mode) else "is not a regular file")
 
 
 def _sound(descriptor: int) -> Any:

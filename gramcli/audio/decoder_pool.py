@@ -198,7 +198,7 @@ def _absolute(path: str) -> str:
 
 def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
     """Cuts a request into jobs of a few windows each, since the windows decoded ahead are counted by whole jobs."""
-    about = {
+    common = {
         "path": _absolute(request.path),
         "sample_rate": request.sample_rate,
         "channel": request.channel,
@@ -206,7 +206,7 @@ def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
     }
     for first in range(0, len(request.windows), WINDOWS_A_JOB):
         windows = request.windows[first : first + WINDOWS_A_JOB]
-        yield _Job(request.path, {**about, "windows": windows}, len(windows))
+        yield _Job(request.path, {**common, "windows": windows}, len(windows))
 
 
 class _Lane:

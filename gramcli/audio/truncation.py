@@ -55,10 +55,10 @@ def truncation(descriptor: int, size: int, container: str, frames: int, log: str
     return _short(int(lengths[2]), int(lengths[1])) if lengths else ""
 
 
-def _short(there: int, claimed: int | None) -> str:
-    if claimed is None or claimed in (0, STREAMED) or claimed <= there:
+def _short(size: int, claimed: int | None) -> str:
+    if claimed is None or claimed in (0, STREAMED) or claimed <= size:
         return ""
-    return f"{max(there, 0)} of {claimed} bytes of samples are there"
+    return f"{max(size, 0)} of {claimed} bytes of samples are there"
 
 
 def _samples(descriptor: int, size: int, container: str) -> tuple[int, int | None]:
@@ -79,32 +79,32 @@ def _samples(descriptor: int, size: int, container: str) -> tuple[int, int | Non
 
 
 def _chunks(descriptor: int, size: int, container: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yields name, place and length of the chunks of a file."""
-    place, head = {"RF64": (12, "<4sI"), "W64": (40, "<4s12xQ"), "CAF": (8, ">4sQ")}[container]
+    """Yields name, position and length of the chunks of a file."""
+    position, head = {"RF64": (12, "<4sI"), "W64": (40, "<4s12xQ"), "CAF": (8, ">4sQ")}[container]
     shape = struct.Struct(head)
     for _ in range(_CHUNKS):
-        if place + shape.size > size:
+        if position + shape.size > size:
             return
-        name, length = shape.unpack(os.pread(descriptor, shape.size, place))
+        name, length = shape.unpack(os.pread(descriptor, shape.size, position))
         if container == "W64":  # counts its own head, and begins at multiples of 8
             length -= shape.size
-        yield name, place + shape.size, length
-        place += shape.size + length
-        place += -place % {"RF64": 2, "W64": 8, "CAF": 1}[container]
+        yield name, position + shape.size, length
+        position += shape.size + length
+        position += -position % {"RF64": 2, "W64": 8, "CAF": 1}[container]
 
 
 def _ogg(descriptor: int, size: int) -> str:
     """Finds the last page, which must be whole and marked as the last."""
     first = max(0, size - _LARGEST_PAGE - _PAGE.size)
     tail = os.pread(descriptor, size - first, first)
-    place = len(tail)
-    while (place := tail.rfind(b"OggS", 0, place)) >= 0:
-        if place + _PAGE.size > len(tail):
+    position = len(tail)
+    while (position := tail.rfind(b"OggS", 0, position)) >= 0:
+        if position + _PAGE.size > len(tail):
             return "the last page is cut"
-        _, version, flags, count = _PAGE.unpack_from(tail, place)
+        _, version, flags, count = _PAGE.unpack_from(tail, position)
         if version == 0:
-            lacing = tail[place + _PAGE.size : place + _PAGE.size + count]
-            if len(lacing) < count or place + _PAGE.size + count + sum(lacing) > len(tail):
+            lacing = tail[position + _PAGE.size : position + _PAGE.size + count]
+            if len(lacing) < count or position + _PAGE.size + count + sum(lacing) > len(tail):
                 return "the last page is cut"
             return "" if flags & _LAST_PAGE else "the page that is marked as the last is missing"
     return "the page that is marked as the last is missing"
@@ -125,5 +125,5 @@ def _mp3(descriptor: int, size: int) -> str:
             claimed = int.from_bytes(fields[8 if flags & 1 else 4 :][:4], "big")
     elif found := re.search(rb"VBRI", frame):
         claimed = int.from_bytes(frame[found.end() + 6 :][:4], "big")
-    there = size - start
-    return _short(there, claimed) if there < (1 - MOST_MISSING) * claimed else ""
+    rest = size - start
+    return _short(rest, claimed) if rest < (1 - MOST_MISSING) * claimed else ""

@@ -104,7 +104,7 @@ def _unchanged(paths: Sequence[str], known: np.ndarray[tuple[int, int], np.dtype
         some = slice(first, first + _PART)
         try:
             # threads would wait for the interpreter's lock longer than for the system
-            found = [(about.st_size, about.st_mtime_ns) for about in map(os.stat, paths[some])]
+            found = [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths[some])]
         except (OSError, ValueError):
             return False
         if not np.array_equal(np.array(found, np.int64), known[some]):

@@ -75,16 +75,16 @@ def write(
     with durable_files.lock(folder):
         view = View.create(folder, _identity(network, rows, classes), {"versions": {"gramcli": __version__}})
         done, previous = view.present(), clip_table.read(folder)
-        there = placement.known_places(previous, done)
+        known_rows = placement.known_places(previous, done)
         given = [
             Clip(name, key, name, "", 0, 0, None, None, label, split, group, None, None)
             for name, key, label, split, group in zip(keys, hashed, labels, splits, groups, strict=True)
         ]
         index = {key: n for n, key in enumerate(hashed)}
         kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in index]
-        allotted = placement.assign_places(given, there, done, placement.rows_per_shard(view.numbers_a_clip))
+        allotted = placement.assign_places(given, known_rows, done, placement.rows_per_shard(view.numbers_a_clip))
         clip_table.write(folder, [*kept, *allotted], seconds=0.0)
-        new = clip_table.by_shard(clip for clip in allotted if clip.key not in there)
+        new = clip_table.by_shard(clip for clip in allotted if clip.key not in known_rows)
         reasons = failures.read(folder, view, kept)
         for number, group in new.items():
             where = [index[clip.key] for clip in group]

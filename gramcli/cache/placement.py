@@ -45,13 +45,13 @@ def known_places(previous: ClipTable | None, done: set[int]) -> dict[str, RowPla
 
 
 def assign_places(
-    clips: Iterable[Clip], there: Mapping[str, RowPlace], done: set[int], rows_per_shard: int
+    clips: Iterable[Clip], known: Mapping[str, RowPlace], done: set[int], rows_per_shard: int
 ) -> list[Clip]:
     """Returns the clips with shard and row: those of their key if it has any, else the next ones of new shards.
 
     Args:
         clips: All clips of the manifest; those without a key, whose file cannot be read, get no row.
-        there: Shard and row of keys in finished shards.
+        known: Shard and row of keys in finished shards.
         done: Numbers of the finished shards.
         rows_per_shard: Clips of a new shard. New rows are given to one split after another.
     """
@@ -60,15 +60,15 @@ def assign_places(
     new = dict.fromkeys(
         clip.key
         for clip in sorted(clips, key=lambda clip: order.get(clip.split, len(SPLITS)))
-        if clip.key and clip.key not in there
+        if clip.key and clip.key not in known
     )
     first = max(done, default=-1) + 1
-    where = {**there, **{key: RowPlace(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)}}
+    where = {**known, **{key: RowPlace(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)}}
     return [clip._replace(shard=where[clip.key].shard, row=where[clip.key].row) if clip.key else clip for clip in clips]
 
 
-def unlisted_clips(clips: Iterable[Clip], previous: ClipTable | None, there: Mapping[str, RowPlace]) -> list[Clip]:
+def unlisted_clips(clips: Iterable[Clip], previous: ClipTable | None, known: Mapping[str, RowPlace]) -> list[Clip]:
     """Returns the clips of finished shards that the manifest no longer lists, with empty split, label and group."""
     listed = {clip.key for clip in clips}
-    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in there}
+    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in known}
     return [clip._replace(split="", label="", group="") for key, clip in rows.items() if key not in listed]

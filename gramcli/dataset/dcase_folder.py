@@ -58,14 +58,14 @@ def read(folder: Path) -> tuple[list[Entry], list[str]]:
 
 
 def _joined(entry: Entry, split: str, meta: dict[str, Entry], blind: bool) -> Entry:
-    about = meta.get(entry.file, entry)
-    label = "" if blind else entry.label or about.label
+    described = meta.get(entry.file, entry)
+    label = "" if blind else entry.label or described.label
     if not blind:
         if not label:
             raise UsageError(f"{entry.origin}: no label for '{shown(entry.file)}', here or in meta.csv")
-        if about.label not in ("", label):
+        if described.label not in ("", label):
             raise UsageError(
-                f"{about.origin} and {entry.origin}: '{shown(entry.file)}' has two labels, "
-                f"'{shown(about.label)}' and '{shown(label)}'; keep one"
+                f"{described.origin} and {entry.origin}: '{shown(entry.file)}' has two labels, "
+                f"'{shown(described.label)}' and '{shown(label)}'; keep one"
             )
-    return dataclasses.replace(entry, split=split, label=label, group=entry.group or about.group)
+    return dataclasses.replace(entry, split=split, label=label, group=entry.group or described.group)

@@ -95,13 +95,13 @@ def hold_out(splits: Sequence[str], labels: Sequence[str], held_out: Collection[
     Raises:
         UsageError: A label is not among those of the rows, or no other is left.
     """
-    there = sorted(set(labels) - {""})
+    known = sorted(set(labels) - {""})
     for label in held_out:
-        if label not in there:
+        if label not in known:
             raise UsageError(
-                f"data.hold_out: no clip is labelled '{shown(label)}'; there are {_some(there) or 'no labels'}"
+                f"data.hold_out: no clip is labelled '{shown(label)}'; there are {_some(known) or 'no labels'}"
             )
-    if held_out and set(there) == set(held_out):
+    if held_out and set(known) == set(held_out):
         raise UsageError("data.hold_out leaves no label to learn; name fewer")
     if not held_out:
         return list(splits), []

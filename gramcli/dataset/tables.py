@@ -78,8 +78,8 @@ def read(
     table = _table(path)
     for role in ("file", "label") if labelled else ("file",):
         if role not in table.columns:
-            there = ", ".join(f"'{shown(column)}'" for column in table.rows[0][1])
-            raise UsageError(f"{table.name}: no column of {role}s ({', '.join(ALIASES[role])}) among {there}")
+            names = ", ".join(f"'{shown(column)}'" for column in table.rows[0][1])
+            raise UsageError(f"{table.name}: no column of {role}s ({', '.join(ALIASES[role])}) among {names}")
     if "end" in table.columns and "start" not in table.columns:
         raise UsageError(f"{table.name}: a column '{table.columns['end']}' needs a column 'start' or 'onset'")
     splits, notes = _splits(table, validation_fold, test_fold)
@@ -123,8 +123,8 @@ def _table(path: Path) -> _Table:
     return _Table(name, columns, rows, notes)
 
 
-def _columns(name: str, there: Sequence[str] | dict[str, None]) -> tuple[dict[str, str], list[str]]:
-    spelt = {column.strip().lower(): column for column in reversed(list(there))}
+def _columns(name: str, header: Sequence[str] | dict[str, None]) -> tuple[dict[str, str], list[str]]:
+    spelt = {column.strip().lower(): column for column in reversed(list(header))}
     columns, notes = {}, []
     for role, aliases in ALIASES.items():
         known = [spelt[alias] for alias in aliases if alias in spelt]

@@ -166,10 +166,10 @@ def _alarm(source: Random, clip: Random, samples: int) -> Samples:
     pitch, period, duty = _draw(source, (700, 2600), (0.15, 0.5), (0.4, 0.7))
     interval = source.choice([1.0, 1.0, 1.25, 1.5])
     harmonics = source.uniform(0.0, 0.8, 6) ** np.arange(6)
-    beat, place = np.divmod(np.arange(samples) / RATE / period + clip.uniform(), 1)
+    beat, phase = np.divmod(np.arange(samples) / RATE / period + clip.uniform(), 1)
     frequency = pitch * np.where(beat % 2, interval, 1.0)
     edge = 0.005 / period
-    return _tone(frequency, harmonics) * np.clip(np.minimum(place, duty - place) / edge, 0, 1)
+    return _tone(frequency, harmonics) * np.clip(np.minimum(phase, duty - phase) / edge, 0, 1)
 
 
 def _bird(source: Random, clip: Random, samples: int) -> Samples:
@@ -265,8 +265,8 @@ def _siren(source: Random, clip: Random, samples: int) -> Samples:
     """A siren: a full tone that wails up and down without a break."""
     low, span, rate, skew = _draw(source, (350, 1000), (0.6, 1.3), (0.4, 3.5), (0.25, 0.75))
     harmonics = np.arange(1.0, 9) ** -source.uniform(0.7, 2.2)
-    place = (np.arange(samples) / RATE * rate + clip.uniform()) % 1
-    course = np.minimum(place / skew, (1 - place) / (1 - skew))
+    phase = (np.arange(samples) / RATE * rate + clip.uniform()) % 1
+    course = np.minimum(phase / skew, (1 - phase) / (1 - skew))
     return _tone(low * 2 ** (span * course), harmonics)
 
 
@@ -275,11 +275,11 @@ def _whistle(source: Random, clip: Random, samples: int) -> Samples:
     pitch, speed, vibrato, breath = _draw(source, (700, 2200), (2, 6), (0.0, 0.025), (0.02, 0.25))
     time = np.arange(samples) / RATE
     notes = clip.integers(-5, 8, 2 + round(speed * samples / RATE))
-    place = time * speed
-    slide = np.clip((place % 1) / 0.3, 0, 1)
-    note = notes[place.astype(int)] * (1 - slide) + notes[place.astype(int) + 1] * slide
+    phase = time * speed
+    slide = np.clip((phase % 1) / 0.3, 0, 1)
+    note = notes[phase.astype(int)] * (1 - slide) + notes[phase.astype(int) + 1] * slide
     frequency = pitch * 2 ** (note / 12) * (1 + vibrato * np.sin(2 * np.pi * 5.5 * time))
-    tongue = 1 - 0.8 * np.exp(-(((place % 1) - 0.02) ** 2) / 0.001)
+    tongue = 1 - 0.8 * np.exp(-(((phase % 1) - 0.02) ** 2) / 0.001)
     sound = _tone(frequency, np.array([1.0, 0.05])) * tongue
     ends = np.clip(np.minimum(time, time[::-1]) / 0.05, 0, 1)
     return (sound + breath * _band(clip, samples, pitch * 1.3, 0.6)) * ends

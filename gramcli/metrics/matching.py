@@ -93,9 +93,9 @@ def match(
 
     row, column = linear_sum_assignment(cost)
     kept = far[row, column] <= 1
-    ours, theirs = rows[row[kept]], columns[column[kept]]
-    order = np.argsort(theirs)
-    return ours[order], theirs[order]
+    matched_known, matched_unknown = rows[row[kept]], columns[column[kept]]
+    order = np.argsort(matched_unknown)
+    return matched_known[order], matched_unknown[order]
 
 
 def _some(features: NDArray[np.float64], most: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -145,16 +145,18 @@ def auroc_interval(
     # the distinct scores and the clips at each are found once; a draw then only weighs them
     at = np.unique(np.concatenate([known.scores, unknown.scores]), return_inverse=True)[1]
     first = len(known.scores)
-    places, values = [at[:first], at[first:]], int(at.max()) + 1
+    ranks, values = [at[:first], at[first:]], int(at.max()) + 1
     rng = np.random.default_rng(seed)
     areas = np.empty(resamples)
     for n in range(resamples):
         counts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
-        ours, theirs = (
-            np.bincount(place, weights=count[of], minlength=values)
-            for place, count, of in zip(places, counts, group_of, strict=True)
+        known_counts, unknown_counts = (
+            np.bincount(rank, weights=count[of], minlength=values)
+            for rank, count, of in zip(ranks, counts, group_of, strict=True)
         )
-        areas[n] = theirs @ (np.cumsum(ours) - ours / 2) / (ours.sum() * theirs.sum())
+        areas[n] = (
+            unknown_counts @ (np.cumsum(known_counts) - known_counts / 2) / (known_counts.sum() * unknown_counts.sum())
+        )
 
     from scipy.stats import norm, t  # takes most of a second to import
 

@@ -126,8 +126,8 @@ def _create(zoo: Any, name: str, outputs: int, **arguments: Any) -> Any:
 
 def _classifier_outputs(zoo: Any, name: str, state: Mapping[str, Tensor]) -> int | None:
     """Returns the rows of the classifier's weight in a checkpoint of a timm network."""
-    about = zoo.get_pretrained_cfg(zoo.models.get_arch_name(name))
-    names = getattr(about, "classifier", None)
+    config = zoo.get_pretrained_cfg(zoo.models.get_arch_name(name))
+    names = getattr(config, "classifier", None)
     for classifier in (names,) if isinstance(names, str) else names or ():
         for key, tensor in state.items():
             if f".{key}".endswith(f".{classifier}.weight"):

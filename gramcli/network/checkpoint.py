@@ -153,8 +153,8 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
     ]
-    odd = [name for name in wanted if name in state and not _finite(state[name])]
-    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen, "not finite": odd}
+    infinite = [name for name in wanted if name in state and not _finite(state[name])]
+    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen, "not finite": infinite}
     problems = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if problems:
         raise ArtefactError(

@@ -1,4 +1,4 @@
-"""``gramcli layers``: lists the layers of a network that can be recorded, and the size of their descriptors."""
+"""``gramcli layers``: list the layers of a network that can be recorded, with their size in the cache."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def list_layers(settings: Settings, *, folder: Path | None = None) -> LayerInven
     from gramcli.network import capture, frontend
     from gramcli.network.prepare import build_network, probe
 
-    # of an untrained network the number of outputs does not matter here
+    # the number of outputs does not change the layers
     classes = settings.network.classes or (() if settings.network.weights else ("any", "other"))
     built = build_network(settings, classes, folder or Path.cwd())
     samples = frontend.samples(settings.frontend, settings.segment)

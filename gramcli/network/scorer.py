@@ -96,8 +96,8 @@ class Scorer:
         logits, *maps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         measured = dict(zip(self._record.layers, maps, strict=True))
         errors = [""] * len(waveforms)
-        places = {f"activation not finite in {shown(name)}": one for name, one in measured.items()}
-        for error, array in (*places.items(), ("output not finite", logits)):
+        arrays = {f"activation not finite in {shown(name)}": one for name, one in measured.items()}
+        for error, array in (*arrays.items(), ("output not finite", logits)):
             for clip in np.flatnonzero(~np.isfinite(array).all(axis=1)):
                 errors[clip] = errors[clip] or error
         failed = np.array(errors) != ""
@@ -121,7 +121,7 @@ class Scorer:
                 if self.batch == 2:
                     raise ResourceError(
                         f"{self.device}: out of memory with two clips of {waveforms.shape[1]} samples: "
-                        "shorten segment.seconds or use another device"
+                        "use shorter windows (segment.seconds) or another --device"
                     ) from None
                 self.batch = max(2, self.batch // 2)
                 self.note(f"{self.device}: out of memory: goes on with {self.batch} clips at once")

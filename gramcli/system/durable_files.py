@@ -96,12 +96,12 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
     Raises:
         ResourceError: Disk full, no permission, or any other fault of the file system.
     """
-    temporary, descriptor, there = path, None, False
+    temporary, descriptor, unfinished = path, None, False
     try:
         while descriptor is None:
             temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
             descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            there = True
+            unfinished = True
             # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
             # file alone, so as long as it exists it leads to this file.
             if not _lock_own(descriptor) or not os.path.lexists(temporary):
@@ -116,14 +116,14 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
             _link(temporary, path)
             with contextlib.suppress(OSError):  # before the folder is synced, so that no power cut brings it back
                 os.unlink(temporary)
-        there = False
+        unfinished = False
         _sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:
         raise _resource_error(path, error) from None
     finally:
-        if there:
+        if unfinished:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         if descriptor is not None:
@@ -239,18 +239,18 @@ def move(path: Path, folder: Path) -> Path:
         ResourceError: It cannot be moved.
     """
     make_folder(folder)
-    there, count = folder / path.name, 0
+    target, count = folder / path.name, 0
     try:
-        while os.path.lexists(there) and not _alike(path, there):  # what was moved there before is kept
+        while os.path.lexists(target) and not _alike(path, target):  # what was moved before is kept
             count += 1
-            there = folder / f"{path.name}~{count}"
+            target = folder / f"{path.name}~{count}"
         # after a power cut a file can have both names
-        os.unlink(path) if os.path.lexists(there) else os.replace(path, there)
+        os.unlink(path) if os.path.lexists(target) else os.replace(path, target)
         _sync_folder(folder)
         _sync_folder(path.parent)
     except OSError as error:
         raise _resource_error(path, error) from None
-    return there
+    return target
 
 
 def _alike(one: Path, other: Path) -> bool:

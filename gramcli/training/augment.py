@@ -75,12 +75,12 @@ def specaugment(inputs: Tensor, generator: torch.Generator) -> Tensor:
     count, _, bands, frames = inputs.shape
     blank = torch.zeros(count, bands, frames, dtype=torch.bool)
     for size, axis in ((bands, 1), (frames, 2)):
-        places = torch.arange(size)
+        positions = torch.arange(size)
         for _ in range(MASKS):
             drawn = torch.rand(2, count, 1, generator=generator)
             width = (drawn[0] * (MASK_SHARE * size + 1)).floor()
             start = (drawn[1] * (size - width + 1)).floor()
-            hit = (places >= start) & (places < start + width)
+            hit = (positions >= start) & (positions < start + width)
             blank |= hit[:, :, None] if axis == 1 else hit[:, None, :]
     mean = inputs.mean(dim=(1, 2, 3), keepdim=True)
     return torch.where(blank[:, None].to(inputs.device), mean, inputs)

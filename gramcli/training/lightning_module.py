@@ -145,7 +145,7 @@ class LightningClassifier(pl.LightningModule):
         """Brings the state up to date, after validation, and keeps the weights if the epoch is the best so far."""
         loss, accuracy = float(self._loss) / self._seen, self._correct / self._judged
         if not np.isfinite(loss):
-            raise UsageError(f"epoch {self.epoch}: the loss is not finite; lower train.learning_rate")
+            raise UsageError(f"epoch {self.epoch}: the loss is not finite; lower train.learning_rate (--learning-rate)")
         state = self.state
         state.epoch = self.epoch
         state.history.append((loss, accuracy))

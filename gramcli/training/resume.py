@@ -71,7 +71,7 @@ class ResumeFile:
                 f"{shown(self.path)}: belongs to an interrupted training with other settings or clips "
                 f"({'; '.join(changed[:4])}); undo that to go on, or delete the file to begin anew"
             )
-        about = file.about
+        stored = file.about
         parts: dict[str, State] = {"weights": {}, "best": {}, "optimiser": {}}
         for name in file.names:
             part, _, key = name.partition("/")
@@ -81,13 +81,13 @@ class ResumeFile:
             number, _, key = name.partition("/")
             moments.setdefault(int(number), {})[key] = tensor
         return TrainingState(
-            about["epoch"],
+            stored["epoch"],
             parts["weights"],
-            {"state": moments, "param_groups": about["groups"]},
+            {"state": moments, "param_groups": stored["groups"]},
             parts["best"],
-            about["best_epoch"],
-            about["accuracy"],
-            [(loss, accuracy) for loss, accuracy in about["history"]],
+            stored["best_epoch"],
+            stored["accuracy"],
+            [(loss, accuracy) for loss, accuracy in stored["history"]],
         )
 
     def write(self, state: TrainingState) -> None:
@@ -103,7 +103,7 @@ class ResumeFile:
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
         for number, moments in state.optimiser["state"].items():
             tensors |= {f"optimiser/{number}/{key}": tensor for key, tensor in moments.items()}
-        about = {
+        values = {
             "identity": self.identity,
             "epoch": state.epoch,
             "best_epoch": state.best_epoch,
@@ -111,7 +111,7 @@ class ResumeFile:
             "history": state.history,
             "groups": state.optimiser["param_groups"],
         }
-        sealed.write(self.path, KIND, {name: _array(tensor) for name, tensor in tensors.items()}, about)
+        sealed.write(self.path, KIND, {name: _array(tensor) for name, tensor in tensors.items()}, values)
         now = time.monotonic()
         self._due = now + (now - began) / SHARE
 

@@ -1,7 +1,7 @@
-"""What can go wrong with data on disk, and the exit code each failure maps to.
+"""The errors of the package and the exit codes of the command line.
 
-A caller's mistake in the library (a wrong type, a shape that does not fit) is a plain ``ValueError``. Everything that
-depends on files, settings or the machine is a `GramcliError`; the command line turns it into one line and an exit code.
+Faults of files, settings or the machine are `GramcliError`; the command line prints them as one line and exits with
+their code. A mistake in calling a function of the package (a wrong type or shape) is a plain ``ValueError``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Exit(IntEnum):
 
 
 class GramcliError(Exception):
-    """Root of all errors about data, settings and the machine; the message is one line: what, where, what to do."""
+    """Base of all errors; the message is one line that says what happened, to which file or setting, and what to do."""
 
     exit_code = Exit.INTERNAL
 
@@ -39,35 +39,35 @@ class UsageError(GramcliError):
 
 
 class NoInputError(GramcliError):
-    """Nothing usable was found where input was expected."""
+    """There is no usable input: a file, folder or clip is missing or cannot be used."""
 
     exit_code = Exit.NO_INPUT
 
 
 class ArtefactError(GramcliError):
-    """Cache, statistics, network, classes or format version do not fit each other, or a stage has not run yet."""
+    """Cache, statistics, network, classes or formats do not fit each other, or an earlier command has not run."""
 
     exit_code = Exit.ARTEFACT
 
 
 class NewerError(ArtefactError):
-    """A file was made by a newer version of this program, which must be updated to read it."""
+    """A file was made by a newer gramcli; this one must be updated to read it."""
 
 
 class DamagedError(GramcliError):
-    """A file of the cache does not have the content it was sealed with."""
+    """A file of the cache does not have the content that it was written with."""
 
     exit_code = Exit.DAMAGED
 
 
 class ResourceError(GramcliError):
-    """The machine lacks something: device, disk space, permission, memory."""
+    """The machine lacks something: a device, disk space, permission, memory, a library."""
 
     exit_code = Exit.RESOURCE
 
 
 class UnsafeError(GramcliError):
-    """A file asks for something that could run code or read other files; it is not opened."""
+    """A file could run code or make the program read other files, so it is not opened."""
 
     exit_code = Exit.UNSAFE
 

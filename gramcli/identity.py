@@ -1,4 +1,4 @@
-"""What a view, a training or a model depends on: its fingerprint, and the fields in which two of them differ."""
+"""Identities: what the content of a view, training or model depends on, its fingerprint, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def fingerprint(identity: Identity) -> str:
 
 
 def canonical(value: object) -> bytes:
-    """Returns a JSON value as bytes, the same for equal values."""
+    """Returns a JSON value as bytes, which are the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def differences(stored: Identity, wanted: Identity) -> list[str]:
-    """Names every field in which two identities differ, as ``field: stored → wanted``."""
+    """Returns every field in which two identities differ, for a message, as ``field: stored → wanted``."""
     old, new = dict(_flat(stored)), dict(_flat(wanted))
     fields = [field for field in {**old, **new} if old.get(field) != new.get(field)]
     return [f"{shown('.'.join(field))}: {_short(old.get(field))} → {_short(new.get(field))}" for field in fields]
 
 
 def require_identity(identity: Identity) -> None:
-    """Raises a KeyError, TypeError or ValueError where an identity lacks what every network has."""
+    """Raises a KeyError, TypeError or ValueError unless architecture, layers, head and outputs are valid."""
     names, head, outputs = [], identity["head"], identity["outputs"]
     for name, channels in identity["layers"]:
         if not isinstance(name, str) or not isinstance(channels, int) or channels < 1:
@@ -45,7 +45,7 @@ def require_identity(identity: Identity) -> None:
 
 
 def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Yields the leaves as the fingerprint sees them: 1, 1.0 and true differ, a tuple and a list do not."""
+    """Yields path and bytes of each leaf. As in the fingerprint, 1, 1.0 and true differ, a tuple and a list do not."""
     if isinstance(value, Mapping) and (value or not path):
         for key in sorted(value):
             yield from _flat(value[key], (*path, key))

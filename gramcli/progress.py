@@ -1,4 +1,4 @@
-"""How a stage tells what it is doing, without printing."""
+"""The progress protocol: how a command's work reports its steps and notes, without printing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Listens to a stage. Implementations must not raise."""
+    """Receives the steps and notes of a piece of work. Its methods must not raise."""
 
     def start(self, task: str, total: int) -> None:
-        """A task of `total` steps begins; the one before is over."""
+        """Called when a task of `total` steps begins; the task before is over."""
 
     def advance(self, steps: int, failed: int = 0) -> None:
-        """Steps are done, `failed` of them without result."""
+        """Called when some steps are done, `failed` of them without a result."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, in one line."""
+        """Called with something that the user should know, in one line."""
 
 
 class Silent:
-    """Keeps the notes and shows nothing."""
+    """Shows nothing and keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []

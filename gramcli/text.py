@@ -1,4 +1,4 @@
-"""Text for people: names made fit for one line, and labels in natural order."""
+"""Text for people: names escaped for one line of a message, and labels in natural order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def shown(name: object) -> str:
-    r"""Returns a file name or label fit for one line: control characters and undecodable bytes as escapes.
+    r"""Returns a file name or label for one line of a message, with control characters and odd bytes escaped.
 
     >>> shown("a\nb.wav")
     'a\\nb.wav'

@@ -1,1 +1,1 @@
-"""From files on disk to windows of samples and what the network is fed."""
+"""Audio files: found, checked, decoded in processes of their own, resampled and cut into windows. Without torch."""

@@ -1,6 +1,6 @@
-"""An audio file, opened, and its header checked before anything else of it is believed.
+"""Opens an audio file and checks its header against `gramcli.audio.limits` before anything is decoded.
 
-An `AudioError` from here is the reason alone: the caller knows which file it asked for.
+The message of an `AudioError` raised here gives the reason only; the caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class AudioFile:
 
     Args:
         path: The file; its name need not be UTF-8.
-        limits: What is believed of it.
+        limits: Longest file, and whether a truncated one may be used.
 
     Raises:
-        AudioError: It is no audio file that can be used.
+        AudioError: It is no audio file, exceeds a limit, or cannot be read.
     """
 
     def __init__(self, path: str, limits: Limits) -> None:
@@ -57,26 +57,26 @@ class AudioFile:
             raise
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the file."""
         self.sound.close()
         os.close(self.descriptor)
 
 
 def _open(path: str) -> tuple[int, int]:
-    """Opens a regular file: a FIFO would hang for ever, and libsndfile calls all that may go wrong "System error"."""
+    """Opens a regular file; a FIFO would hang for ever, and libsndfile would report any fault as "System error"."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except ValueError:
         raise AudioError("the name of the file holds a NUL character") from None
     except OSError as error:
         raise AudioError(_REASONS.get(error.errno or 0) or f"cannot be opened: {error.strerror}") from None
-    about = os.fstat(descriptor)
-    if stat.S_ISREG(about.st_mode) and about.st_size:
-        return descriptor, about.st_size
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return descriptor, status.st_size
     os.close(descriptor)
-    if stat.S_ISDIR(about.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise AudioError("is a folder")
-    raise AudioError("empty file" if stat.S_ISREG(about.st_mode) else "is not a regular file")
+    raise AudioError("empty file" if stat.S_ISREG(status.st_mode) else "is not a regular file")
 
 
 def _sound(descriptor: int) -> Any:
@@ -88,7 +88,7 @@ def _sound(descriptor: int) -> Any:
         if "Format not recognised" in text:
             raise AudioError(f"not audio that can be read ({_READ})") from None
         if "SF_INFO struct incomplete" in text:
-            raise AudioError("the header's sample rate or channel count makes no sense") from None
+            raise AudioError("the header has an impossible sample rate or number of channels") from None
         raise unreadable(error) from None
 
 
@@ -117,11 +117,15 @@ def _check(sound: Any, descriptor: int, size: int, limits: Limits) -> None:
 
 
 def truncated(missing: str) -> AudioError:
-    """Returns the error of a file that ends early."""
+    """Returns the error for a file that ends before its header says.
+
+    Args:
+        missing: What is there and what should be.
+    """
     return AudioError(f"truncated: {missing}; --allow-truncated uses what is there")
 
 
 def unreadable(error: Exception) -> AudioError:
-    """Returns the error of a file that libsndfile gave up."""
+    """Returns the error for a file that libsndfile or soxr could not decode."""
     text = getattr(error, "error_string", None) or str(error)
     return AudioError(f"cannot be decoded: {shown(text.strip().rstrip('.'))}")

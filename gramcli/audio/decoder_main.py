@@ -1,14 +1,14 @@
-"""The child process that decodes: ``python -m gramcli.audio.decoder_main``.
+"""The program of a decoding child process: ``python -m gramcli.audio.decoder_main``.
 
-It is a program of its own rather than a `multiprocessing` child: those import the user's script again, which must then
-have a main guard. Requests are JSON lines on standard input::
+It is a program of its own rather than a `multiprocessing` child, which would import the user's script again and so
+need a main guard there. Requests are JSON lines on standard input::
 
     {"probe": path, "hashed": true, "limits": [seconds, false]}
     {"path": path, "windows": [null | [start, end], ...], "sample_rate": 16000, "channel": "mix", "limits": ...}
 
 Replies are JSON lines on standard output, in order. The first is ``{"ready": true}``. A probe is answered by
 ``{"probe": [frames, sample_rate, channels, digest, bytes]}`` and each window by ``{"samples": n}``, followed by n
-float32 in the machine's byte order; either may be ``{"error": reason}`` instead. ``{}`` says only that work goes on.
+float32 in the machine's byte order; either may be ``{"error": reason}`` instead. ``{}`` means that work goes on.
 The process ends with its standard input, hence with its parent, however that ends.
 """
 
@@ -28,19 +28,19 @@ from gramcli.errors import AudioError
 from gramcli.text import shown
 
 ALIVE_S = 1.0
-"""Seconds between two signs of life."""
+"""Longest time without a reply, in seconds, while work goes on."""
 
 
 class Worker:
-    """Answers requests; keeps the last file open, for the next windows of it."""
+    """Answers requests. The last file stays open, as its next windows are usually asked for next."""
 
     def __init__(self, replies: BinaryIO) -> None:
         self._replies = replies
-        self._told = time.monotonic()
+        self._replied_at = time.monotonic()
         self._open: tuple[tuple[Any, ...], Reader] | None = None
 
     def answer(self, request: dict[str, Any]) -> None:
-        """Answers one request, whatever its file holds."""
+        """Answers one request; any fault of its file becomes an error reply."""
         limits = Limits(*request["limits"])
         if "probe" in request:
             began = time.perf_counter()
@@ -65,7 +65,7 @@ class Worker:
     def _window(
         self, request: dict[str, Any], window: tuple[float, float] | None, limits: Limits
     ) -> tuple[Samples, float]:
-        """Returns the samples, and the seconds that resampling took."""
+        """Returns the samples of a window, and the seconds that resampling took."""
         wanted = (request["path"], request["sample_rate"], request["channel"])
         if self._open is None or self._open[0] != (wanted, limits) or not self._open[1].reaches(window):
             if self._open is not None:
@@ -81,14 +81,14 @@ class Worker:
         if payload is not None:
             self._replies.write(payload.data)
         self._replies.flush()
-        self._told = time.monotonic()
+        self._replied_at = time.monotonic()
 
     def _alive(self) -> None:
-        if time.monotonic() - self._told > ALIVE_S:
+        if time.monotonic() - self._replied_at > ALIVE_S:
             self._reply()
 
     def ready(self) -> None:
-        """Says that requests are awaited."""
+        """Reports that requests can be sent."""
         self._reply(ready=True)
 
 
@@ -98,7 +98,7 @@ def _reason(error: Exception) -> str:
 
 def main() -> None:
     """Answers standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may want to finish what it is at
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and may still want replies
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between the replies
     worker = Worker(replies)
@@ -107,7 +107,7 @@ def main() -> None:
         for line in sys.stdin.buffer:
             worker.answer(json.loads(line))
     except BrokenPipeError:
-        os._exit(0)  # nobody listens any more; an ordinary exit would try to flush
+        os._exit(0)  # the parent is gone; an ordinary exit would try to flush
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Decoding in child processes, ahead of who consumes it and safe from what a file does to its decoder."""
+"""Decodes audio files in child processes, ahead of the network, so that a file that crashes its decoder harms no other.
+
+Each lane is a thread with a queue of jobs and one child process that works them off.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from gramcli.audio.decoder_process import COMMAND, NONSENSE, Child, Ended, Reply
+from gramcli.audio.decoder_process import COMMAND, UNREADABLE, Child, Ended, Reply
 from gramcli.audio.limits import LIMITS, Limits
 from gramcli.audio.reader import Probe, Samples
 from gramcli.audio.requests import Request
@@ -20,21 +23,21 @@ from gramcli.errors import AudioError, ResourceError
 from gramcli.settings.schema import Settings
 
 AHEAD = 24
-"""Windows that are decoded before they are asked for, at least."""
+"""Windows that are decoded before they are needed, at least."""
 WINDOWS_A_JOB = 8
 STRIKES = 2
-"""Children that one file may take down before the rest of it is given up."""
+"""Crashes or timeouts of one file after which its remaining windows are given up."""
 
 
 _SPARE: deque[Child] = deque()
-"""Children that were started before they were needed."""
+"""Child processes that were started before they were needed."""
 
 
 def start_ahead(count: int = 1) -> None:
-    """Starts children for the next `Decoders`, so that they get ready while a network is being built.
+    """Starts child processes for the next `Decoders`, so that they get ready while a network is being built.
 
     Raises:
-        ResourceError: It cannot be started.
+        ResourceError: A process cannot be started.
     """
     while len(_SPARE) < count:
         _SPARE.append(Child())
@@ -55,7 +58,7 @@ def _end_spare() -> None:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One window: samples, or why there are none."""
+    """One decoded window: its samples, or why there are none."""
 
     samples: Samples | None
     """(n,) float32."""
@@ -63,18 +66,18 @@ class Decoded:
 
 
 class Decoders:
-    """Child processes that probe and decode; use it as a context manager.
+    """Child processes that probe and decode audio files; use it as a context manager.
 
-    A child that crashes, or shows no sign of life for `timeout_s`, fails what it was at and is replaced; the rest goes
-    on. After `STRIKES` such ends in one file, the rest of that file is given up. The children end with this process.
+    If a child crashes, or gives no sign of life for `timeout_s`, the window it was at fails and the child is replaced;
+    all other windows go on. After `STRIKES` such ends in one file, the rest of that file is given up. The children end
+    with this process.
 
     Args:
         count: Number of children.
-        limits: What is believed of files.
-        timeout_s: Seconds that a window may take.
-        limits: What is believed of files.
-        ahead: Windows that are decoded before they are asked for, at most.
-        command: What to run in place of this package's worker.
+        timeout_s: Longest time without a sign of life, in seconds.
+        limits: Longest file, and whether a truncated one may be used.
+        ahead: Windows that are decoded before they are needed, at most.
+        command: Program to run in place of `gramcli.audio.decoder_main`.
 
     Raises:
         ValueError: `count` or `ahead` below 1.
@@ -100,7 +103,7 @@ class Decoders:
 
     @classmethod
     def of(cls, settings: Settings) -> Decoders:
-        """Returns as many as a run has, with its limits, and far enough ahead that a batch need not wait for them."""
+        """Returns the decoders that the settings ask for, which decode at least a batch ahead."""
         ahead = max(AHEAD, settings.run.batch * 3 // 2)
         return cls(settings.run.decoders, limits=Limits.of(settings.data), ahead=ahead)
 
@@ -113,7 +116,7 @@ class Decoders:
         self.close()
 
     def close(self) -> None:
-        """Ends all children, also those at work."""
+        """Ends all children, also those that are decoding."""
         self._closed = True
         for lane in self._lanes:
             lane.stop()
@@ -121,7 +124,7 @@ class Decoders:
             lane.join()
 
     def probe(self, paths: Iterable[str], *, hashed: bool = True) -> Iterator[Probe | AudioError]:
-        """Yields what each file's header and bytes say, or why it cannot be used, in order; see `decode.probe`.
+        """Yields header and digest of each file, or why it cannot be used, in order; see `gramcli.audio.reader.probe`.
 
         Raises:
             ResourceError: No child can be started.
@@ -129,19 +132,19 @@ class Decoders:
         jobs = (_Job(path, {"probe": _absolute(path), "hashed": hashed, "limits": self._limits}, 1) for path in paths)
         for reply, _ in self._run(jobs):
             found = "error" not in reply and "probe" in reply
-            yield Probe(*reply["probe"]) if found else AudioError(reply.get("error", NONSENSE))
+            yield Probe(*reply["probe"]) if found else AudioError(reply.get("error", UNREADABLE))
 
     def decode(self, requests: Iterable[Request]) -> Iterator[Decoded]:
-        """Yields one result a window, in order.
+        """Yields one result for each window, in order.
 
-        Consecutive requests for one file go to one child, which reads on where it was.
+        Consecutive requests for one file go to the same child, which reads on from where it was.
 
         Raises:
             ResourceError: No child can be started.
         """
         jobs = (job for request in requests for job in _jobs(request, self._limits))
         for reply, samples in self._run(jobs):
-            yield Decoded(samples, reply.get("error", "" if samples is not None else NONSENSE))
+            yield Decoded(samples, reply.get("error", "" if samples is not None else UNREADABLE))
 
     def _run(self, jobs: Iterator[_Job]) -> Iterator[Reply]:
         pending: deque[_Job] = deque()
@@ -174,17 +177,17 @@ class Decoders:
 
 @dataclass
 class _Job:
-    """One message to a child and the replies to it."""
+    """A message to a child and the replies to it."""
 
     path: str
     message: dict[str, Any]
     count: int
-    """Replies that are due."""
+    """Replies that the message asks for."""
     replies: queue.SimpleQueue[Reply | Exception] = field(default_factory=queue.SimpleQueue)
     abandoned: bool = False
 
     def rest(self, done: int) -> dict[str, Any]:
-        """Returns the message without what has been answered."""
+        """Returns the message without the windows that have been answered."""
         return {**self.message, "windows": self.message["windows"][done:]} if done else self.message
 
 
@@ -194,8 +197,8 @@ def _absolute(path: str) -> str:
 
 
 def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
-    """Cuts a request into jobs that are small beside `AHEAD`, which they may overshoot."""
-    about = {
+    """Cuts a request into jobs of a few windows each, since the windows decoded ahead are counted by whole jobs."""
+    common = {
         "path": _absolute(request.path),
         "sample_rate": request.sample_rate,
         "channel": request.channel,
@@ -203,11 +206,11 @@ def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
     }
     for first in range(0, len(request.windows), WINDOWS_A_JOB):
         windows = request.windows[first : first + WINDOWS_A_JOB]
-        yield _Job(request.path, {**about, "windows": windows}, len(windows))
+        yield _Job(request.path, {**common, "windows": windows}, len(windows))
 
 
 class _Lane:
-    """A line of jobs, the thread that works it off, and the child that does the work."""
+    """A queue of jobs, the thread that works it off, and the child process that decodes."""
 
     def __init__(self, timeout_s: float, command: Sequence[str]) -> None:
         self._timeout_s = timeout_s
@@ -217,7 +220,7 @@ class _Lane:
         self._stopped = False
         self._child: Child | None = None
         self._suspect, self._strikes = "", 0
-        """The file that took a child down last, and how many it took."""
+        """The last file that crashed a child or timed out, and how often in a row."""
         self._thread = threading.Thread(target=self._work, name="gramcli decoder", daemon=True)
         self._thread.start()
 
@@ -226,11 +229,11 @@ class _Lane:
         return self._jobs.qsize() + self._busy
 
     def submit(self, job: _Job) -> None:
-        """Puts a job at the end of the line."""
+        """Puts a job at the end of the queue."""
         self._jobs.put(job)
 
     def stop(self) -> None:
-        """Lets thread and child end now: a child has nothing to lose."""
+        """Ends thread and child now; a child writes nothing, so nothing is lost."""
         self._stopped = True
         self._jobs.put(None)
         child = self._child
@@ -238,7 +241,7 @@ class _Lane:
             child.kill()
 
     def join(self) -> None:
-        """Waits for the end."""
+        """Waits until the thread has ended."""
         self._thread.join()
 
     def _work(self) -> None:
@@ -247,14 +250,14 @@ class _Lane:
             if not job.abandoned:
                 try:
                     self._serve(job)
-                except Exception as error:  # the consumer waits for it
+                except Exception as error:  # to be raised where the reply is waited for
                     job.replies.put(error)
                     self._drop()
             self._busy = False
         self._drop()
 
     def _serve(self, job: _Job) -> None:
-        """Answers a job in full, with as many children as that takes."""
+        """Gets all replies of a job, with a new child after each crash or timeout."""
         done = 0
         while done < job.count and not self._stopped:
             child = self._ready()
@@ -272,13 +275,13 @@ class _Lane:
                     done += 1
 
     def _ready(self) -> Child:
-        """Returns a child that is there; one that ended between two jobs was at nothing."""
+        """Returns a running child; one that ended between two jobs is replaced and fails no window."""
         if self._child is not None and not self._child.alive():
             self._drop()
         if self._child is None:
             try:
                 return self._start()
-            except ResourceError:  # on a busy machine the second one may be in time
+            except ResourceError:  # on a busy machine a second one may start in time
                 self._drop()
                 if self._stopped:
                     raise

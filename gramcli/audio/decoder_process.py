@@ -1,4 +1,4 @@
-"""One decoding process, seen from its parent."""
+"""The parent's side of one decoding process: starts it, sends requests, receives replies, and ends it."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from gramcli.text import shown
 
 COMMAND = (sys.executable, "-P", "-m", "gramcli.audio.decoder_main")
 START_S = 60.0
-"""Longest that a process may take to start."""
+"""Longest time that a process may take to start, in seconds."""
 LINE = 1 << 20
-"""Longest line, in bytes."""
-WORDS = {"ready", "probe", "samples", "seconds", "error"}
-"""What a line may say."""
-NONSENSE = "decoder answered nonsense"
+"""Longest line of a reply, in bytes."""
+KEYS = {"ready", "probe", "samples", "seconds", "error"}
+"""Keys that a reply may have."""
+UNREADABLE = "the decoder process sent an unreadable reply; the clip is skipped (please report it)"
 END_S = 5.0
-"""Longest that it may take to end once its output has ended."""
+"""Longest time that a process may take to end once its output is closed, in seconds."""
 
 Reply = tuple[dict[str, Any], Samples | None]
-"""What a line said, and the samples that came with it."""
+"""The JSON object of a reply, and the samples that followed it."""
 
 
 class Ended(Exception):  # noqa: N818 - an event, not an error of the program
-    """The process has ended, or had to be ended; the message says how."""
+    """The process crashed or had to be ended; the message says why."""
 
 
 class TimedOut(Ended):
-    """The process was silent for too long and had to be ended."""
+    """The process gave no sign of life for too long and was ended."""
 
 
 class Child:
-    """A process that speaks the protocol of `gramcli.audio.decoder_main`.
+    """A child process that decodes audio files; `gramcli.audio.decoder_main` describes the protocol.
 
     Args:
         command: Program and arguments.
 
     Raises:
-        ResourceError: It cannot be started.
+        ResourceError: The process cannot be started.
     """
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
@@ -58,42 +58,42 @@ class Child:
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         # one thread each: children share the cores with the network
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         try:
             self._process = subprocess.Popen(
-                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=environment
+                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
             )
         except OSError as error:
-            self._said.close()
-            raise ResourceError(f"a decoder cannot be started: {error}") from None
-        self._requests, self._replies = _given(self._process.stdin), _given(self._process.stdout)
+            self._errors.close()
+            raise ResourceError(f"a decoder process cannot be started: {error}") from None
+        self._requests, self._replies = _pipe(self._process.stdin), _pipe(self._process.stdout)
         self._arrived = selectors.DefaultSelector()
         self._arrived.register(self._replies, selectors.EVENT_READ)
         self._received = bytearray()
-        self._how = ""
+        self._ending = ""
 
     def greet(self) -> None:
-        """Waits for the first word.
+        """Waits until the process is ready for requests.
 
         Raises:
-            ResourceError: There is none.
+            ResourceError: It does not get ready within `START_S`.
         """
         try:
             self.receive(START_S)
         except TimedOut as end:
             raise ResourceError(
-                f"a decoder cannot be started: {end}; the machine is busy: run the same command again, or with fewer "
-                "--decoders"
+                f"a decoder process cannot be started: {end}; the machine is busy: run the same command again, or with "
+                "fewer --decoders"
             ) from None
         except Ended as end:
-            raise ResourceError(f"a decoder cannot be started: {end}") from None
+            raise ResourceError(f"a decoder process cannot be started: {end}") from None
 
     def alive(self) -> bool:
-        """Tells whether the process is still there."""
+        """Tells whether the process is still running."""
         return self._process.poll() is None
 
     def send(self, message: dict[str, Any]) -> None:
-        """Sends a request; if nobody is there to read it, `receive` will say so."""
+        """Sends a request; if the process has ended, `receive` will report it."""
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(json.dumps(message).encode() + b"\n")
 
@@ -101,17 +101,17 @@ class Child:
         """Returns the next reply.
 
         Args:
-            timeout_s: Longest silence, in seconds.
+            timeout_s: Longest time without a sign of life, in seconds.
 
         Raises:
-            Ended: The process crashed or was silent for longer; it is gone.
+            Ended: The process crashed or gave no sign of life in time; it has ended.
         """
         line: dict[str, Any] = {}
-        while not line:  # an empty one says only that work goes on
+        while not line:  # an empty one means that work goes on
             deadline = time.monotonic() + timeout_s
             while (length := self._received.find(b"\n", 0, LINE)) < 0:
                 if len(self._received) > LINE:
-                    raise self._nonsense()
+                    raise self._unreadable()
                 self._wait(deadline, timeout_s)
             line = self._parsed(self._received[:length])
             del self._received[: length + 1]
@@ -125,25 +125,25 @@ class Child:
         return line, samples
 
     def _parsed(self, line: bytearray) -> dict[str, Any]:
-        """Returns what a line says; hostile audio may have made anything of a decoder's memory."""
+        """Returns the object of a line, checked: a hostile audio file may have corrupted the decoder's memory."""
         try:
-            said = json.loads(line)
+            reply = json.loads(line)
         except (ValueError, RecursionError):
-            raise self._nonsense() from None
-        size = said.get("samples", 0) if isinstance(said, dict) else None
-        if not isinstance(size, int) or size < 0 or not said.keys() <= WORDS:
-            raise self._nonsense()
-        return dict(said)
+            raise self._unreadable() from None
+        size = reply.get("samples", 0) if isinstance(reply, dict) else None
+        if not isinstance(size, int) or size < 0 or not reply.keys() <= KEYS:
+            raise self._unreadable()
+        return dict(reply)
 
-    def _nonsense(self) -> Ended:
+    def _unreadable(self) -> Ended:
         self.end()
-        return Ended(NONSENSE)
+        return Ended(UNREADABLE)
 
     def _wait(self, deadline: float, timeout_s: float) -> None:
-        """Waits for more bytes."""
+        """Waits for more bytes of a reply."""
         if not self._arrived.select(max(0.0, deadline - time.monotonic())):
             self.end()
-            raise TimedOut(f"timed out after {timeout_s:g} s")
+            raise TimedOut(f"the decoder process gave no reply within {timeout_s:g} s")
         block = os.read(self._replies.fileno(), 1 << 20)
         if not block:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -152,26 +152,26 @@ class Child:
         self._received += block
 
     def kill(self) -> None:
-        """Ends the process from another thread; the one that waits for a reply sees it end."""
+        """Ends the process from another thread; `receive` then raises `Ended` in the thread that waits."""
         self._process.kill()
 
     def end(self) -> str:
-        """Ends the process if it is still there, frees what it held, and tells how it ended."""
-        if self._how:
-            return self._how
+        """Ends the process if it still runs, closes its pipes, and returns how it ended, for a message."""
+        if self._ending:
+            return self._ending
         self._process.kill()
         code = self._process.wait()
         self._arrived.close()
         self._requests.close()
         self._replies.close()
-        with self._said:
-            self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 4096))
-            last = self._said.read().decode(errors="backslashreplace").strip().rpartition("\n")[2]
-        ended = f"decoder ended (exit {code}){': ' * bool(last)}{shown(last)}"
-        self._how = f"decoder crashed (signal {-code})" if code < 0 else ended
-        return self._how
+        with self._errors:
+            self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 4096))
+            last = self._errors.read().decode(errors="backslashreplace").strip().rpartition("\n")[2]
+        ended = f"the decoder process ended (exit {code}){': ' * bool(last)}{shown(last)}"
+        self._ending = f"the decoder process crashed (signal {-code})" if code < 0 else ended
+        return self._ending
 
 
-def _given(pipe: IO[bytes] | None) -> IO[bytes]:
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     assert pipe is not None, "Popen was asked for this pipe"
     return pipe

@@ -1,4 +1,4 @@
-"""Audio files by name, folder or glob."""
+"""Finds audio files by name, folder or glob."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", "
 def audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Expands files, folders and globs to audio files, each once, in the order of `paths`.
 
-    A named file is taken as it is, whatever its suffix and even if it is missing, so that it gets an answer of its own.
+    A file that is named is taken whatever its suffix, and even if it is missing, so that it is reported by itself.
     Folders are searched through all levels and sorted; hidden files and folders in them are left out.
 
     Raises:
@@ -42,8 +42,8 @@ def _expand(name: str) -> list[str]:
     audio = [file for file in files if file.lower().endswith(SUFFIXES)]
     if not audio:
         kinds = Counter(Path(file).suffix.lower() or "no suffix" for file in files).most_common(4)
-        there = ", ".join(f"{count} {shown(kind)}" for kind, count in kinds)
-        what = f"no audio, but {there}" if kinds else "no audio, nor any other file"
+        listed = ", ".join(f"{count} {shown(kind)}" for kind, count in kinds)
+        what = f"no audio, but {listed}" if kinds else "no audio, nor any other file"
         raise NoInputError(f"{shown(name)}: {what}; gramcli reads {' '.join(SUFFIXES)}")
     return audio
 
@@ -51,10 +51,10 @@ def _expand(name: str) -> list[str]:
 def _below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
     """Yields all files below a folder; follows links to folders, but enters each folder once."""
     try:
-        about = folder.stat()
-        if (about.st_dev, about.st_ino) in seen:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
             return
-        seen.add((about.st_dev, about.st_ino))
+        seen.add((status.st_dev, status.st_ino))
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise NoInputError(f"{shown(folder)}: cannot be read: {error.strerror}") from None

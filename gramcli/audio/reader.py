@@ -1,6 +1,6 @@
-"""Audio files to mono float32 windows at one sample rate; soundfile and soxr, never torch.
+"""Decodes windows of an audio file to mono float32 samples at one sample rate, with soundfile and soxr.
 
-An `AudioError` from here is the reason alone: the caller knows which file it asked for.
+The message of an `AudioError` raised here gives the reason only; the caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gramcli.errors import AudioError
 Samples = npt.NDArray[np.float32]
 
 BLOCK = 1 << 16
-"""Frames read at once; nothing is ever allocated by what a header says."""
+"""Frames read at once. No buffer is ever as large as a header says, as headers can be forged."""
 
 # Others are read from their start: a seek in Ogg or MP3 is not exact to the sample.
 _EXACT_SEEK = ("WAV", "WAVEX", "W64", "RF64", "AIFF", "FLAC")
@@ -34,14 +34,14 @@ _EXACT_SEEK = ("WAV", "WAVEX", "W64", "RF64", "AIFF", "FLAC")
 
 @dataclass(frozen=True)
 class Probe:
-    """What the header and the bytes of a file say."""
+    """Header and digest of an audio file."""
 
     frames: int
     sample_rate: int
     """In Hz."""
     channels: int
     digest: str
-    """SHA-256 of the file's bytes; empty if it was not asked for."""
+    """SHA-256 of the file's bytes; empty if only the header was read."""
     bytes: int
     """Size of the file."""
 
@@ -52,7 +52,7 @@ class Probe:
 
 
 def _nothing() -> None:
-    """Nobody wants to know that work goes on."""
+    """Reports to nobody that work goes on."""
 
 
 def probe(path: str, alive: Callable[[], None] = _nothing, *, limits: Limits = LIMITS, hashed: bool = True) -> Probe:
@@ -60,12 +60,12 @@ def probe(path: str, alive: Callable[[], None] = _nothing, *, limits: Limits = L
 
     Args:
         path: The file; its name need not be UTF-8.
-        alive: Called every now and then.
-        limits: What is believed of it.
-        hashed: Whether to read more than the header.
+        alive: Called every now and then, to report that work goes on.
+        limits: Longest file, and whether a truncated one may be used.
+        hashed: Whether to hash the file; otherwise only its header is read.
 
     Raises:
-        AudioError: It is no audio file that can be used.
+        AudioError: It is no audio file, exceeds a limit, or cannot be read.
     """
     file = AudioFile(path, limits)
     try:
@@ -92,13 +92,13 @@ class Reader:
 
     Args:
         path: The file.
-        sample_rate: Rate of what is returned, in Hz.
+        sample_rate: Rate of the samples returned, in Hz.
         channel: Channel counted from 0, or "mix" for the mean of all.
-        alive: Called every now and then while samples are skipped.
-        limits: What is believed of the file.
+        alive: Called every now and then while samples are skipped, to report that work goes on.
+        limits: Longest file, and whether a truncated one may be used.
 
     Raises:
-        AudioError: It is no audio file that can be used.
+        AudioError: It is no audio file, exceeds a limit, cannot be read, or lacks the channel.
     """
 
     def __init__(
@@ -128,7 +128,9 @@ class Reader:
         if isinstance(channel, int) and channel >= self._sound.channels:
             channels = self._sound.channels
             self.close()
-            raise AudioError(f"channel {channel} is asked for, and there are {channels} (counted from 0)")
+            raise AudioError(
+                f"there is no channel {channel}: the file has {channels}, counted from 0 (segment.channel)"
+            )
 
     def __enter__(self) -> Reader:
         return self
@@ -143,7 +145,7 @@ class Reader:
         self._file.close()
 
     def reaches(self, window: Window | None) -> bool:
-        """Tells whether a window can still be read without starting anew."""
+        """Tells whether a window can be read without opening the file again: it begins where samples are still kept."""
         return self._frames(window)[0] >= self._start
 
     def read(self, window: Window | None) -> Samples:
@@ -154,7 +156,7 @@ class Reader:
                 ``round(start·rate)`` up to, not including, ``round(end·rate)``.
 
         Raises:
-            AudioError: The samples are not there, cannot be decoded, or are no sound.
+            AudioError: The samples are missing, cannot be decoded, are not finite or far beyond full scale.
             ValueError: The window begins before the one read last.
         """
         start, stop = self._frames(window)
@@ -171,7 +173,7 @@ class Reader:
         if self._broken is not None:
             raise self._broken from None
         self._require(start, start + min(stop - start, len(self._kept)))
-        source = _believed(self._kept[: stop - start], start)
+        source = _plausible(self._kept[: stop - start], start)
         if self._sound.samplerate == self._rate:
             return source.copy()
         began = time.perf_counter()
@@ -191,7 +193,7 @@ class Reader:
         return round(window[0] * rate), min(round(window[1] * rate), self._sound.frames)
 
     def _advance(self, start: int, stop: int) -> None:
-        """Forgets what is before `start` and reads up to `stop`."""
+        """Drops the samples before `start` and reads up to `stop`."""
         position = self._start + len(self._kept)
         self._kept = self._kept[start - self._start :]
         self._start = start
@@ -208,7 +210,7 @@ class Reader:
         self._kept = np.concatenate(blocks)
 
     def _block(self, frames: int, position: int) -> Samples | None:
-        """Reads on; None where the file has ended early and may."""
+        """Reads the next frames; None where the file ends early and that is allowed."""
         if self._end is not None:
             return None
         try:
@@ -235,8 +237,8 @@ class Reader:
             return np.asarray(block.mean(axis=1), np.float32)
 
 
-def _believed(samples: Samples, position: int) -> Samples:
-    """Returns samples that are finite and within `LOUDEST`."""
+def _plausible(samples: Samples, position: int) -> Samples:
+    """Returns the samples if all are finite and within `LOUDEST`; raises an AudioError otherwise."""
     if not np.abs(samples).max() <= LOUDEST:  # also where the maximum is NaN
         first = int(np.argmax(~(np.abs(samples) <= LOUDEST)))
         raise AudioError(f"sample {position + first} is {samples[first]:g}: not finite, or beyond ±{LOUDEST:g}")
@@ -268,6 +270,4 @@ def fit(samples: Samples, length: int, pad: str) -> Samples:
 
 def stack(windows: Sequence[Samples], samples: int, pad: str) -> Samples:
     """Cuts or pads decoded windows to one length and stacks them, (N, samples) float32."""
-    import numpy as np
-
     return np.stack([fit(window, samples, pad) for window in windows])

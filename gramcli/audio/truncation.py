@@ -1,8 +1,8 @@
-"""Whether an audio file goes on to its end. libsndfile plays what is left of a truncated one and says nothing.
+"""Detects truncated audio files, of which libsndfile would silently decode what is left.
 
-Containers of chunks say how long their samples are, Ogg marks its last page, and most MP3 files begin with a frame that
-counts the bytes. An MP3 file of constant bit rate without such a frame cannot be told from a whole one. FLAC fails by
-itself when its end is reached.
+Containers made of chunks state the length of their samples, Ogg marks its last page, and most MP3 files begin with a
+frame that states the number of bytes. A truncated MP3 file of constant bit rate without such a frame looks like a whole
+one. A truncated FLAC file fails by itself when it is decoded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 STREAMED = 0xFFFFFFFF
-"""Length in the header of a file that was written to a pipe, as is 0."""
+"""Length in the header of a file that was written to a pipe, where it was not known; 0 means the same."""
 MOST_MISSING = 0.05
-"""Share of an MP3 file that may be missing: encoders do not agree on what they count."""
+"""Share of an MP3 file that may be missing, as encoders count bytes and samples differently."""
 
 _LOG = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _COUNT = re.compile(rb"sample_count -i (\d+)")
@@ -25,18 +25,18 @@ _PAGE = struct.Struct("<4sBB20xB")
 _LARGEST_PAGE = 27 + 255 + 255 * 255
 _LAST_PAGE = 0x04
 _CHUNKS = 1 << 16
-"""Chunks that are looked at before the samples are given up for lost."""
+"""Chunks that are searched for the samples, at most."""
 
 
 def truncation(descriptor: int, size: int, container: str, frames: int, log: str) -> str:
-    """Says what is missing at the end of a file; empty if nothing is.
+    """Returns what is missing at the end of a file, for a message; "" if nothing is.
 
     Args:
-        descriptor: The open file; where it is read from next does not change.
+        descriptor: The open file; its position does not change.
         size: Its size in bytes.
-        container: As libsndfile names it.
-        frames: As libsndfile counts them.
-        log: What libsndfile says of its header.
+        container: Its format, as libsndfile names it.
+        frames: Its number of frames, as libsndfile counts them.
+        log: libsndfile's log of its header.
 
     Raises:
         OSError: The file cannot be read.
@@ -51,18 +51,18 @@ def truncation(descriptor: int, size: int, container: str, frames: int, log: str
     if container in ("RF64", "W64", "AU", "CAF"):
         start, length = _samples(descriptor, size, container)
         return _short(size - start, length)
-    said = _LOG.search(log)
-    return _short(int(said[2]), int(said[1])) if said else ""
+    lengths = _LOG.search(log)
+    return _short(int(lengths[2]), int(lengths[1])) if lengths else ""
 
 
-def _short(there: int, claimed: int | None) -> str:
-    if claimed is None or claimed in (0, STREAMED) or claimed <= there:
+def _short(size: int, claimed: int | None) -> str:
+    if claimed is None or claimed in (0, STREAMED) or claimed <= size:
         return ""
-    return f"{max(there, 0)} of {claimed} bytes of samples are there"
+    return f"{max(size, 0)} of {claimed} bytes of samples are there"
 
 
 def _samples(descriptor: int, size: int, container: str) -> tuple[int, int | None]:
-    """Returns where samples begin, and how many bytes of them there should be; None if that was not known then."""
+    """Returns where the samples begin and how many bytes there should be, None if the header leaves that open."""
     if container == "AU":
         head = os.pread(descriptor, 12, 0)
         order: Literal["little", "big"] = "little" if head[:4] == b"dns." else "big"
@@ -79,32 +79,32 @@ def _samples(descriptor: int, size: int, container: str) -> tuple[int, int | Non
 
 
 def _chunks(descriptor: int, size: int, container: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yields name, place and length of the chunks of a file."""
-    place, head = {"RF64": (12, "<4sI"), "W64": (40, "<4s12xQ"), "CAF": (8, ">4sQ")}[container]
+    """Yields name, position and length of the chunks of a file."""
+    position, head = {"RF64": (12, "<4sI"), "W64": (40, "<4s12xQ"), "CAF": (8, ">4sQ")}[container]
     shape = struct.Struct(head)
     for _ in range(_CHUNKS):
-        if place + shape.size > size:
+        if position + shape.size > size:
             return
-        name, length = shape.unpack(os.pread(descriptor, shape.size, place))
+        name, length = shape.unpack(os.pread(descriptor, shape.size, position))
         if container == "W64":  # counts its own head, and begins at multiples of 8
             length -= shape.size
-        yield name, place + shape.size, length
-        place += shape.size + length
-        place += -place % {"RF64": 2, "W64": 8, "CAF": 1}[container]
+        yield name, position + shape.size, length
+        position += shape.size + length
+        position += -position % {"RF64": 2, "W64": 8, "CAF": 1}[container]
 
 
 def _ogg(descriptor: int, size: int) -> str:
-    """Looks for the last page, which must be whole and say that it is the last."""
+    """Finds the last page, which must be whole and marked as the last."""
     first = max(0, size - _LARGEST_PAGE - _PAGE.size)
     tail = os.pread(descriptor, size - first, first)
-    place = len(tail)
-    while (place := tail.rfind(b"OggS", 0, place)) >= 0:
-        if place + _PAGE.size > len(tail):
+    position = len(tail)
+    while (position := tail.rfind(b"OggS", 0, position)) >= 0:
+        if position + _PAGE.size > len(tail):
             return "the last page is cut"
-        _, version, flags, count = _PAGE.unpack_from(tail, place)
+        _, version, flags, count = _PAGE.unpack_from(tail, position)
         if version == 0:
-            lacing = tail[place + _PAGE.size : place + _PAGE.size + count]
-            if len(lacing) < count or place + _PAGE.size + count + sum(lacing) > len(tail):
+            lacing = tail[position + _PAGE.size : position + _PAGE.size + count]
+            if len(lacing) < count or position + _PAGE.size + count + sum(lacing) > len(tail):
                 return "the last page is cut"
             return "" if flags & _LAST_PAGE else "the page that is marked as the last is missing"
     return "the page that is marked as the last is missing"
@@ -125,5 +125,5 @@ def _mp3(descriptor: int, size: int) -> str:
             claimed = int.from_bytes(fields[8 if flags & 1 else 4 :][:4], "big")
     elif found := re.search(rb"VBRI", frame):
         claimed = int.from_bytes(frame[found.end() + 6 :][:4], "big")
-    there = size - start
-    return _short(there, claimed) if there < (1 - MOST_MISSING) * claimed else ""
+    rest = size - start
+    return _short(rest, claimed) if rest < (1 - MOST_MISSING) * claimed else ""

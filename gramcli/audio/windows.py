@@ -1,4 +1,4 @@
-"""How a recording is cut into windows."""
+"""Cuts a recording into windows of equal length."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Window = tuple[float, float]
 def windows(duration: float, start: float | None, end: float | None, seconds: float) -> list[Window | None]:
     """Cuts a recording, or a stretch of it, into windows.
 
-    Windows of `seconds` follow one after another. A rest of at least a tenth of `seconds` gets a window of its own that
-    ends where the audio ends, so it overlaps the one before and nothing is padded; a shorter rest is left out::
+    Windows of `seconds` follow each other without gaps. Where a rest of at least a tenth of `seconds` is left, one more
+    window ends where the audio ends; it overlaps the one before, so nothing is padded. A shorter rest is left out::
 
         duration 25, seconds 10     0──────────10─────────20
                                                    15─────────25
@@ -28,7 +28,7 @@ def windows(duration: float, start: float | None, end: float | None, seconds: fl
         one window of that length, to be padded.
 
     Raises:
-        AudioError: The stretch begins where the file has ended.
+        AudioError: The stretch begins at or after the end of the file.
         ValueError: `seconds` is not positive, or `end` is not behind `start`.
     """
     if not seconds > 0:

@@ -1,8 +1,8 @@
-"""``clips.csv``: which clips there are, what they are called and where their row is.
+"""``clips.csv``: the table of all clips of a cache, with the shard and row of each.
 
-The file is derived from the manifest at every extract and from the shards; only the manifest is edited by people. One
-row is one window of audio. Clips that have left the manifest keep their row, with an empty split, so that they cost
-nothing when they come back. The first line carries the SHA-256 of the rest.
+Every extract derives it anew from the manifest and the shards; only the manifest is meant to be edited. One row is one
+window of audio. Clips that the manifest no longer lists keep their row, with an empty split, so that nothing need be
+computed if they come back. The first line holds the SHA-256 of the rest.
 """
 
 from __future__ import annotations
@@ -24,35 +24,38 @@ from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError
 from gramcli.system import durable_files
 from gramcli.text import shown
 
-FORMAT = 1
+FORMAT = 2
+_COLUMNS = {1: Clip._fields[:-1], 2: Clip._fields}
+"""Columns by format: the first kept no digest of the file that a window is a part of."""
 
 _TYPES = {"bytes": int, "mtime_ns": int, "start": float, "end": float, "shard": int, "row": int}
 _PART = 10_000
-"""Rows that are in memory as text."""
-_REPEATED = ("label", "split", "group", "path", "error")
-"""Columns whose values recur: each is kept once."""
+"""Rows that are held as text while the table is read."""
+_REPEATED = ("label", "split", "group", "path", "error", "parent_digest")
+"""Columns whose values recur; each value is kept in memory once."""
 
 
 @dataclass(frozen=True)
 class ClipTable:
-    """The table and the window length that its rows were cut with."""
+    """All clips of a cache."""
 
     rows: tuple[Clip, ...]
     seconds: float
+    """Length of the windows that files were cut into."""
 
     def used(self, *splits: str) -> list[Clip]:
         """Returns the clips of some splits that have a row in a shard, each audio once, in order of their keys."""
-        there = (clip for clip in self.rows if clip.split in splits and clip.shard is not None)
-        # of several names of one audio the first in the alphabet, whatever the order of the manifest
-        unique = {clip.key: clip for clip in sorted(there, key=lambda clip: clip.id, reverse=True)}
+        stored = (clip for clip in self.rows if clip.split in splits and clip.shard is not None)
+        # of several files with the same audio, the one whose id sorts first, whatever the order of the manifest
+        unique = {clip.key: clip for clip in sorted(stored, key=lambda clip: clip.id, reverse=True)}
         return [unique[key] for key in sorted(unique)]
 
     def digest(self, *splits: str) -> str:
-        """Names the labels, splits and groups of some splits, whatever the order of rows and shards."""
+        """Returns the SHA-256 of keys, labels, splits and groups of some splits, whatever the order of rows."""
         digest = hashlib.sha256(b"[")
         for n, clip in enumerate(self.used(*splits)):
-            told = repr([clip.key, clip.label, clip.split, clip.group])
-            digest.update(f"{', ' * bool(n)}{told}".encode("utf-8", "surrogatepass"))
+            values = repr([clip.key, clip.label, clip.split, clip.group])
+            digest.update(f"{', ' * bool(n)}{values}".encode("utf-8", "surrogatepass"))
         digest.update(b"]")
         return digest.hexdigest()
 
@@ -99,7 +102,7 @@ def read(cache: Path) -> ClipTable | None:
     """Reads the table; None if there is none yet.
 
     Raises:
-        DamagedError: It is not as it was written.
+        DamagedError: Its digest does not fit its content.
         ArtefactError: A newer gramcli wrote it.
         ResourceError: It cannot be read.
     """
@@ -108,23 +111,26 @@ def read(cache: Path) -> ClipTable | None:
     if content is None:
         return None
     head, _, body = content.partition(b"\n")
-    damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which derives it again")
+    damaged = DamagedError(f"{shown(path)}: is damaged; delete it and run gramcli extract, which writes it again")
     try:
-        said = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
-        version, seconds = int(said["format"]), float(said["seconds"])
+        stated = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
+        version, seconds = int(stated["format"]), float(stated["seconds"])
         if head != _head(version, seconds, body):
             raise damaged
         if version > FORMAT:
             raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
         with _no_collection():
             lines = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", "surrogateescape", newline=""))
-            if tuple(next(lines)) != Clip._fields:
+            names = _COLUMNS[version]
+            if tuple(next(lines)) != names:
                 raise damaged
             rows: list[Clip] = []
             first: dict[str, str] = {}
             while part := list(itertools.islice(lines, _PART)):  # by columns: row by row takes twice as long
-                turned = zip(Clip._fields, zip(*part, strict=True), strict=True)
+                turned = zip(names, zip(*part, strict=True), strict=True)
                 columns = [_column(name, column, first) for name, column in turned]
+                # of columns that this format does not have, nothing is known
+                columns += [[""] * len(part) for _ in Clip._fields[len(names) :]]
                 rows += map(Clip._make, zip(*columns, strict=True))
     except (ValueError, KeyError, csv.Error, StopIteration):
         raise damaged from None
@@ -133,7 +139,7 @@ def read(cache: Path) -> ClipTable | None:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keeps the collector of reference cycles from looking at a million new rows again and again: they have none."""
+    """Stops the collector of reference cycles, which would visit a million new rows again and again for nothing."""
     before = gc.isenabled()
     gc.disable()
     try:
@@ -144,7 +150,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def name(cache: Path) -> str:
-    """Returns what names the content of the table without parsing it; empty if there is none that is whole."""
+    """Returns the first line of the table, which holds its digest; empty if the table is missing or damaged."""
     try:
         head, _, body = (regular_file.read(cache / "clips.csv") or b"").partition(b"\n")
     except GramcliError:
@@ -157,8 +163,8 @@ def require(cache: Path) -> ClipTable:
     """Reads the table of a cache that has been extracted.
 
     Raises:
-        ArtefactError: Nothing was extracted yet.
-        DamagedError: It is not as it was written.
+        ArtefactError: There is no table: nothing was extracted yet.
+        DamagedError: Its digest does not fit its content.
     """
     clips = read(cache)
     if clips is None:
@@ -167,7 +173,7 @@ def require(cache: Path) -> ClipTable:
 
 
 def _column(name: str, texts: tuple[str, ...], first: dict[str, str]) -> Iterable[Any]:
-    """Returns the values of a column; of texts that recur, the first one met."""
+    """Returns the values of a column; equal texts of `_REPEATED` columns are one object."""
     if name in _TYPES:
         kind = _TYPES[name]
         return [kind(text) if text else None for text in texts]

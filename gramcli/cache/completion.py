@@ -1,12 +1,13 @@
-"""``finished.safetensors``: what a finished extract has seen, so that the next one soon knows that nothing is new.
+"""``finished.safetensors``: what a finished extract found, so that the next one can tell at once that nothing is new.
 
-It is derived and sealed. Where it is missing, damaged or out of date, extract compares manifest and cache row by row.
+The file is derived from manifest and cache. Where it is missing, damaged or out of date, extract compares the two row
+by row.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,42 +25,33 @@ _PART = 20_000
 
 @dataclass(frozen=True)
 class Completion:
-    """What was there when the last clip was done."""
+    """What an extract had found when it was finished."""
 
     clips: int
+    """Clips that are in a split."""
     labels: tuple[str, ...]
-    """Of clips that are in a split and known, in natural order."""
+    """Labels of the known ones among them, in natural order."""
     notes: tuple[str, ...]
-    """What was said of the manifest and its clips."""
+    """Notes on the manifest and its clips, to be repeated."""
 
 
-def write(
-    cache: Path,
-    source: str,
-    rows: Sequence[Clip],
-    labels: Sequence[str],
-    notes: Sequence[str],
-    shards: Collection[int],
-) -> None:
-    """Writes down that every clip of a manifest has its row.
+def write(cache: Path, source: str, finished: Completion, rows: Iterable[Clip], shards: Collection[int]) -> None:
+    """Records that every clip of a manifest has its row.
 
     Args:
         cache: Folder of the cache.
-        source: Names the manifest and the settings that say how to read it.
+        source: Digest of the manifest and of the settings that say how to read it.
+        finished: What the extract found.
         rows: All clips, none of them failed.
-        labels: See `Completion`.
-        notes: See `Completion`.
-        shards: Numbers of those that are there.
+        shards: Numbers of the shards that are there.
 
     Raises:
         ResourceError: It cannot be written.
     """
-    used = [clip for clip in rows if clip.split]
-    named = clip_table.name(cache)
-    if not named:
+    table = clip_table.name(cache)
+    if not table:
         return
-    about = {"source": source, "table": named, "clips": len(used)}
-    seen = {clip.path: (clip.bytes, clip.mtime_ns) for clip in used}
+    seen = {clip.path: (clip.bytes, clip.mtime_ns) for clip in rows if clip.split}
     names = "\0".join(seen).encode("utf-8", "surrogateescape")
     sealed.write(
         cache / FILE,
@@ -69,17 +61,23 @@ def write(
             "stat": np.array(list(seen.values()), np.int64).reshape(-1, 2),
             "shard": np.array(sorted(shards), np.int64),
         },
-        {**about, "labels": list(labels), "notes": list(notes)},
+        {
+            "source": source,
+            "table": table,
+            "clips": finished.clips,
+            "labels": list(finished.labels),
+            "notes": list(finished.notes),
+        },
     )
 
 
 def read(cache: Path, source: str, shards: Collection[int]) -> Completion | None:
-    """Returns what was finished, if nothing has changed since that it depends on: manifest, table, shards, audio files.
+    """Returns what a finished extract had found, unless manifest, table, shards or audio files have changed since.
 
     Args:
         cache: Folder of the cache.
         source: As in `write`; nothing is finished if it is empty.
-        shards: Numbers of those that are there now.
+        shards: Numbers of the shards that are there now.
     """
     if not source or not (cache / FILE).exists():
         return None
@@ -106,7 +104,7 @@ def _unchanged(paths: Sequence[str], known: np.ndarray[tuple[int, int], np.dtype
         some = slice(first, first + _PART)
         try:
             # threads would wait for the interpreter's lock longer than for the system
-            found = [(about.st_size, about.st_mtime_ns) for about in map(os.stat, paths[some])]
+            found = [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths[some])]
         except (OSError, ValueError):
             return False
         if not np.array_equal(np.array(found, np.int64), known[some]):

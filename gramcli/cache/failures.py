@@ -1,8 +1,8 @@
-"""``failures.csv``: the clips that could not be used and why, for people and for the exit code of a later run.
+"""``failures.csv``: the clips that could not be used, and why.
 
-It is derived: rows of shards say the same, and where it is not as it was written, they are asked. A row is written
-before its shard is committed, so a shard with failures never stands without them. The first line carries the SHA-256 of
-the rest.
+It is for people to read, and for the exit code of later runs. The shards hold the same reasons, so where the list is
+missing or damaged, they are read instead. A failure is listed before its shard is written, so no shard has failures
+that are not listed. The first line holds the SHA-256 of the rest.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ def write(cache: Path, clips: Iterable[Clip], reasons: Mapping[str, str]) -> Non
 
     Args:
         cache: Folder of the cache.
-        clips: All clips.
-        reasons: Reason by key for clips that have a row; others speak for themselves.
+        clips: All clips; those whose file cannot be read carry their reason.
+        reasons: Reason by key of clips that have a row.
+
+    Raises:
+        ResourceError: It cannot be written.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -51,7 +54,7 @@ def _head(body: bytes) -> bytes:
 
 
 def forget(cache: Path) -> None:
-    """Removes the list, so that the shards are asked.
+    """Deletes the list, so that the next reader takes the reasons from the shards.
 
     Raises:
         ResourceError: It cannot be removed.
@@ -60,19 +63,19 @@ def forget(cache: Path) -> None:
 
 
 def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
-    """Returns the reason by key; read from the shards themselves if the list is gone, damaged or edited.
+    """Returns the reason by key, from the shards if the list is missing, damaged or edited.
 
     Raises:
-        DamagedError: A shard that is asked is not as it was written.
-        ResourceError: It cannot be read.
+        DamagedError: A shard that must be read is damaged.
+        ResourceError: The list or a shard cannot be read.
     """
     try:
         content = regular_file.read(cache / FILE) or b""
-    except DamagedError:  # something else stands in its place, which writing it again will name
+    except DamagedError:  # something else is in its place, which will be reported when the list is written
         content = b""
     head, end, body = content.partition(b"\n")
     if head + end == _head(body):
-        with contextlib.suppress(ValueError, csv.Error):  # whoever edits a list may seal it again
+        with contextlib.suppress(ValueError, csv.Error):  # an edited list may have a digest that fits
             columns, *rows = csv.reader(io.StringIO(body.decode(), newline=""), strict=True)
             if columns != _COLUMNS:
                 raise ValueError

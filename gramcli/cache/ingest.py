@@ -1,4 +1,4 @@
-"""The door for other frameworks: descriptors that were computed elsewhere, as rows of a cache."""
+"""Writes descriptors that another framework computed into a cache."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def write(
     network: str = "external",
     cache: str | Path = ".gramcli",
 ) -> int:
-    """Adds clips whose descriptors another framework computed; calibrate, select-layers and evaluate follow as usual.
+    """Adds clips whose descriptors were computed elsewhere, so that calibrate, select-layers and evaluate can use them.
 
     Args:
-        keys: What names each clip for good, N of them; a clip that is there already is not written again, but its
-            label, split and group are updated.
+        keys: Name of each of N clips, all different and always the same for the same clip. A clip that is in the cache
+            already is not written again, but its label, split and group are updated.
         descriptors: ĝ by layer, raw row sums of the Gram matrix (Eq. 5), (N, K_l) each. A row with a number that is
-            not finite is a failed clip.
+            not finite makes a failed clip.
         logits: The network's outputs, (N, len(classes)).
         labels: Class of each clip.
         splits: train, validation, test, or unknown (a test clip that is of no class) for each clip.
-        groups: What each clip was cut from; a group of its own for each if None.
+        groups: Source of each clip, e.g. the recording it was cut from; if None, each clip is a group of its own.
         classes: Labels of the outputs, in order; needed with `logits`.
-        network: What made the descriptors; part of the cache's identity.
+        network: Name of the network that made the descriptors; part of the cache's identity.
         cache: Folder of the cache.
 
     Returns:
         Number of clips that are new.
 
     Raises:
-        ValueError: Numbers of rows differ, a key stands twice, or a split or label is none.
+        ValueError: Numbers of rows differ, a key stands twice, or a split or label is not allowed.
         ArtefactError: The cache was made by another network, or with other layers or classes.
         ResourceError: It cannot be written.
         LockedError: Another process writes to the cache.
@@ -59,30 +59,32 @@ def write(
     outputs = np.zeros((len(keys), 0)) if logits is None else _matrix("logits", logits, len(keys))
     groups = list(keys) if groups is None else groups
     if not rows or {len(labels), len(splits), len(groups)} != {len(keys)} or len(set(keys)) != len(keys):
-        raise ValueError(f"{len(keys)} different keys need one label, split and group each, and at least one layer")
+        raise ValueError(
+            f"{len(keys)} keys, all different, need one label, split and group each, and at least one layer"
+        )
     known = {label for label, split in zip(labels, splits, strict=True) if split != UNKNOWN}
-    strange = {label for label, split in zip(labels, splits, strict=True) if split == UNKNOWN}
+    unknown = {label for label, split in zip(labels, splits, strict=True) if split == UNKNOWN}
     if outputs.shape[1] != len(classes) or set(splits) - {*SPLITS, UNKNOWN} or (classes and known - set(classes)):
         raise ValueError(
             f"labels must be among {tuple(classes)}, splits among {(*SPLITS, UNKNOWN)}, with one logit a class"
         )
-    if both := sorted(strange & (known | set(classes))):
+    if both := sorted(unknown & (known | set(classes))):
         raise ValueError(f"labels of unknown clips must be of no class, but {both[0]!r} is one")
     hashed = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() for key in keys]
     folder = Path(cache)
     with durable_files.lock(folder):
         view = View.create(folder, _identity(network, rows, classes), {"versions": {"gramcli": __version__}})
         done, previous = view.present(), clip_table.read(folder)
-        there = placement.known_places(previous, done)
+        known_rows = placement.known_places(previous, done)
         given = [
             Clip(name, key, name, "", 0, 0, None, None, label, split, group, None, None)
             for name, key, label, split, group in zip(keys, hashed, labels, splits, groups, strict=True)
         ]
         index = {key: n for n, key in enumerate(hashed)}
         kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in index]
-        allotted = placement.assign_places(given, there, done, placement.rows_per_shard(view.numbers_a_clip))
+        allotted = placement.assign_places(given, known_rows, done, placement.rows_per_shard(view.numbers_a_clip))
         clip_table.write(folder, [*kept, *allotted], seconds=0.0)
-        new = clip_table.by_shard(clip for clip in allotted if clip.key not in there)
+        new = clip_table.by_shard(clip for clip in allotted if clip.key not in known_rows)
         reasons = failures.read(folder, view, kept)
         for number, group in new.items():
             where = [index[clip.key] for clip in group]
@@ -110,7 +112,7 @@ def _identity(network: str, rows: Mapping[str, Array], classes: Sequence[str]) -
 
 
 def _rows(clips: Sequence[Clip], rows: dict[str, Array], logits: Array) -> shard.Shard:
-    """Returns a shard in which clips with numbers that are not finite have failed."""
+    """Returns a shard in which clips with a number that is not finite are failed ones."""
     columns = [*rows.values(), logits]
     bad = ~np.all([np.isfinite(values).all(axis=1) for values in columns], axis=0)
     for values in columns:

@@ -1,8 +1,8 @@
-"""Which row of which shard belongs to which clip.
+"""Assigns every clip its row in a shard.
 
-A clip is known by its content, so moving, renaming, relabelling and re-splitting cost nothing. A clip that has a row in
-a finished shard keeps it for ever; all others get rows in new shards, in an order that depends on the manifest alone,
-so a run that was killed and one that was not lay the same plan.
+Clips are known by their content, so nothing is computed again when files are moved, renamed, relabelled or put into
+other splits. A clip with a row in a finished shard keeps it for good. All others get rows in new shards, in an order
+that depends on the manifest alone, so that a run that was killed plans the same shards when it is repeated.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gramcli.cache.clip_table import ClipTable
+from gramcli.cache.shard import row_bytes
 from gramcli.dataset.clip import SPLITS, Clip
 
 _SHARD_BYTES = 64 * 2**20
@@ -19,19 +20,23 @@ _ROWS = (16, 256)
 
 @dataclass(frozen=True)
 class RowPlace:
-    """Where a key has its row."""
+    """Shard and row of a clip."""
 
     shard: int
     row: int
 
 
 def rows_per_shard(numbers: int) -> int:
-    """Returns how many clips of so many numbers make a shard of about 64 MiB, within 16 to 256."""
-    return min(max(_SHARD_BYTES // (4 * numbers + 64), _ROWS[0]), _ROWS[1])
+    """Returns how many clips go into a shard: as many as 64 MiB hold, but at least 16 and at most 256.
+
+    Args:
+        numbers: Numbers of one row; see `gramcli.cache.shard.row_bytes`.
+    """
+    return min(max(_SHARD_BYTES // row_bytes(numbers), _ROWS[0]), _ROWS[1])
 
 
 def known_places(previous: ClipTable | None, done: set[int]) -> dict[str, RowPlace]:
-    """Returns where the keys of finished shards have their rows, as the previous table tells."""
+    """Returns shard and row by key of all clips in finished shards, according to the previous table."""
     return {
         clip.key: RowPlace(clip.shard, clip.row)
         for clip in (() if previous is None else previous.rows)
@@ -40,23 +45,30 @@ def known_places(previous: ClipTable | None, done: set[int]) -> dict[str, RowPla
 
 
 def assign_places(
-    clips: Iterable[Clip], there: Mapping[str, RowPlace], done: set[int], rows_per_shard: int
+    clips: Iterable[Clip], known: Mapping[str, RowPlace], done: set[int], rows_per_shard: int
 ) -> list[Clip]:
-    """Gives every readable clip its place: that of its key, or the next free one in new shards, split by split."""
+    """Returns the clips with shard and row: those of their key if it has any, else the next ones of new shards.
+
+    Args:
+        clips: All clips of the manifest; those without a key, whose file cannot be read, get no row.
+        known: Shard and row of keys in finished shards.
+        done: Numbers of the finished shards.
+        rows_per_shard: Clips of a new shard. New rows are given to one split after another.
+    """
     clips = list(clips)
     order = {split: index for index, split in enumerate(SPLITS)}
     new = dict.fromkeys(
         clip.key
         for clip in sorted(clips, key=lambda clip: order.get(clip.split, len(SPLITS)))
-        if clip.key and clip.key not in there
+        if clip.key and clip.key not in known
     )
     first = max(done, default=-1) + 1
-    where = {**there, **{key: RowPlace(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)}}
+    where = {**known, **{key: RowPlace(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)}}
     return [clip._replace(shard=where[clip.key].shard, row=where[clip.key].row) if clip.key else clip for clip in clips]
 
 
-def unlisted_clips(clips: Iterable[Clip], previous: ClipTable | None, there: Mapping[str, RowPlace]) -> list[Clip]:
-    """Returns the rows of finished shards that the manifest no longer lists, with an empty split."""
+def unlisted_clips(clips: Iterable[Clip], previous: ClipTable | None, known: Mapping[str, RowPlace]) -> list[Clip]:
+    """Returns the clips of finished shards that the manifest no longer lists, with empty split, label and group."""
     listed = {clip.key for clip in clips}
-    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in there}
+    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in known}
     return [clip._replace(split="", label="", group="") for key, clip in rows.items() if key not in listed]

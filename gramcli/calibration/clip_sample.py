@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.view import View
-from gramcli.dataset.clip import Clip
+from gramcli.dataset.clip import Clip, sample_clips
 from gramcli.progress import Progress
 
 MOST = 2000
@@ -44,8 +43,6 @@ class ClipSample:
     ) -> ClipSample:
         """Reads clips of a view; of more than `MOST` each class of each split gives its share.
 
-        Keys are digests, so the first clips by their keys are as good as drawn.
-
         Args:
             view: Where they are.
             clips: In order of their keys, as `Clips.used` gives them.
@@ -56,7 +53,7 @@ class ClipSample:
         Raises:
             DamagedError: A file of the cache is not as it was written.
         """
-        chosen = _share(clips)
+        chosen = sample_clips(clips, MOST)
         if len(chosen) < len(clips):
             progress.note(f"what layers say together is learnt from {len(chosen)} of {len(clips)} clips")
         progress.start("reading clips", len(chosen))
@@ -77,14 +74,3 @@ class ClipSample:
             {layer: np.concatenate(parts)[order] for layer, parts in means.items()},
             np.concatenate(logits)[order],
         )
-
-
-def _share(clips: Sequence[Clip]) -> list[Clip]:
-    sizes = Counter((clip.split, clip.label) for clip in clips)
-    left = {which: max(1, round(min(1.0, MOST / len(clips)) * size)) for which, size in sizes.items()}
-    chosen = []
-    for clip in clips:
-        if left[clip.split, clip.label] > 0:
-            left[clip.split, clip.label] -= 1
-            chosen.append(clip)
-    return chosen

@@ -1,1 +1,1 @@
-"""Which clips there are, what they are called, and in which split each one is."""
+"""The data set: clips from a manifest, their splits, and which of them a network was trained on."""

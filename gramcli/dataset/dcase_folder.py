@@ -1,4 +1,4 @@
-"""DCASE folders: ``meta.csv`` beside ``evaluation_setup/fold1_*.csv``."""
+"""Reads a folder laid out as in the DCASE challenge: ``meta.csv`` beside ``evaluation_setup/fold1_*.csv``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def is_folder(folder: Path) -> bool:
 
 
 def read(folder: Path) -> tuple[list[Entry], list[str]]:
-    """Reads the official training and test clips, joined with ``meta.csv`` by file name.
+    """Reads the official splits and joins them with ``meta.csv`` by file name.
 
-    Labels are those of the setup files. Groups (``identifier``: the place of a recording) are those of ``meta.csv``.
-    Clips of ``fold1_test.csv``, which is read only where ``fold1_evaluate.csv`` is missing, have no label.
+    Labels come from the setup files, groups (column ``identifier``: where a recording was made) from ``meta.csv``.
+    Clips of ``fold1_test.csv`` have no label; it is read only where ``fold1_evaluate.csv`` is missing.
 
     Returns:
-        Entries with their splits, and notes on how the folder was taken.
+        Entries with their splits, and notes on how the folder was read.
 
     Raises:
         NoInputError: A file cannot be read, or has no rows.
@@ -58,14 +58,14 @@ def read(folder: Path) -> tuple[list[Entry], list[str]]:
 
 
 def _joined(entry: Entry, split: str, meta: dict[str, Entry], blind: bool) -> Entry:
-    about = meta.get(entry.file, entry)
-    label = "" if blind else entry.label or about.label
+    described = meta.get(entry.file, entry)
+    label = "" if blind else entry.label or described.label
     if not blind:
         if not label:
             raise UsageError(f"{entry.origin}: no label for '{shown(entry.file)}', here or in meta.csv")
-        if about.label not in ("", label):
+        if described.label not in ("", label):
             raise UsageError(
-                f"{about.origin} and {entry.origin}: '{shown(entry.file)}' has two labels, "
-                f"'{shown(about.label)}' and '{shown(label)}'; keep one"
+                f"{described.origin} and {entry.origin}: '{shown(entry.file)}' has two labels, "
+                f"'{shown(described.label)}' and '{shown(label)}'; keep one"
             )
-    return dataclasses.replace(entry, split=split, label=label, group=entry.group or about.group)
+    return dataclasses.replace(entry, split=split, label=label, group=entry.group or described.group)

@@ -1,4 +1,7 @@
-"""Which clips there are: a folder a class, a table, or a DCASE folder, all brought to the same rows."""
+"""Reads a manifest, the list of recordings with their labels and splits.
+
+A manifest is a folder with one folder per class, a table (CSV, TSV, JSONL), or a DCASE folder. All give the same rows.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from gramcli.text import natural_sorted, shown
 TABLES = tuple(
     f"{name}{suffix}" for name in ("manifest", "metadata", "meta") for suffix in (".csv", ".tsv", ".jsonl", ".ndjson")
 )
-"""Tables that a folder may hold instead of a folder a class."""
+"""Names of the table that a folder may hold in place of one folder per class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One recording, or a stretch of one."""
+    """One row of the manifest: a recording, or a stretch of one."""
 
     id: str
     """POSIX path relative to the audio root, and ``@start-end`` for a stretch."""
@@ -34,9 +37,9 @@ class Row:
     label: str
     """Empty if unlabelled."""
     split: str
-    """train, validation, test, unknown for test clips of a label held out, or empty for a row that is not used."""
+    """train, validation, test; unknown for test clips whose label is held out; empty for a row that is not used."""
     group: str
-    """Rows of one group share a split; by default, those of one file."""
+    """Rows of one group share a split; by default, the rows of one file are a group."""
     start: float | None
     """In seconds; None for the start of the file."""
     end: float | None
@@ -47,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows, and what was decided on the way, one plain line each."""
+    """All rows, and notes for the user on how they were read and split, one line each."""
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
@@ -56,12 +59,12 @@ class Manifest:
 def read(data: DataSettings) -> Manifest:
     """Reads the manifest that the settings name, finds its files and makes the splits that it does not give.
 
-    Splits are made and compared before labels are held out, so that these change nothing for the others.
+    Splits are made and checked before labels are held out, so that holding out changes nothing for other labels.
 
-    File names are relative to ``data.audio_root``, or else the manifest's folder; where more files are there, to the
-    folder ``audio`` in it. A file that is missing while others are there keeps its row. A manifest from elsewhere must
-    not make this program read whatever it names: a file outside that folder is refused unless ``data.allow_outside``
-    says so. Links in the folder are the user's own, and followed.
+    File names are relative to ``data.audio_root`` or, by default, to the manifest's folder; if more of the files lie
+    in its subfolder ``audio``, they are relative to that. A missing file keeps its row as long as others are there. A
+    manifest from elsewhere must not make this program read any file it names, so a file outside that folder is refused
+    unless ``data.allow_outside`` is set. Links in the folder are the user's own and are followed.
 
     Raises:
         NoInputError: The manifest cannot be read or is empty, or no row resolves to a file.
@@ -114,22 +117,22 @@ def _entries(manifest: Path, data: DataSettings) -> tuple[list[Entry], list[str]
     table = _table_in(manifest)
     if table is not None:
         entries, notes = tables.read(manifest / table, data.validation_fold, data.test_fold)
-        return entries, [f"{shown(manifest.name)}: read through its {table}, not as a folder a class", *notes]
+        return entries, [f"{shown(manifest.name)}: read through its {table}, not as one folder per class", *notes]
     if data.validation_fold is not None or data.test_fold is not None:
         raise UsageError(f"{shown(manifest)}: has no fold column for data.validation_fold and data.test_fold")
     return dcase_folder.read(manifest) if dcase_folder.is_folder(manifest) else _folders(manifest)
 
 
 def _table_in(folder: Path) -> str | None:
-    """Returns the table that lists a folder; None for a DCASE folder or a folder a class."""
-    there = [] if dcase_folder.is_folder(folder) else [name for name in TABLES if (folder / name).is_file()]
-    if len(there) > 1:
-        raise UsageError(f"{shown(folder)}: holds {' and '.join(there)}; name the one to read")
-    return there[0] if there else None
+    """Returns the name of the table in a folder; None for a DCASE folder or one folder per class."""
+    found = [] if dcase_folder.is_folder(folder) else [name for name in TABLES if (folder / name).is_file()]
+    if len(found) > 1:
+        raise UsageError(f"{shown(folder)}: holds {' and '.join(found)}; name the one to read")
+    return found[0] if found else None
 
 
 def _folders(root: Path) -> tuple[list[Entry], list[str]]:
-    """Reads a folder a class; folders named as splits may stand above them."""
+    """Reads one folder per class; folders named after splits may stand above them."""
     files = [Path(file).relative_to(root) for file in audio_files([root])]
     depths = {len(file.parts): file for file in files}
     if len(depths) > 1:
@@ -140,12 +143,15 @@ def _folders(root: Path) -> tuple[list[Entry], list[str]]:
         )
     depth = next(iter(depths))
     if depth == 1:
-        raise UsageError(f"{shown(root)}: its audio lies in no folder a class; make one for each, or a manifest.csv")
+        raise UsageError(
+            f"{shown(root)}: its audio files are not in folders; put them into one folder per class, or list them in a "
+            "manifest.csv"
+        )
     tops = {file.parts[0]: splits.split_named(file.parts[0]) for file in files}
     notes = []
     if all(tops.values()):
         if depth == 2:
-            raise UsageError(f"{shown(root)}: its folders are splits and hold no folder a class; make those in each")
+            raise UsageError(f"{shown(root)}: its folders are splits; make one folder per class in each of them")
         notes = [f"{shown(root.name)}: splits are its folders {', '.join(natural_sorted(tops))}"]
     elif depth > 2 and any(tops.values()):
         named, other = (next(top for top, split in tops.items() if bool(split) is given) for given in (True, False))
@@ -157,11 +163,11 @@ def _folders(root: Path) -> tuple[list[Entry], list[str]]:
 
 
 def _root(manifest: Path, entries: Sequence[Entry], root: str) -> tuple[str, list[str]]:
-    """Returns the folder that file names are relative to, and a note on files that are missing."""
+    """Returns the folder that file names are relative to, and a note if some files are missing."""
     roots = root, _path(root, "audio")
     base, missing = root, list(entries)
     for one in roots:
-        if missing:  # the second is looked into only then
+        if missing:  # the second is tried only then
             absent = [entry for entry in entries if not os.path.exists(_path(one, entry.file))]  # noqa: PTH110
             if len(absent) < len(missing):
                 base, missing = one, absent
@@ -206,7 +212,7 @@ def _plain(seconds: float) -> str:
 
 
 def _unique(rows: Iterable[Row]) -> tuple[list[Row], int]:
-    """Keeps the first of rows that say the same, and counts the others."""
+    """Keeps the first of equal rows, and counts the others; rows that contradict each other are refused."""
     first: dict[str, Row] = {}
     repeated = 0
     for row in rows:
@@ -224,7 +230,7 @@ def _unique(rows: Iterable[Row]) -> tuple[list[Row], int]:
 
 
 def _alike(labels: Iterable[str]) -> list[str]:
-    """Notes labels that people would take for one."""
+    """Returns notes on labels that differ only in case or in how Unicode spells them."""
     seen: dict[str, str] = {}
     notes = []
     for label in natural_sorted(labels):

@@ -1,7 +1,7 @@
-"""Which audio a network has seen, as its checkpoint says, and whether other clips are among it.
+"""Records in a checkpoint which clips a network was trained on, and refuses to test it on these.
 
-Files are known by their content. Where a file was cut into windows, its stretches are kept beside the windows' keys,
-so that other windows of the same seconds are found too.
+Files are known by their content. Where a file was cut into windows, the checkpoint also lists the stretches that were
+used, so that other windows of the same seconds are found too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Spans = Sequence[tuple[float, float]]
 
 
 def as_metadata(training: Iterable[Clip], validation: Iterable[Clip]) -> dict[str, Any]:
-    """Returns what a checkpoint says of the clips it came from.
+    """Returns the entries of a checkpoint's metadata that name the clips of its training.
 
     ``trained_on`` and ``chosen_on`` list the keys of training and validation clips; the key of a file that was not cut
     is its SHA-256. ``trained_stretches`` has start and end in seconds of what was cut, by the SHA-256 of the file.
@@ -30,8 +30,8 @@ def as_metadata(training: Iterable[Clip], validation: Iterable[Clip]) -> dict[st
     digests: dict[str, str] = {}
     for clip in training:
         keys.add(clip.key)
-        if clip.start is not None and clip.end is not None:
-            cut.setdefault(_file(clip, digests), []).append((clip.start, clip.end))
+        if clip.part is not None:
+            cut.setdefault(_file_digest(clip, digests), []).append(clip.part)
     return {
         "trained_on": sorted(keys),
         "trained_stretches": {digest: _merged(spans) for digest, spans in sorted(cut.items())},
@@ -40,15 +40,15 @@ def as_metadata(training: Iterable[Clip], validation: Iterable[Clip]) -> dict[st
 
 
 def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path) -> None:
-    """Refuses clips of validation, test and the unknown that a network was trained on, in whatever windows.
+    """Refuses clips of the validation, test and unknown splits that overlap with what a network was trained on.
 
     Args:
-        clips: Of all splits; those of the training split may have been seen.
-        metadata: What the checkpoint says; where it names no training clips, nothing is refused.
+        clips: Of all splits; clips of the training split are never refused.
+        metadata: The checkpoint's ``gramcli`` metadata; if it names no training clips, nothing is refused.
         path: The checkpoint, for the message.
 
     Raises:
-        UsageError: Naming the first such clip.
+        UsageError: There is such a clip; the first is named.
         ArtefactError: The metadata cannot be understood.
     """
     try:
@@ -58,7 +58,10 @@ def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path)
             for digest, spans in metadata.get("trained_stretches", {}).items()
         }
     except (TypeError, ValueError, AttributeError):
-        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not clear on what it was trained on") from None
+        raise ArtefactError(
+            f"{shown(path)}: trained_on or trained_stretches in its gramcli metadata cannot be read; train the network "
+            "again, or remove both from the metadata"
+        ) from None
     if not keys:
         return
     digests: dict[str, str] = {}
@@ -71,7 +74,7 @@ def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path)
 
 
 def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any]) -> int:
-    """Returns how many test clips are among those whose accuracy chose the epoch of a checkpoint."""
+    """Returns how many test clips were validation clips of the training, whose accuracy chose the epoch."""
     keys = set(map(str, metadata.get("chosen_on", ())))
     return sum(clip.split in ("test", UNKNOWN) and clip.key in keys for clip in clips)
 
@@ -79,14 +82,23 @@ def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any]) -> int:
 def _overlaps(clip: Clip, keys: set[str], stretches: Mapping[str, Spans], digests: dict[str, str]) -> bool:
     if clip.key in keys or clip.key in stretches:
         return True
-    if clip.start is None or clip.end is None:
+    if clip.part is None:
         return False
-    digest = _file(clip, digests)
-    return digest in keys or any(start < clip.end and clip.start < end for start, end in stretches.get(digest, ()))
+    first, last = clip.part
+    digest = _file_digest(clip, digests)
+    return digest in keys or any(start < last and first < end for start, end in stretches.get(digest, ()))
 
 
-def _file(clip: Clip, digests: dict[str, str]) -> str:
-    """Returns the SHA-256 of a clip's file; "" where it can no longer be read, which decoding will say."""
+def _file_digest(clip: Clip, digests: dict[str, str]) -> str:
+    """Returns the SHA-256 of a clip's file, hashing it only where the table does not have it.
+
+    Args:
+        clip: The clip.
+        digests: Files that were hashed before, by path; the file is added. "" where it can no longer be read, which
+            decoding will report.
+    """
+    if clip.file_digest:
+        return clip.file_digest
     if clip.path not in digests:
         try:
             with Path(clip.path).open("rb") as file:

@@ -1,4 +1,4 @@
-"""Splits: their names, making those that are missing, and keeping them apart."""
+"""Splits: makes those that a manifest does not give, holds out labels, and refuses splits that overlap."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from gramcli.dataset.clip import UNKNOWN
+from gramcli.dataset.clip import SPLITS, UNKNOWN
 from gramcli.errors import UsageError
 from gramcli.text import shown
 
-NAMES = ("train", "validation", "test")
 SYNONYMS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
     "test": ("test", "testing", "eval", "evaluate", "evaluation"),
 }
 SHARE = 0.2
-"""Share of the clips that a split gets which has to be made."""
+"""Share of the clips that goes into each split that is made."""
 
 
 def split_named(text: str) -> str | None:
@@ -29,20 +28,20 @@ def split_named(text: str) -> str | None:
 def complete(
     splits: Sequence[str], labels: Sequence[str], groups: Sequence[str], seed: int
 ) -> tuple[list[str], list[str]]:
-    """Makes the splits that are missing, of whole groups and in the same shares for every label.
+    """Makes the splits that are missing, of whole groups and with the same share of every label.
 
-    Where no split is known, validation and test get a fifth of the clips each. Where clips for training are known and
-    none for validation, a fifth of them becomes the validation split. A test split is never made of clips that were
-    given for training. The choice depends on the seed, the labels and the names of the groups, not on the order.
+    If no split is given, validation and test get a fifth of the clips each. If only training clips are given, a fifth
+    of them becomes the validation split. A test split is never made of clips that were given for training. The choice
+    depends on the seed, the labels and the names of the groups, not on the order of rows.
 
     Args:
         splits: train, validation, test or empty, one a row.
-        labels: Empty for unlabelled rows, which get no split of their own.
-        groups: Rows of one group share a split.
-        seed: Another seed, another choice.
+        labels: One a row. Rows with an empty label are put into no split.
+        groups: One a row. Rows of one group share a split.
+        seed: Seeds the choice.
 
     Returns:
-        Splits, and a note on each thing that was done.
+        Splits, one a row, and notes on what was done.
     """
     given = set(splits) - {""}
     made = list(splits)
@@ -54,9 +53,9 @@ def complete(
             made[row] = chosen.get(groups[row], "train")
         if rows:
             counts = Counter(made)
-            told = ", ".join(f"{counts[name]} {name}" for name in NAMES)
+            sizes = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
             notes.append(
-                f"splits made of whole groups, by label, seed {seed}: {told}{_absent(made, labels, NAMES[1:])}"
+                f"splits made of whole groups, by label, seed {seed}: {sizes}{_absent(made, labels, SPLITS[1:])}"
             )
     elif "train" in given and "validation" not in given:
         rows = [row for row, split in enumerate(splits) if split == "train"]
@@ -67,7 +66,7 @@ def complete(
         taken = made.count("validation")
         notes.append(
             f"validation made of whole groups of the training clips, by label, seed {seed}: "
-            f"{taken} of {len(rows)}{_absent(made, labels, NAMES[1:2])}"
+            f"{taken} of {len(rows)}{_absent(made, labels, SPLITS[1:2])}"
         )
     elif "train" not in given:
         notes.append("no clip is in the training split")
@@ -79,16 +78,16 @@ def complete(
 
 
 def hold_out(splits: Sequence[str], labels: Sequence[str], held_out: Collection[str]) -> tuple[list[str], list[str]]:
-    """Takes labels out of what is learnt.
+    """Holds labels out of training, so that their test clips can stand for unknown sounds.
 
-    Their test clips become the split `UNKNOWN`. Those of training and validation are in no split: the network has heard
-    none of them either, but unknown clips are compared with known test clips, so they come from the same recordings and
-    places. The splits of all other labels stay as they are, with and without a label.
+    Test clips of these labels get the split `UNKNOWN`, those of training and validation no split. The latter would be
+    unknown to the network too, but unknown clips are compared with known test clips and should come from the same
+    recordings and places as these. The splits of all other rows do not change.
 
     Args:
         splits: train, validation, test or empty, one a row.
-        labels: Of the same rows.
-        held_out: Labels to leave out.
+        labels: One a row.
+        held_out: Labels to hold out.
 
     Returns:
         Splits, and a note if a label is held out.
@@ -96,13 +95,13 @@ def hold_out(splits: Sequence[str], labels: Sequence[str], held_out: Collection[
     Raises:
         UsageError: A label is not among those of the rows, or no other is left.
     """
-    there = sorted(set(labels) - {""})
+    known = sorted(set(labels) - {""})
     for label in held_out:
-        if label not in there:
+        if label not in known:
             raise UsageError(
-                f"data.hold_out: no clip is labelled '{shown(label)}'; there are {_some(there) or 'no labels'}"
+                f"data.hold_out: no clip is labelled '{shown(label)}'; there are {_some(known) or 'no labels'}"
             )
-    if held_out and set(there) == set(held_out):
+    if held_out and set(known) == set(held_out):
         raise UsageError("data.hold_out leaves no label to learn; name fewer")
     if not held_out:
         return list(splits), []
@@ -124,7 +123,7 @@ def _some(labels: Sequence[str]) -> str:
 
 
 def _absent(splits: Sequence[str], labels: Sequence[str], made: Sequence[str]) -> str:
-    """Names labels with too few groups to be in each of the splits that were made."""
+    """Returns, for a note, which labels had too few groups to be in every split that was made."""
     pairs = set(zip(splits, labels, strict=True))
     known = sorted(set(labels) - {""})
     parts = []
@@ -138,9 +137,9 @@ def _absent(splits: Sequence[str], labels: Sequence[str], made: Sequence[str]) -
 def _choose(
     rows: Collection[int], labels: Sequence[str], groups: Sequence[str], seed: int, names: Sequence[str]
 ) -> dict[str, str]:
-    """Chooses groups for the named splits; the others stay for training.
+    """Chooses whole groups for the named splits; groups that are not chosen are for training.
 
-    A group of several labels counts for the one that most of its rows have.
+    A group with several labels counts for the label that most of its rows have.
     """
     sizes = Counter(groups[row] for row in rows)
     pairs = Counter((groups[row], labels[row]) for row in rows)
@@ -148,7 +147,7 @@ def _choose(
     for (group, label), _ in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):
         owner.setdefault(group, label)
     by_label: dict[str, list[str]] = {}
-    for group in sorted(sizes, key=lambda group: _lot(seed, group)):
+    for group in sorted(sizes, key=lambda group: _random_key(seed, group)):
         by_label.setdefault(owner[group], []).append(group)
     chosen: dict[str, str] = {}
     for members in by_label.values():
@@ -161,12 +160,13 @@ def _choose(
     return chosen
 
 
-def _lot(seed: int, group: str) -> bytes:
+def _random_key(seed: int, group: str) -> bytes:
+    """Returns a key that sorts groups in an order that is as good as random."""
     return hashlib.sha256(f"{seed}\n{group}".encode("utf-8", "surrogatepass")).digest()
 
 
 def _take(groups: Sequence[str], sizes: Counter[str], target: float) -> set[str]:
-    """Takes groups in order as long as that brings their rows nearer to `target`; one at least, and never all."""
+    """Takes groups in order while that brings the sum of their rows nearer to `target`; at least one, never all."""
     taken: set[str] = set()
     have = 0
     for group in groups:
@@ -179,9 +179,7 @@ def _take(groups: Sequence[str], sizes: Counter[str], target: float) -> set[str]
 
 
 def check_labelled(items: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Refuses unlabelled clips of training and validation, from which nothing can be learnt.
-
-    Test clips may have no label: those of a challenge are blind.
+    """Refuses unlabelled clips in the training and validation split; test clips may have no label, as in a challenge.
 
     Args:
         items: Origin (as ``meta.csv:17``), split and label of each clip.
@@ -190,25 +188,25 @@ def check_labelled(items: Iterable[tuple[str, str, str]]) -> list[str]:
         A note if there are such test clips.
 
     Raises:
-        UsageError: Naming the first of training and validation.
+        UsageError: A clip of training or validation has no label; the first is named.
     """
     blind: list[str] = []
     for origin, split, label in items:
         if split and not label:
-            if split in NAMES[:2]:
+            if split in SPLITS[:2]:
                 raise UsageError(f"{origin}: has no label but is in the {split} split; give it one, or take it out")
             blind.append(origin)
-    return [f"{len(blind)} test rows have no label and are not judged; the first is {blind[0]}"] if blind else []
+    return [f"{len(blind)} test rows have no label and are not evaluated; the first is {blind[0]}"] if blind else []
 
 
 def check_disjoint(items: Iterable[tuple[str, str, str, str, str]]) -> None:
-    """Refuses clips that would let training see what it is judged by.
+    """Refuses splits that share a recording or a group, as a network would then be tested on what it was trained on.
 
-    Held-out test clips count as test clips: one recording may hold sounds of both kinds.
+    Test clips of labels held out count as test clips, since one recording may hold both known and unknown sounds.
 
     Args:
-        items: Origin (as ``meta.csv:17``), split, label, group and key (what the clip is: its id, or its content) of
-            each clip. An empty split, label, group or key is in conflict with nothing.
+        items: Origin (as ``meta.csv:17``), split, label, group and key (the clip's id, or the digest of its content)
+            of each clip. An empty split, label, group or key conflicts with nothing.
 
     Raises:
         UsageError: One group or one key is in two splits, or one key has two labels; both rows are named.

@@ -1,4 +1,4 @@
-"""Manifests as tables: CSV, TSV and JSONL, columns by their usual names."""
+"""Reads manifests that are tables: CSV, TSV and JSONL, with columns by their usual names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gramcli.dataset.splits import NAMES, split_named
+from gramcli.dataset.clip import SPLITS
+from gramcli.dataset.splits import split_named
 from gramcli.errors import NoInputError, UsageError
 from gramcli.text import shown
 
@@ -25,7 +26,7 @@ ALIASES = {
     "start": ("start", "onset"),
     "end": ("end", "offset"),
 }
-"""Names of columns by what they hold, in any case; of several, the first counts."""
+"""Names that a column may have, upper or lower case, by its content. If several are there, the first counts."""
 DELIMITERS = "\t,;|"
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
@@ -35,7 +36,7 @@ class Entry:
     """One row of a manifest, before its file is looked for."""
 
     origin: str
-    """Where it stands, as ``meta.csv:17``."""
+    """File and line of the row, as ``meta.csv:17``."""
     file: str
     label: str = ""
     split: str = ""
@@ -50,7 +51,7 @@ class Entry:
 class _Table:
     name: str
     columns: dict[str, str]
-    """Columns by what they hold, as the table spells them."""
+    """Names of the columns as the table spells them, by their content; see `ALIASES`."""
     rows: list[tuple[str, dict[str, str]]]
     """Origin and cells of each row."""
     notes: list[str]
@@ -68,7 +69,7 @@ def read(
         labelled: Whether there must be a column of labels.
 
     Returns:
-        Entries, and notes on how the table was taken.
+        Entries, and notes on how the table was read.
 
     Raises:
         NoInputError: The table cannot be read, or has no rows.
@@ -77,8 +78,8 @@ def read(
     table = _table(path)
     for role in ("file", "label") if labelled else ("file",):
         if role not in table.columns:
-            there = ", ".join(f"'{shown(column)}'" for column in table.rows[0][1])
-            raise UsageError(f"{table.name}: no column of {role}s ({', '.join(ALIASES[role])}) among {there}")
+            names = ", ".join(f"'{shown(column)}'" for column in table.rows[0][1])
+            raise UsageError(f"{table.name}: no column of {role}s ({', '.join(ALIASES[role])}) among {names}")
     if "end" in table.columns and "start" not in table.columns:
         raise UsageError(f"{table.name}: a column '{table.columns['end']}' needs a column 'start' or 'onset'")
     splits, notes = _splits(table, validation_fold, test_fold)
@@ -103,7 +104,7 @@ def _table(path: Path) -> _Table:
     name = shown(path.name)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise NoInputError(f"{shown(path)}: is no file")
+            raise NoInputError(f"{shown(path)}: is not a regular file; name a table")
         data = path.read_bytes()
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
@@ -122,8 +123,8 @@ def _table(path: Path) -> _Table:
     return _Table(name, columns, rows, notes)
 
 
-def _columns(name: str, there: Sequence[str] | dict[str, None]) -> tuple[dict[str, str], list[str]]:
-    spelt = {column.strip().lower(): column for column in reversed(list(there))}
+def _columns(name: str, header: Sequence[str] | dict[str, None]) -> tuple[dict[str, str], list[str]]:
+    spelt = {column.strip().lower(): column for column in reversed(list(header))}
     columns, notes = {}, []
     for role, aliases in ALIASES.items():
         known = [spelt[alias] for alias in aliases if alias in spelt]
@@ -131,7 +132,7 @@ def _columns(name: str, there: Sequence[str] | dict[str, None]) -> tuple[dict[st
             columns[role] = known[0]
         if known[1:]:
             others = ", ".join(f"'{column}'" for column in known[1:])
-            notes.append(f"{name}: '{known[0]}' is taken as the {role}, {others} is not used")
+            notes.append(f"{name}: column '{known[0]}' is used as the {role}, {others} is not used")
     return columns, notes
 
 
@@ -162,7 +163,7 @@ def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _delimiter(header: str) -> str:
-    """Returns the delimiter that makes most known names of the header."""
+    """Returns the delimiter that splits the header into the most known names."""
     known = {alias for aliases in ALIASES.values() for alias in aliases}
 
     def names(delimiter: str) -> int:
@@ -188,7 +189,7 @@ def _jsonl(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _storable(text: str) -> bool:
-    """Tells whether a text can be a file name; escapes of JSON can be no characters at all."""
+    """Tells whether a text can be a file name; JSON can hold NUL and half of a surrogate pair, which cannot."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -197,7 +198,7 @@ def _storable(text: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Returns a JSON value as a table would have it."""
+    """Returns a JSON value as the cell of a table."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -206,7 +207,7 @@ def _text(value: Any) -> str:
 
 
 def _splits(table: _Table, validation_fold: str | None, test_fold: str | None) -> tuple[list[str], list[str]]:
-    """Returns the split of each row, and what to say of it."""
+    """Returns the split of each row, and notes on how it was found."""
     split, fold = table.columns.get("split"), table.columns.get("fold")
     if validation_fold is not None or test_fold is not None:
         column = fold or split
@@ -231,10 +232,10 @@ def _from_folds(table: _Table, column: str, validation: str | None, test: str | 
     folds = _values(table, column)
     if validation == test:
         raise UsageError(f"data.validation_fold and data.test_fold are both '{shown(test)}'; they must differ")
-    there = ", ".join(sorted(shown(fold) for fold in set(folds) - {""})[:20])
+    some = ", ".join(sorted(shown(fold) for fold in set(folds) - {""})[:20])
     for key, fold in (("validation_fold", validation), ("test_fold", test)):
         if fold is not None and fold not in folds:
-            raise UsageError(f"{table.name}: '{column}' has no value '{shown(fold)}' (data.{key}), but {there}")
+            raise UsageError(f"{table.name}: '{column}' has no value '{shown(fold)}' (data.{key}), but {some}")
     return ["validation" if fold == validation else "test" if fold == test else "train" for fold in folds]
 
 
@@ -249,7 +250,7 @@ def _named(origin: str, text: str) -> str:
     split = split_named(text) if text else ""
     if split is None:
         raise UsageError(
-            f"{origin}: split '{shown(text)}' is none of {', '.join(NAMES)}; "
+            f"{origin}: split '{shown(text)}' is none of {', '.join(SPLITS)}; "
             "for folds, set data.validation_fold and data.test_fold"
         )
     return split

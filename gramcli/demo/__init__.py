@@ -1,4 +1,4 @@
-"""Synthetic sounds and a small trained network, to see the whole way in a minute."""
+"""The demo: synthetic sounds and a small trained network, to try every command within a minute."""
 
 from pathlib import Path
 

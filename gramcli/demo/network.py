@@ -1,4 +1,4 @@
-"""A small convolutional network: six layers of convolution, batch norm and ReLU, then the mean over time and pitch."""
+"""The demo's network: six layers of convolution, batch norm and ReLU, then the mean over time and frequency."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""A small set of synthetic sounds: ten classes, each of several sources, each source recorded several times.
+"""The demo's sounds: ten synthetic classes, each of several sources, each source recorded several times.
 
 A *source* is one siren, one clock, one rainy roof: its pitch, timbre, room, microphone and background stay the same.
 Its clips differ in length, level, timing and every noise. Splits are by source, so the sounds of the test split are
-of things never heard in training.
+of sources that are not in the training split.
 
-Each class is one function ``(source, clip, samples) -> (samples,)``, in which `source` is a generator that starts alike
-for every clip of one source and `clip` one that never does. What a source is, is therefore drawn from `source`, always
-the same number of draws in the same order; what happens in one recording is drawn from `clip`.
+Each class is one function ``(source, clip, samples) -> (samples,)`` of two random generators. `source` starts in the
+same state for all clips of a source, `clip` in another state for each clip. What makes a source is drawn from `source`,
+always the same number of draws in the same order; what happens in one recording is drawn from `clip`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from gramcli.errors import ResourceError
 from gramcli.system import durable_files
-from gramcli.text import shown
 
 Samples = npt.NDArray[np.float64]
 Random = np.random.Generator
@@ -37,15 +35,15 @@ CLIPS = 3
 
 
 def write(folder: Path, seed: int = 0) -> Path:
-    """Writes the sounds as 16-bit WAV files, a folder a class, and the manifest that lists them.
+    """Writes the sounds as 16-bit WAV files, one folder per class, and the manifest that lists them.
 
     Args:
-        folder: Where to; it is made if it is not there.
+        folder: Folder to write them into; it is made if it does not exist.
         seed: The same seed gives the same sounds.
 
     Returns:
-        Path of ``manifest.csv`` with the columns ``file,label,split,source``. It is written last: where it is, all
-        sounds are.
+        Path of ``manifest.csv`` with the columns ``file,label,split,source``. It is written last, so if it is there,
+        all sounds are.
 
     Raises:
         ResourceError: Something cannot be written.
@@ -59,10 +57,7 @@ def write(folder: Path, seed: int = 0) -> Path:
                 name = f"{label}/{number:02}-{clip}.wav"
                 content = io.BytesIO()
                 soundfile.write(content, synthesise(label, number, clip, seed), RATE, subtype="PCM_16", format="WAV")
-                try:
-                    (folder / name).write_bytes(content.getvalue())
-                except OSError as error:
-                    raise ResourceError(f"{shown(folder / name)}: cannot be written: {error.strerror}") from None
+                durable_files.write(folder / name, content.getvalue())
                 rows.append(f"{name},{label},{split},{label}-{number:02}")
     manifest = folder / "manifest.csv"
     durable_files.write(manifest, ("\n".join(rows) + "\n").encode())
@@ -171,10 +166,10 @@ def _alarm(source: Random, clip: Random, samples: int) -> Samples:
     pitch, period, duty = _draw(source, (700, 2600), (0.15, 0.5), (0.4, 0.7))
     interval = source.choice([1.0, 1.0, 1.25, 1.5])
     harmonics = source.uniform(0.0, 0.8, 6) ** np.arange(6)
-    beat, place = np.divmod(np.arange(samples) / RATE / period + clip.uniform(), 1)
+    beat, phase = np.divmod(np.arange(samples) / RATE / period + clip.uniform(), 1)
     frequency = pitch * np.where(beat % 2, interval, 1.0)
     edge = 0.005 / period
-    return _tone(frequency, harmonics) * np.clip(np.minimum(place, duty - place) / edge, 0, 1)
+    return _tone(frequency, harmonics) * np.clip(np.minimum(phase, duty - phase) / edge, 0, 1)
 
 
 def _bird(source: Random, clip: Random, samples: int) -> Samples:
@@ -270,8 +265,8 @@ def _siren(source: Random, clip: Random, samples: int) -> Samples:
     """A siren: a full tone that wails up and down without a break."""
     low, span, rate, skew = _draw(source, (350, 1000), (0.6, 1.3), (0.4, 3.5), (0.25, 0.75))
     harmonics = np.arange(1.0, 9) ** -source.uniform(0.7, 2.2)
-    place = (np.arange(samples) / RATE * rate + clip.uniform()) % 1
-    course = np.minimum(place / skew, (1 - place) / (1 - skew))
+    phase = (np.arange(samples) / RATE * rate + clip.uniform()) % 1
+    course = np.minimum(phase / skew, (1 - phase) / (1 - skew))
     return _tone(low * 2 ** (span * course), harmonics)
 
 
@@ -280,11 +275,11 @@ def _whistle(source: Random, clip: Random, samples: int) -> Samples:
     pitch, speed, vibrato, breath = _draw(source, (700, 2200), (2, 6), (0.0, 0.025), (0.02, 0.25))
     time = np.arange(samples) / RATE
     notes = clip.integers(-5, 8, 2 + round(speed * samples / RATE))
-    place = time * speed
-    slide = np.clip((place % 1) / 0.3, 0, 1)
-    note = notes[place.astype(int)] * (1 - slide) + notes[place.astype(int) + 1] * slide
+    phase = time * speed
+    slide = np.clip((phase % 1) / 0.3, 0, 1)
+    note = notes[phase.astype(int)] * (1 - slide) + notes[phase.astype(int) + 1] * slide
     frequency = pitch * 2 ** (note / 12) * (1 + vibrato * np.sin(2 * np.pi * 5.5 * time))
-    tongue = 1 - 0.8 * np.exp(-(((place % 1) - 0.02) ** 2) / 0.001)
+    tongue = 1 - 0.8 * np.exp(-(((phase % 1) - 0.02) ** 2) / 0.001)
     sound = _tone(frequency, np.array([1.0, 0.05])) * tongue
     ends = np.clip(np.minimum(time, time[::-1]) / 0.05, 0, 1)
     return (sound + breath * _band(clip, samples, pitch * 1.3, 0.6)) * ends
@@ -311,4 +306,4 @@ CLASSES: Mapping[str, Callable[[Random, Random, int], Samples]] = {
     "whistle": _whistle,
     "wind": _wind,
 }
-"""Labels, in the order of the network's outputs, and how each sounds."""
+"""The synthesiser of each class by label, in the order of the network's outputs."""

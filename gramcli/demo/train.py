@@ -46,11 +46,11 @@ class Trained:
     epoch: int
     """Counted from 1; 0 is before training."""
     accuracy: float
-    """Share of the validation clips that it has right."""
+    """Share of the validation clips that it classifies correctly."""
 
 
 def read(manifest: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Returns what the network is fed for one split, (N, 1, mels, frames), and the numbers of its classes, (N,)."""
+    """Returns the log-mels of one split, (N, 1, mels, frames), and the indices of their classes, (N,)."""
     with manifest.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     length = frontend.samples(FRONTEND, SEGMENT)
@@ -64,7 +64,7 @@ def read(manifest: Path, split: str) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def accuracy(module: nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """Returns the share of clips that the network has right."""
+    """Returns the share of clips that the network classifies correctly."""
     module.eval()
     logits = torch.cat([module(batch) for batch in torch.split(inputs, BATCH)])
     return (logits.argmax(1) == labels).float().mean().item()
@@ -75,7 +75,7 @@ def train(manifest: Path, epochs: int, seed: int, report: Callable[[int, float],
 
     Args:
         manifest: What `sounds.write` returned.
-        epochs: Times that every training clip is seen.
+        epochs: How often every training clip is used.
         seed: Seed of the weights and of the order of clips.
         report: Called after each epoch with its number and its validation accuracy.
     """
@@ -102,7 +102,7 @@ def train(manifest: Path, epochs: int, seed: int, report: Callable[[int, float],
 
 
 def save(path: Path, trained: Trained, **training: Any) -> None:
-    """Writes the weights with all that is needed to use them, and under ``training`` how they came about."""
+    """Writes the weights with metadata: ``gramcli`` says how to use them, ``training`` how they were trained."""
     network = {
         "architecture": "gramcli.demo.network:small_cnn",
         "args": ARGUMENTS,

@@ -127,7 +127,8 @@ def _extracted(
         used = [clip for clip in rows if clip.split]
         troubles = [clip.error or reasons[clip.key] for clip in used if clip.error or clip.key in reasons]
         if start.source and not troubles:
-            completion.write(cache, start.source, rows, start.labels, notes, view.present())
+            finished = completion.Completion(len(used), start.labels, tuple(notes))
+            completion.write(cache, start.source, finished, rows, view.present())
     reused = sum(clip.shard in there for clip in used)
     done = ExtractResult(len(used), forwarded, reused, len(troubles), len(view.present()), 0.0)
     return done, dict(decoders.seconds), troubles[0] if troubles else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError
-from gramcli.network.prepare import PreparedNetwork, prepare
+from gramcli.network.prepare import PreparedNetwork, StoredNetwork, prepare
 from gramcli.settings.configure import configure
 from gramcli.settings.schema import Settings
 from gramcli.text import shown
@@ -31,4 +31,4 @@ def reopen_network(
     if "settings" not in clean.recorded:
         raise ArtefactError(f"{shown(clean.folder)}: its descriptors were computed elsewhere; no network to run")
     settings = configure(flags or {}, config=config, remembered=clean.recorded["settings"])
-    return settings, prepare(settings, clean.outputs, Path(clean.recorded["folder"]), identity=clean.identity)
+    return settings, prepare(settings, clean.outputs, Path(clean.recorded["folder"]), StoredNetwork(clean.identity))

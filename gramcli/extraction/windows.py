@@ -131,6 +131,7 @@ def _cut(
             key=window_key(probe.digest, part),
             start=part[0],
             end=part[1],
+            parent_digest=probe.digest,
         )
         for part in parts
         if part is not None

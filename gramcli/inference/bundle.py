@@ -15,7 +15,7 @@ from gramcli.cache.view import View
 from gramcli.errors import ArtefactError
 from gramcli.identity import require_identity
 from gramcli.inference.rule import Rule
-from gramcli.network.prepare import prepare
+from gramcli.network.prepare import StoredNetwork, prepare
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.text import shown
@@ -138,7 +138,8 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
     """
     durable_files.require_place(path)
     model = from_cache(cache)
-    ready = prepare(settings, model.rule.classes, model.folder, only=model.rule.layers, identity=model.identity)
+    stored = StoredNetwork(model.identity, model.rule.layers)
+    ready = prepare(settings, model.rule.classes, model.folder, stored)
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in ready.built.module.state_dict().items()}  # fmt: skip
     weights = {name: tensor.contiguous().numpy() for name, tensor in state.items()}

@@ -24,7 +24,7 @@ from gramcli.inference import bundle
 from gramcli.inference.bundle import ModelBundle
 from gramcli.inference.rule import Rule
 from gramcli.inference.window_stream import WindowBatch, WindowRef, score_windows
-from gramcli.network.prepare import PreparedNetwork, prepare
+from gramcli.network.prepare import PreparedNetwork, StoredNetwork, prepare
 from gramcli.progress import Progress, Silent
 from gramcli.settings.configure import configure
 from gramcli.settings.schema import Settings
@@ -103,7 +103,7 @@ class GramClassifier:
             state = {name: torch.from_numpy(array) for name, array in model.weights.items()}
         rule = model.rule
         self._ready: PreparedNetwork = prepare(
-            settings, rule.classes, model.folder, only=rule.layers, state=state, identity=model.identity
+            settings, rule.classes, model.folder, StoredNetwork(model.identity, rule.layers, state)
         )
 
     @classmethod

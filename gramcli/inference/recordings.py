@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,24 +58,39 @@ def judge_recordings(classifier: GramClassifier, paths: Sequence[str], progress:
 
 
 def same_audio(paths: Iterable[str], clips: Iterable[Clip]) -> dict[str, Clip]:
-    """Returns which files are the audio of some clips, or hold their windows, known by content and not by name."""
-    sizes: dict[int, list[Clip]] = {}
+    """Returns which files are the audio of some clips, or hold their windows, known by content and not by name.
+
+    A file is hashed only if it is as large as that of a clip, and is not the very file that the clip was made of.
+    """
+    by_size: dict[int, list[Clip]] = {}
     for clip in clips:
         if clip.key:
-            sizes.setdefault(clip.bytes, []).append(clip)
+            by_size.setdefault(clip.bytes, []).append(clip)
     found: dict[str, Clip] = {}
     for path in paths:
         try:
-            alike = sizes.get(Path(path).stat().st_size)
-            if alike is None:
+            about = Path(path).stat()
+            candidates = by_size.get(about.st_size)
+            if candidates is None:
                 continue
-            with Path(path).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = _known_digest(path, about.st_mtime_ns, candidates) or _digest(path)
         except OSError:  # decoding will say so
             continue
-        for clip in alike:
-            part = None if clip.start is None or clip.end is None else (clip.start, clip.end)
-            if clip.key == window_key(digest, part):
+        for clip in candidates:
+            # a table made before digests were kept has only the keys of windows
+            same = clip.file_digest == digest if clip.file_digest else clip.key == window_key(digest, clip.part)
+            if same:
                 found[path] = clip
                 break
     return found
+
+
+def _known_digest(path: str, mtime_ns: int, clips: Iterable[Clip]) -> str:
+    """Returns the digest that the table has of this very file, unchanged since; "" if it has none."""
+    absolute = os.path.abspath(path)  # noqa: PTH100 - as the manifest's paths are made, links not followed
+    return next((clip.file_digest for clip in clips if clip.path == absolute and clip.mtime_ns == mtime_ns), "")
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -69,11 +69,7 @@ def compare_audio(clips: Iterable[Clip], decoders: Decoders, progress: Progress)
     for (path, group), probe in zip(files.items(), decoders.probe(files), strict=True):
         if not isinstance(probe, Probe):
             gone[path] = str(probe)
-        elif any(clip.key != window_key(probe.digest, _part(clip)) for clip in group):
+        elif any(clip.key != window_key(probe.digest, clip.part) for clip in group):
             changed.append(path)
         progress.advance(1, failed=not isinstance(probe, Probe))
     return AudioCheck(len(files), tuple(changed), gone)
-
-
-def _part(clip: Clip) -> tuple[float, float] | None:
-    return None if clip.start is None or clip.end is None else (clip.start, clip.end)

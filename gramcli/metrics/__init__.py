@@ -1,1 +1,1 @@
-"""Measures of how good decisions are. Arrays only."""
+"""Figures of merit of classification and out-of-distribution scores, with intervals; on arrays alone."""

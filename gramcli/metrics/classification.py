@@ -1,4 +1,4 @@
-"""How often a decision is right, and how well its probabilities say so."""
+"""Accuracy, macro F1 and confusion of predicted classes; log-likelihood and Brier score of probabilities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Returns the share of clips whose predicted class is the true one; NaN without clips.
+    """Returns the share of clips that are classified correctly; NaN without clips.
 
     Raises:
         ValueError: Numbers of clips differ.
@@ -22,7 +22,7 @@ def accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Returns the mean over the true classes that occur of the share of their clips found; NaN without clips.
+    """Returns the mean recall over the classes that occur in `labels`; NaN without clips.
 
     Raises:
         ValueError: Numbers of clips differ.
@@ -38,7 +38,7 @@ def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
 def macro_f1(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
     """Returns the mean of F1 = 2·TP / (2·TP + FP + FN) over the classes that are true or predicted; NaN without clips.
 
-    A prediction of -1 is no class: it makes a clip missed, and no class found wrongly.
+    A prediction of -1 is no class: it counts as a false negative of the clip's class, and as no false positive.
 
     Raises:
         ValueError: Numbers of clips differ.
@@ -55,9 +55,9 @@ def macro_f1(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Returns how many clips of each true class (row) were given each class (column).
+    """Returns how many clips of each true class (row) were predicted as each class (column).
 
-    Clips whose label is not among 0 to C - 1, or that were given no class, are in no cell.
+    Clips with a label or a prediction outside 0 to C - 1 are in no cell.
 
     Raises:
         ValueError: Numbers of clips differ.
@@ -74,7 +74,7 @@ def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], class
 
 
 LEAST_PROBABILITY = 1e-12
-"""A class that was given no chance counts as given this one, so that one clip does not make a mean infinite."""
+"""Lower bound of a probability, so that one clip whose class got probability 0 does not make the mean infinite."""
 
 
 def negative_log_likelihood(log_probabilities: NDArray[Any], labels: NDArray[np.integer]) -> float:

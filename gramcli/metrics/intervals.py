@@ -1,4 +1,4 @@
-"""How sure a difference between two decisions on the same clips is, and how sure a rate."""
+"""Confidence intervals and tests: of the difference between two decisions on the same clips, and of a rate."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_GROUPS = 10
-"""Fewer say too little of how groups differ to resample them."""
+"""Number of groups below which groups are not resampled, as they tell too little of how groups differ."""
 
 _EXACT = 14
-"""Up to so many groups, every pattern of signs is counted."""
+"""Number of groups up to which every pattern of signs is counted."""
 _BLOCK = 1 << 22
-"""Numbers drawn at once."""
+"""Random numbers drawn at once."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The mean difference over clips, and what chance could make of it."""
+    """The mean difference between two decisions over clips, with its interval and p-value."""
 
     mean: float
     low: float | None
     """Lower end of the 95 % interval; None with fewer than `LEAST_GROUPS` groups."""
     high: float | None
+    """Upper end."""
     p: float
-    """Of a mean as far from 0 if the sign of every group were chance; two-sided."""
+    """Two-sided p-value: the chance of a mean at least as far from 0 if the sign of every group were random."""
     groups: int
     clips: int
 
 
 def paired(differences: NDArray[Any], groups: NDArray[Any], *, resamples: int = 10_000, seed: int = 0) -> Paired:
-    """Compares two decisions clip by clip, with whole groups as the units that vary.
+    """Compares two decisions on the same clips, with whole groups of clips as the independent units.
 
     The interval is the bootstrap-t interval of the mean over clips (Efron & Tibshirani 1993, 12.5): groups are drawn
-    with replacement, and each mean is taken in units of its own linearised standard error, since groups are few and
-    differ in size. The test flips the signs of whole groups: all patterns of up to 14 groups, else `resamples` random
+    with replacement, and each mean is divided by its own linearised standard error, since groups are few and differ in
+    size. The test flips the signs of whole groups: all patterns of up to 14 groups, else `resamples` random
     ones with the observed pattern among them.
 
     Args:
         differences: Of each clip, e.g. 1 where only the first decision is right, -1 where only the second is.
         groups: Source of each clip.
         resamples: Number of random draws.
-        seed: Of these draws.
+        seed: Seeds these draws.
 
     Raises:
         ValueError: No clips, or shapes do not fit.
@@ -63,7 +64,7 @@ def paired(differences: NDArray[Any], groups: NDArray[Any], *, resamples: int = 
 
 
 def proportion(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Returns the ends of the exact interval of a rate (Clopper & Pearson 1934), for trials that do not hang together.
+    """Returns the ends of the exact interval of a rate (Clopper & Pearson 1934), for independent trials.
 
     Raises:
         ValueError: No trial, more successes than trials, or a confidence that is not between 0 and 1.
@@ -75,17 +76,17 @@ def proportion(successes: int, trials: int, confidence: float = 0.95) -> tuple[f
 
 
 def grouped_proportion(successes: NDArray[Any], trials: NDArray[Any]) -> tuple[float, float]:
-    r"""Returns the ends of the 95 % interval of a rate whose trials hang together in groups.
+    r"""Returns the ends of the 95 % interval of a rate whose trials are dependent within groups.
 
-    Each end is that of `proportion` for as many trials as the groups are worth. Trials of one group are worth at least
-    one, and G groups of unequal sizes $m_g$ at least
+    Each end is that of `proportion` for an effective number of trials. Trials of one group are worth at least one
+    independent trial, and G groups of unequal sizes $m_g$ at least
 
     $$n_0 = (\sum m_g)^2 / \sum m_g^2$$
 
-    (Kish 1965). The end on the rare side of the rate, e.g. the lower one of a small rate, uses what the spread between
-    groups shows they are worth, $p(1-p)/\hat V(p)$ in the degrees of freedom of G groups (Korn & Graubard 1998), where
-    that is more. The other end does not: of a rare event few groups have any, and their spread hides how much rarer
-    or more frequent it may be.
+    (Kish 1965). The end on the rare side of the rate, e.g. the lower end of a small rate, uses the effective number
+    that the spread between groups shows, $p(1-p)/\hat V(p)$ in the degrees of freedom of G groups (Korn & Graubard
+    1998), if that is larger. The other end does not: a rare event occurs in few groups, and their spread does not show
+    how much rarer or more frequent it may be.
 
     Args:
         successes: In each group.
@@ -105,16 +106,16 @@ def grouped_proportion(successes: NDArray[Any], trials: NDArray[Any]) -> tuple[f
     least = float(whole**2 / (sizes**2).sum())
     if not ((sums >= 0) & (sums <= sizes)).all():
         raise ValueError("a group has more successes than trials, or fewer than none")
-    worth = least
+    effective = least
     if 0 < rate < 1 and len(sizes) > 1:
         error = float(_standard_error(sums, sizes, np.asarray(rate)))
-        shown = min(whole, rate * (1 - rate) / error**2) if error > 0 else whole
+        observed = min(whole, rate * (1 - rate) / error**2) if error > 0 else whole
 
         from scipy.stats import t  # takes most of a second to import
 
         few, many = t.ppf(0.975, [len(sizes) - 1, whole - 1])
-        worth = max(least, shown * (many / few) ** 2)
-    low, high = (worth, least) if rate < 0.5 else (least, worth)
+        effective = max(least, observed * (many / few) ** 2)
+    low, high = (effective, least) if rate < 0.5 else (least, effective)
     return _exact(rate * low, low, 0.025)[0], _exact(rate * high, high, 0.025)[1]
 
 
@@ -128,7 +129,7 @@ def _exact(successes: float, trials: float, tail: float) -> tuple[float, float]:
 
 
 def _standard_error(sums: NDArray[Any], sizes: NDArray[Any], mean: NDArray[Any]) -> NDArray[Any]:
-    """Of a ratio of sums over the last axis, by linearisation."""
+    """Returns the standard error of a ratio of sums over the last axis, by linearisation."""
     n = sums.shape[-1]
     away = sums - mean[..., None] * sizes
     error: NDArray[Any] = np.sqrt(n / (n - 1) * (away**2).sum(axis=-1)) / sizes.sum(axis=-1)
@@ -149,16 +150,16 @@ def _bootstrap_t(
         some, of = sums[drawn], sizes[drawn]
         means = some.sum(axis=1) / of.sum(axis=1)
         errors = _standard_error(some, of, means)
-        # a draw without spread says nothing of its own error; the sample's stands in
+        # the error of a draw whose groups all agree is 0; that of the sample is used instead
         pivots.append((means - mean) / np.where(errors > 0, errors, error))
     lower, upper = np.quantile(np.concatenate(pivots), [0.025, 0.975])
-    # a mean of differences in [-1, 1] stays there, and so may its interval
+    # a mean of differences in [-1, 1] stays there, and so does its interval
     bound = np.abs(sums / sizes).max()
     return float(max(mean - upper * error, -max(bound, 1))), float(min(mean - lower * error, max(bound, 1)))
 
 
 def _sign_flips(sums: NDArray[Any], resamples: int, rng: np.random.Generator) -> float:
-    """Groups that sum to 0 have no sign to flip."""
+    """Returns the p-value of the sign-flip test; groups that sum to 0 have no sign to flip."""
     some = sums[sums != 0]
     n = len(some)
     if n == 0:

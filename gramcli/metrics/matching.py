@@ -1,25 +1,33 @@
-"""Known clips that are like unknown ones in all that should not matter."""
+"""Caliper matching: pairs of a known and an unknown clip that are alike in features such as length and level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-CALIPER = 0.25
-"""Standard deviations by which the two clips of a pair may differ, in each feature."""
 EXACT = 2000
 """Clips a side that are matched as a whole; of more a sample is."""
+
+
+@dataclass(frozen=True)
+class Caliper:
+    """How far the two clips of a pair may differ in each feature."""
+
+    width: float = 0.25
+    """In standard deviations within the two sides."""
+    least: Sequence[float] | None = None
+    """Differences that do not matter, however small the spread, one a feature; next to nothing if None."""
 
 
 def match(
     known: NDArray[Any],
     unknown: NDArray[Any],
-    least: Sequence[float] | None = None,
+    caliper: Caliper | None = None,
     *,
-    caliper: float = CALIPER,
     most: int = EXACT,
     seed: int = 0,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -29,22 +37,22 @@ def match(
 
     $$\sqrt{(s_\mathrm{known}^2 + s_\mathrm{unknown}^2) / 2},$$
 
-    the spread within the two sides, which a distance between them does not blow up; a quarter of it is the caliper of
-    Rosenbaum & Rubin (1985). Of all ways to pair, the one is taken with the least sum of squared distances (an
-    assignment problem, solved exactly), where a clip more without a partner costs as much as a pair that differs by the
-    whole caliper in every feature. As many pairs as possible would use the caliper up, all to one side where the sides
-    differ. Clips without a partner are left out: what is said of the pairs is said of these.
+    the standard deviation within the two sides, which does not grow with the distance between them. The default width
+    of a quarter is that of Rosenbaum & Rubin (1985). The pairing minimises the sum of squared distances (an assignment
+    problem, solved exactly), where a clip without a partner costs as much as a pair that differs by the whole caliper
+    in every feature. A pairing with as many pairs as possible would use up the caliper, always in the same direction
+    where the sides differ. Clips without a partner are left out; results on the pairs say nothing of these.
 
-    The work grows with the third power of the clips, 2000 of each side taking a second or two. Of a side that has more
-    than `most`, a seeded sample of that size is matched. The order of clips matters only to clips of equal features.
+    The work grows with the third power of the number of clips: 2000 on each side take a second or two. Of a side with
+    more than `most` clips, a random sample of that size is matched. The order of clips matters only for clips with
+    equal features.
 
     Args:
-        known: Features, finite, on a scale on which a difference means the same everywhere, e.g. log-durations.
-        unknown: The same of unknown clips.
-        least: Differences that do not matter, however small the spread; next to nothing if None.
-        caliper: As a multiple of the spread.
+        known: Features of known clips, finite, on a scale where equal differences mean the same, e.g. log-duration.
+        unknown: The same features of unknown clips.
+        caliper: How far a pair may differ; `Caliper()` if None.
         most: Clips of a side that are matched.
-        seed: Of the sample.
+        seed: Seeds the sample.
 
     Returns:
         The indices of known and of unknown clips, pair by pair, by rising index of the unknown.
@@ -55,7 +63,7 @@ def match(
     Shape:
         - known: (N, D)
         - unknown: (M, D)
-        - least: (D,)
+        - caliper.least: (D,)
         - returns: (P,), (P,)
     """
     known, unknown = np.asarray(known, np.float64), np.asarray(unknown, np.float64)
@@ -63,14 +71,15 @@ def match(
         raise ValueError(f"features of {known.shape} do not fit those of {unknown.shape}")
     if not (np.isfinite(known).all() and np.isfinite(unknown).all()):
         raise ValueError("a feature is not finite")
-    nobody = np.empty(0, np.intp)
+    none = np.empty(0, np.intp)
     if not len(known) or not len(unknown):
-        return nobody, nobody
+        return none, none
     spread = np.sqrt((known.var(axis=0) + unknown.var(axis=0)) / 2)
     # where neither side varies, clips that differ by rounding are equal
-    scale = np.maximum(caliper * spread, 1e-6 if least is None else np.asarray(least))
+    caliper = caliper or Caliper()
+    scale = np.maximum(caliper.width * spread, 1e-6 if caliper.least is None else np.asarray(caliper.least))
     rng = np.random.default_rng(seed)
-    # in an order of their own, so that the order given decides nothing
+    # sorted by their values, so that the order given decides nothing
     rows, columns = (_some(side, most, rng) for side in (known, unknown))
     far = np.zeros((len(rows), len(columns)))
     cost = np.zeros_like(far)
@@ -84,13 +93,13 @@ def match(
 
     row, column = linear_sum_assignment(cost)
     kept = far[row, column] <= 1
-    ours, theirs = rows[row[kept]], columns[column[kept]]
-    order = np.argsort(theirs)
-    return ours[order], theirs[order]
+    matched_known, matched_unknown = rows[row[kept]], columns[column[kept]]
+    order = np.argsort(matched_unknown)
+    return matched_known[order], matched_unknown[order]
 
 
 def _some(features: NDArray[np.float64], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Returns the places of at most `most` rows, sorted by what is in them."""
+    """Returns the indices of at most `most` rows, sorted by their values."""
     order = np.lexsort(features.T)
     if len(order) > most:
         order = order[np.sort(rng.choice(len(order), most, replace=False))]

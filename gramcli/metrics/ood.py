@@ -1,8 +1,9 @@
-"""How well a score tells unknown sounds from known ones, whatever threshold is set on it."""
+"""Figures of out-of-distribution detection: AUROC, AUPR and FPR at a TPR of scores, and the interval of the AUROC."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from gramcli.metrics.intervals import LEAST_GROUPS, proportion
 
 
 def auroc(known: NDArray[Any], unknown: NDArray[Any]) -> float:
-    """Returns the chance that an unknown clip scores above a known one, ties counting half; NaN without one of either.
+    """Returns the probability that an unknown clip scores above a known one, ties counting half; NaN without either.
 
-    This is the Mann-Whitney statistic over the number of pairs; 0.5 says nothing, below 0.5 points the wrong way.
+    This is the Mann-Whitney statistic divided by the number of pairs. 0.5 is chance; below 0.5, known clips score
+    higher.
 
     Args:
         known: Scores of known clips; higher is more unknown.
@@ -41,9 +43,9 @@ def aupr(known: NDArray[Any], unknown: NDArray[Any]) -> float:
 
     $$\mathrm{AP} = \sum_i (R_i - R_{i-1}) P_i$$
 
-    over the distinct scores from the highest down, R_i and P_i the recall and precision of calling everything from that
-    score on unknown; nothing is interpolated. The value of a score that says nothing is the share of unknown clips, so
-    compare only figures of the same clips.
+    over the distinct scores from the highest down, where R_i and P_i are recall and precision if all clips from that
+    score on are called unknown, without interpolation. The value at chance is the share of unknown clips, so compare
+    only figures of the same clips.
 
     Args:
         known: Scores of known clips; higher is more unknown.
@@ -66,11 +68,10 @@ def aupr(known: NDArray[Any], unknown: NDArray[Any]) -> float:
 
 
 def fpr_at_tpr(known: NDArray[Any], unknown: NDArray[Any], tpr: float = 0.95) -> float:
-    """Returns the share of unknown clips accepted where known clips are accepted at a rate; NaN without one of either.
+    """Returns the share of unknown clips that are accepted if a share `tpr` of known clips is; NaN without either.
 
-    As in work on out-of-distribution detection the known clips are the positives: the threshold is the smallest score
-    at or below which lies at least `tpr` of them, and an unknown clip at or below it is a false positive. Lower is
-    better.
+    As usual in out-of-distribution detection, known clips are the positives. The threshold is the smallest score with
+    at least `tpr` of them at or below it; an unknown clip at or below it is a false positive. Lower is better.
 
     Args:
         known: Scores of known clips; higher is more unknown.
@@ -89,47 +90,51 @@ def fpr_at_tpr(known: NDArray[Any], unknown: NDArray[Any], tpr: float = 0.95) ->
     known, unknown = _scores(known), _scores(unknown)
     if not len(known) or not len(unknown):
         return math.nan
-    # what rounding adds to a whole number must not raise it to the next
+    # a whole number with a rounding error must not be raised to the next one
     rank = max(math.ceil(tpr * len(known) - 1e-9), 1)
     return float((unknown <= np.sort(known)[rank - 1]).mean())
 
 
+@dataclass(frozen=True, eq=False)
+class GroupedScores:
+    """Scores of clips, and the source that each clip comes from.
+
+    Raises:
+        ValueError: Not one group a clip.
+    """
+
+    scores: NDArray[Any]
+    """(N,); higher is more unknown."""
+    groups: NDArray[Any]
+    """(N,), values of any kind; clips of one source have the same."""
+
+    def __post_init__(self) -> None:
+        if np.shape(self.scores) != np.shape(self.groups):
+            raise ValueError(f"{np.shape(self.scores)} scores need one group a clip, not {np.shape(self.groups)}")
+
+
 def auroc_interval(
-    known: NDArray[Any],
-    unknown: NDArray[Any],
-    known_groups: NDArray[Any],
-    unknown_groups: NDArray[Any],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
+    known: GroupedScores, unknown: GroupedScores, *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
     r"""Returns the ends of the 95 % interval of `auroc`, or None with fewer than `LEAST_GROUPS` groups on a side.
 
-    Whole groups are drawn with replacement, those of known and those of unknown clips each for themselves. The ends are
-    quantiles of the areas drawn, further out than 2.5 and 97.5 % by what the t distribution of the smaller side's
-    groups has over the normal one, as quantiles of a bootstrap of few are too narrow (the expanded percentile interval
-    of Hesterberg 2015). Where all pairs agree no draw differs; the open end is then that of the rate of as many trials
-    as the smaller side has groups (Clopper & Pearson 1934).
+    Whole groups are drawn with replacement, separately among known and unknown clips. The ends are quantiles of the
+    areas drawn. As a bootstrap of few groups is too narrow, the quantiles lie further out than 2.5 and 97.5 %: they are
+    those of the t distribution with the groups of the smaller side (the expanded percentile interval of Hesterberg
+    2015). If all known clips score below all unknown ones, or above, all draws are equal; the interval is then that of
+    a rate with as many trials as the smaller side has groups (Clopper & Pearson 1934).
 
     Args:
-        known: Scores of known clips; higher is more unknown.
-        unknown: Scores of unknown clips.
-        known_groups: Source of each known clip.
-        unknown_groups: Source of each unknown clip.
+        known: Known clips.
+        unknown: Unknown clips.
         resamples: Number of random draws.
-        seed: Of these draws.
+        seed: Seeds these draws.
 
     Raises:
-        ValueError: Shapes do not fit, or a score is NaN.
-
-    Shape:
-        - known, known_groups: (N,)
-        - unknown, unknown_groups: (M,)
+        ValueError: A score is NaN.
     """
-    area = auroc(known, unknown)
-    if known.shape != known_groups.shape or unknown.shape != unknown_groups.shape:
-        raise ValueError("one group a clip expected")
-    group_of = [np.unique(groups, return_inverse=True)[1] for groups in (known_groups, unknown_groups)]
+    area = auroc(known.scores, unknown.scores)
+    group_of = [np.unique(side.groups, return_inverse=True)[1] for side in (known, unknown)]
     sizes = [int(of.max(initial=-1)) + 1 for of in group_of]
     few = min(sizes)
     if few < LEAST_GROUPS:
@@ -137,18 +142,21 @@ def auroc_interval(
     if area in (0, 1):
         low, high = proportion(round(area * few), few)
         return (low, 1.0) if area == 1 else (0.0, high)
-    # what clips score in common is found once; a draw then only weighs it
-    at = np.unique(np.concatenate([known, unknown]), return_inverse=True)[1]
-    places, values = [at[: len(known)], at[len(known) :]], int(at.max()) + 1
+    # the distinct scores and the clips at each are found once; a draw then only weighs them
+    at = np.unique(np.concatenate([known.scores, unknown.scores]), return_inverse=True)[1]
+    first = len(known.scores)
+    ranks, values = [at[:first], at[first:]], int(at.max()) + 1
     rng = np.random.default_rng(seed)
     areas = np.empty(resamples)
     for n in range(resamples):
         counts = [np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes]
-        ours, theirs = (
-            np.bincount(place, weights=count[of], minlength=values)
-            for place, count, of in zip(places, counts, group_of, strict=True)
+        known_counts, unknown_counts = (
+            np.bincount(rank, weights=count[of], minlength=values)
+            for rank, count, of in zip(ranks, counts, group_of, strict=True)
         )
-        areas[n] = theirs @ (np.cumsum(ours) - ours / 2) / (ours.sum() * theirs.sum())
+        areas[n] = (
+            unknown_counts @ (np.cumsum(known_counts) - known_counts / 2) / (known_counts.sum() * unknown_counts.sum())
+        )
 
     from scipy.stats import norm, t  # takes most of a second to import
 

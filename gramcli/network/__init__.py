@@ -1,1 +1,1 @@
-"""The trained network: built, loaded, its activations recorded."""
+"""The network: built, loaded with weights, its activations found and their descriptors recorded."""

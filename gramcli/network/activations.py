@@ -1,4 +1,4 @@
-"""Which modules and functions are activations that describe a sound, and which are not.
+"""Decides which modules and functions of a network are activations whose feature maps are recorded.
 
 Both are known by name: torch's classes, timm's equivalents (whose classes do not derive from torch's), and the
 functional twins, whether called as ``torch.relu_``, ``F.relu_`` or ``x.relu_()``.
@@ -17,13 +17,13 @@ MODULES = frozenset((
     # timm
     "Swish", "SwishMe", "MishMe", "HardSwish", "HardSwishMe", "HardMish", "HardMishMe", "GELUTanh", "QuickGELU",
 ))
-"""Classes that are captured, subclasses included."""
+"""Classes that are recorded, subclasses included."""
 
 FUNCTIONS = frozenset((
     "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "softplus",
     "tanh",
 ))
-"""Functions that are captured, and their in-place twins."""
+"""Functions that are recorded, and their in-place twins."""
 
 _REFUSED = {
     "a gate, not a feature map": (
@@ -41,11 +41,11 @@ _REFUSED = {
 }
 # fmt: on
 REFUSED = {name: reason for reason, names in _REFUSED.items() for name in names}
-"""Classes and functions that are never captured, and why."""
+"""Classes and functions that are never recorded, and why."""
 
 
 def refusal_of_module(module: nn.Module) -> str | None:
-    """Returns "" for an activation to capture, a reason for one never captured, None for any other module."""
+    """Returns "" for an activation to record, the reason for one that is never recorded, None for other modules."""
     for kind in type(module).__mro__:  # the nearest class decides: ReLU6 derives from Hardtanh
         if kind.__name__ in MODULES:
             return ""
@@ -55,7 +55,7 @@ def refusal_of_module(module: nn.Module) -> str | None:
 
 
 def refusal_of_function(function: Any) -> str | None:
-    """Returns the same for a function of torch."""
+    """Returns the same as `refusal_of_module` for a function of torch."""
     name = plain_name(function)
     return "" if name in FUNCTIONS else REFUSED.get(name)
 

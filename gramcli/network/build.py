@@ -1,4 +1,4 @@
-"""A network in eval mode, by timm name or by the user's own factory, with its weights."""
+"""Builds a network from a timm name or the user's own factory, loads its weights, and puts it in eval mode."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ from gramcli.text import shown
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network and what identifies it."""
+    """A network and what tells it from others."""
 
     module: nn.Module
     """In eval mode, on the CPU, float32 unless the factory says otherwise."""
     architecture: str
     arguments: dict[str, Any]
-    """Those it was made with, besides the number of outputs."""
+    """Arguments that it was built with, besides the number of outputs."""
     weights: str
     """SHA-256 of the checkpoint; without one, of the random weights."""
     outputs: int
+    """Number of outputs."""
     code: str = ""
-    """File whose code ran to make it; empty for a network of the zoo."""
+    """File whose code ran to build it; empty for a network of timm."""
 
     def notes(self) -> Iterator[str]:
-        """Yields what a user should know of how it was made."""
+        """Yields notes for the user on how it was built."""
         if self.code:
             yield f"{shown(self.architecture)}: ran the code of {shown(self.code)}; use only factories that you trust"
 
 
 def require_name(network: NetworkSettings) -> str:
-    """Returns the name of the network; raises a UsageError where there is none."""
+    """Returns the name of the network; raises a UsageError if none is set."""
     if network.name is None:
         raise UsageError(
             "no network named; set network.name in gramcli.toml (extract and train take --network, layers an argument)"
@@ -54,12 +55,12 @@ def require_name(network: NetworkSettings) -> str:
 
 
 def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: Path) -> BuiltNetwork:
-    """Makes the network of the settings and loads its weights.
+    """Builds the network of the settings and loads its weights.
 
     Args:
         network: Name, arguments and weights.
-        num_classes: Number of outputs; None takes ``args.num_classes``, or what the checkpoint has.
-        seed: Of the random weights where no checkpoint is given.
+        num_classes: Number of outputs; if None, ``args.num_classes`` or, for a network of timm, the checkpoint's.
+        seed: Of the random weights, where no checkpoint is given.
         folder: First on the import path while a factory is imported and called.
 
     Raises:
@@ -74,7 +75,7 @@ def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: 
     if None not in (num_classes, stated) and num_classes != stated:
         raise UsageError(f"network.args: num_classes = {stated!r} contradicts the {num_classes} classes of the network")
     code = ""
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers alone
         torch.manual_seed(seed)
         if ":" in name:
             outputs = _outputs(name, num_classes, stated, None)
@@ -86,8 +87,8 @@ def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: 
                 module = _call(name, factory, outputs, arguments)
         else:
             zoo = _zoo(name)
-            held = None if state is None else _classifier_outputs(zoo, name, state)
-            outputs = _outputs(name, num_classes, stated, held)
+            stored = None if state is None else _classifier_outputs(zoo, name, state)
+            outputs = _outputs(name, num_classes, stated, stored)
             module = _call(name, functools.partial(_create, zoo, name), outputs, arguments)
     if path is None or state is None:
         weights = checkpoint.state_digest(module)
@@ -102,7 +103,7 @@ def _outputs(name: str, *known: Any) -> int:
     number = next((one for one in known if one is not None), None)
     if number is None:
         raise UsageError(
-            f"{shown(name)}: how many outputs has the network? set num_classes in network.args (--arg num_classes=N)"
+            f"{shown(name)}: its number of outputs is not known; give --arg num_classes=N (num_classes in network.args)"
         )
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise UsageError(f"network.args: num_classes must be a whole number above 0, not {shown(repr(number))}")
@@ -110,11 +111,11 @@ def _outputs(name: str, *known: Any) -> int:
 
 
 def _zoo(name: str) -> Any:
-    """Returns timm if it has a network of this name."""
+    """Returns the module timm; raises a UsageError if it has no network of this name."""
     zoo = torch_compat.timm()
     if not zoo.is_model(name):
         near = difflib.get_close_matches(name, zoo.list_models(), n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "a network of your own is package.module:factory"
+        hint = f"did you mean {', '.join(near)}?" if near else "name a network of your own as package.module:factory"
         raise UsageError(f"network.name: timm has no {shown(repr(name))}; {hint}")
     return zoo
 
@@ -125,8 +126,8 @@ def _create(zoo: Any, name: str, outputs: int, **arguments: Any) -> Any:
 
 def _classifier_outputs(zoo: Any, name: str, state: Mapping[str, Tensor]) -> int | None:
     """Returns the rows of the classifier's weight in a checkpoint of a timm network."""
-    about = zoo.get_pretrained_cfg(zoo.models.get_arch_name(name))
-    names = getattr(about, "classifier", None)
+    config = zoo.get_pretrained_cfg(zoo.models.get_arch_name(name))
+    names = getattr(config, "classifier", None)
     for classifier in (names,) if isinstance(names, str) else names or ():
         for key, tensor in state.items():
             if f".{key}".endswith(f".{classifier}.weight"):
@@ -145,7 +146,7 @@ def _factory(name: str) -> Callable[..., Any]:
     except Exception as error:  # importing somebody's module can raise anything
         raise UsageError(f"network.name: {shown(name)}: {_line(error)}") from error
     if not callable(factory):
-        raise UsageError(f"network.name: {shown(name)}: is no function or class")
+        raise UsageError(f"network.name: {shown(name)}: is not a function or class")
     return factory  # type: ignore[no-any-return]
 
 
@@ -163,7 +164,7 @@ def _call(name: str, factory: Callable[..., Any], outputs: int, arguments: Mappi
     try:
         module = factory(outputs, **arguments)
     except Exception as error:  # a factory is somebody's code and can raise anything
-        raise UsageError(f"{shown(name)}: cannot be made with {shown(dict(arguments))}: {_line(error)}") from error
+        raise UsageError(f"{shown(name)}: cannot be built with {shown(dict(arguments))}: {_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"{shown(name)}: returned {type(module).__name__}, not a torch.nn.Module")
     return module
@@ -171,7 +172,7 @@ def _call(name: str, factory: Callable[..., Any], outputs: int, arguments: Mappi
 
 @contextlib.contextmanager
 def _first_on_path(folder: Path, module_name: str) -> Iterator[None]:
-    """Puts the folder first on the import path; a module of this name from elsewhere makes way for the folder's."""
+    """Puts the folder first on the import path; its module replaces one of the same name that was imported before."""
     top = module_name.partition(".")[0]
     importlib.invalidate_caches()
     here = importlib.machinery.PathFinder.find_spec(top, [str(folder)])

@@ -1,8 +1,8 @@
-"""Which activations a network has, and their descriptors, taken while it runs.
+"""Finds the activations of a network, and records their descriptors while it runs.
 
 A layer is one call of one activation: (module path, call index), or (module path : function, call index) where the
-network calls a function. The descriptor is computed as the activation ends, before an in-place operation can overwrite
-the feature maps, and nothing of their size is kept.
+network calls a function. The descriptor is computed at the end of the activation, before an in-place operation can
+overwrite the feature maps, and no feature maps are kept.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ class Layer:
     name: str
     """``layer1.0.relu``, its second call ``layer1.0.relu#1``; ``conv_block1:relu_`` for a function."""
     path: str
-    """Of the module; of a function, the module that calls it ("" for the network itself)."""
+    """Path of the module; for a function, of the module that calls it ("" for the network itself)."""
     function: str | None
+    """Name of the function; None for a module."""
     call: int
-    """From 0."""
+    """Index of the call, from 0."""
     kind: str
-    """Class of the module, or the function."""
+    """Class of the module, or name of the function."""
     channels: int
     """K, the length of the descriptor."""
     positions: int
-    """S, at the length of the probe's input."""
+    """S, for an input of the length of one window."""
     channel_dim: int
+    """Dimension of the feature maps that holds the channels."""
     calls: int = 1
-    """How often the probe saw this module or function."""
+    """How often the network calls this module or function in one forward pass."""
 
     @property
     def bytes(self) -> int:
@@ -53,12 +55,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one probe forward showed."""
+    """The activations that ran in one forward pass."""
 
     layers: tuple[Layer, ...]
-    """In the order they ran."""
+    """Those that can be recorded, in the order they ran."""
     missed: tuple[tuple[str, str, str], ...]
-    """Activations that are not captured: name, type, reason."""
+    """Those that cannot: name, type, reason."""
 
 
 def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | None = None) -> Survey:
@@ -68,9 +70,9 @@ def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | 
 
     Args:
         module: The network, in eval mode.
-        inputs: What it is fed, (N, ...); a lone clip is doubled.
-        channel_dims: Channel dimension by glob of layer names, where that rule is wrong; of several globs that match,
-            the last one counts.
+        inputs: Its input, (N, ...); a single clip is doubled.
+        channel_dims: Channel dimension by glob of layer names, where that rule is wrong; if several globs match, the
+            last one counts.
 
     Raises:
         UsageError: A glob of `channel_dims` matches no layer, or its dimension holds no channels.
@@ -82,18 +84,18 @@ def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | 
     missed: list[tuple[str, str, str]] = []
     tags = ChannelsLast()
 
-    def seen(ended: ActivationCall) -> None:
-        maps = ended.output
-        reason = ended.refusal or _unusable(maps, len(inputs))
+    def seen(call: ActivationCall) -> None:
+        maps = call.output
+        reason = call.refusal or _unusable(maps, len(inputs))
         if reason:
-            missed.append((ended.name, ended.kind, reason))
+            missed.append((call.name, call.kind, reason))
             return
-        dim = maps.dim() - 1 if ended.source in tags else 1
-        for glob in (glob for glob in dims if fnmatchcase(ended.name, glob)):
-            dim = _checked(dims[glob], maps, glob, ended.name)
+        dim = maps.dim() - 1 if call.source in tags else 1
+        for glob in (glob for glob in dims if fnmatchcase(call.name, glob)):
+            dim = _checked(dims[glob], maps, glob, call.name)
         channels = maps.shape[dim]
         positions = maps[0].numel() // channels
-        layers.append(Layer(ended.name, ended.path, ended.function, ended.call, ended.kind, channels, positions, dim))
+        layers.append(Layer(call.name, call.path, call.function, call.call, call.kind, channels, positions, dim))
 
     watch = ForwardHooks(module, seen, tags)
     try:
@@ -108,7 +110,7 @@ def survey(module: nn.Module, inputs: Tensor, channel_dims: Mapping[str, Any] | 
         ) from error
     for glob in dims:
         if not any(fnmatchcase(layer.name, glob) for layer in layers):
-            raise UsageError(f"network.channel_dims: {shown(glob)!r} matches no layer; gramcli layers lists them")
+            raise UsageError(f"network.channel_dims: {shown(glob)!r} matches no layer; gramcli layers lists all layers")
     for path, one in module.named_modules():
         if activations.refusal_of_module(one) == "" and not watch.calls[path]:
             missed.append((path, type(one).__name__, "did not run"))
@@ -131,12 +133,12 @@ def choose(layers: Sequence[Layer], globs: Sequence[str]) -> tuple[Layer, ...]:
 
 
 class Recorder:
-    """Runs a network and takes the descriptors of chosen layers on the way.
+    """Runs a network and records the descriptors of chosen layers.
 
     Args:
         module: The network, in eval mode.
         layers: Layers that a `survey` of it found.
-        measure: What is taken of feature maps and their channel dimension, (N, ...) by clip.
+        measure: Computes (N, ...) from the feature maps of N clips and their channel dimension.
     """
 
     def __init__(
@@ -148,7 +150,7 @@ class Recorder:
         self.module = module
         self.measure = measure
         self.stopwatch: Stopwatch = NoStopwatch()
-        """Told of the time that measuring takes, as ``reduce``."""
+        """Times the computation of descriptors, as the step ``reduce``."""
         self.layers = {layer.name: layer for layer in layers}
         self._functions = any(layer.function is not None for layer in layers)
 
@@ -156,18 +158,18 @@ class Recorder:
         """Runs the network once, without gradients.
 
         Returns:
-            What the network returns, and its measure (ĝ, (N, K_l) float32) by layer, in the order of the layers given.
+            What the network returns, and `measure` (ĝ, (N, K_l) float32) by layer, in the order of the layers given.
 
         Raises:
-            ArtefactError: The network does other things than in its survey.
+            ArtefactError: Layers run differently than in the survey: other shapes, or another number of calls.
         """
         found: dict[str, Tensor] = {}
 
-        def seen(ended: ActivationCall) -> None:
-            layer = self.layers.get(ended.name)
+        def seen(call: ActivationCall) -> None:
+            layer = self.layers.get(call.name)
             if layer is None:
                 return
-            maps = ended.output
+            maps = call.output
             reason = _unusable(maps, len(inputs))
             if not reason and (maps.dim() <= layer.channel_dim or maps.shape[layer.channel_dim] != layer.channels):
                 reason = f"shape {tuple(maps.shape)} has not {layer.channels} channels in dimension {layer.channel_dim}"

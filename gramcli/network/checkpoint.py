@@ -1,4 +1,4 @@
-"""Weights on disk: what they say of themselves, and how they get into a network.
+"""Checkpoints: reads weights and metadata of a file, safely, and loads weights into a network.
 
 Safetensors files may carry a JSON text under the metadata key ``gramcli``::
 
@@ -10,7 +10,7 @@ Safetensors files may carry a JSON text under the metadata key ``gramcli``::
         "segment": {"seconds": 5.0},
     }
 
-Nothing here unpickles more than tensors. torch is imported only to read weights, not to read what a file says.
+Of pickled files, only tensors and plain values are loaded, never code. torch is imported only to read weights.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def metadata(path: Path) -> dict[str, Any]:
 
 
 def as_source(path: Path) -> sources.Source:
-    """Returns what a checkpoint says of itself as settings.
+    """Returns the metadata of a checkpoint as a source of settings.
 
     Raises:
         NoInputError: The file cannot be read.
@@ -77,19 +77,19 @@ def as_source(path: Path) -> sources.Source:
     }
     try:
         return sources.source(sections, shown(path.name), path.parent)
-    except UsageError as error:  # a mistake of the file, not of a flag
+    except UsageError as error:  # the fault is in the file, not in a flag
         raise ArtefactError(f"{error} (gramcli metadata of {shown(path)})") from None
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Returns the weights of a safetensors file or a state dict, by name as stored.
+    """Returns the weights of a safetensors file or a state dict, by their names in the file.
 
-    A state dict may lie in a larger checkpoint, under ``state_dict``, ``model`` and the like.
+    The state dict may be part of a larger checkpoint, under ``state_dict``, ``model`` and the like.
 
     Raises:
         NoInputError: The file cannot be read.
         ArtefactError: It holds no weights.
-        UnsafeError: It holds other objects than tensors and plain values, whose loading could run code.
+        UnsafeError: It holds objects whose loading could run code.
     """
     if _is_safetensors(path):
         from safetensors import SafetensorError
@@ -115,11 +115,17 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
     except Exception as error:  # torch.load fails in many ways on what is no checkpoint
         raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
+    opened: list[Any] = []
     while isinstance(found, Mapping):
+        if any(found is one for one in opened):
+            raise ArtefactError(
+                f"{shown(path)}: its state_dict holds itself, so it has no weights: save the state dict of the network"
+            )
+        opened.append(found)
         weights = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
         for name, tensor in weights.items():
             dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
-            # a few stored numbers can be seen as a tensor larger than memory
+            # a view can make a tensor larger than memory out of a few stored numbers
             if not dense or tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
                 raise ArtefactError(f"{shown(path)}: {shown(name)} is no dense tensor; save it as one")
         nested = next((found[name] for name in _NESTS if isinstance(found.get(name), Mapping)), None)
@@ -130,16 +136,16 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Puts weights into a network, in the network's own dtypes.
+    """Loads weights into a network, in the network's own dtypes.
 
-    Prefixes that wrappers leave (``module.``, ``model.``, ``_orig_mod.``) are taken off where more names fit then.
+    Prefixes that wrappers add to names (``module.``, ``model.``, ``_orig_mod.``) are removed if more names fit then.
 
     Raises:
         ArtefactError: Names or shapes differ; the first of each are listed.
     """
     wanted = module.state_dict()
     state = max(_without_prefixes(state), key=lambda candidate: len(candidate.keys() & wanted.keys()))
-    # How many batches a batch norm has seen is not used in eval mode, and old checkpoints lack it.
+    # The number of batches that a batch norm has seen is not used in eval mode, and old checkpoints lack it.
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     extra = [name for name in state if name not in wanted]
     misshapen = [
@@ -147,18 +153,19 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
     ]
-    odd = [name for name in wanted if name in state and not _finite(state[name])]
-    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen, "not finite": odd}
+    infinite = [name for name in wanted if name in state and not _finite(state[name])]
+    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen, "not finite": infinite}
     problems = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if problems:
         raise ArtefactError(
-            f"{shown(path)}: does not fit the network: {'; '.join(problems)}; check network.name, args and classes"
+            f"{shown(path)}: does not fit the network: {'; '.join(problems)}; check network.name, network.args and "
+            "network.classes"
         )
     module.load_state_dict(state, strict=False)
 
 
 def _finite(tensor: Tensor) -> bool:
-    known = tensor.is_floating_point() and tensor.itemsize > 1  # torch has no such question to smaller ones
+    known = tensor.is_floating_point() and tensor.itemsize > 1  # torch cannot test smaller ones
     return not known or bool(tensor.isfinite().all())
 
 
@@ -184,7 +191,7 @@ def state_digest(module: nn.Module) -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tells by content: the length of a JSON header, then the header."""
+    """Tells whether a file begins as safetensors files do: the length of a JSON header, then the header."""
     with _opened(path) as file:
         return file.read(9)[8:] == b"{"
 
@@ -194,26 +201,26 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a regular file; a FIFO would hang for ever."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise NoInputError(f"{shown(path)}: is no file; name a checkpoint")
+            raise NoInputError(f"{shown(path)}: is not a regular file; name a checkpoint")
         with path.open("rb") as file:
             yield file
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     except ValueError:
-        raise NoInputError(f"{shown(path)}: is no file name") from None
+        raise NoInputError(f"{shown(path)}: is not a valid file name") from None
 
 
 def _require_size(path: Path) -> None:
-    """Refuses an archive that unpacks to more than it holds: torch stores weights as they are.
+    """Checks that an archive is not compressed, as torch never compresses weights.
 
     Raises:
-        UnsafeError: It does.
+        UnsafeError: It unpacks to far more bytes than it has, or to two files of one name.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(one.file_size for one in archive.infolist())
             names = [one.filename for one in archive.infolist()]
-    except Exception:  # no archive: an older format, or rubbish, which torch.load tells
+    except Exception:  # no archive: an older format, or no checkpoint, which torch.load reports
         return
     if unpacked > 2 * path.stat().st_size + (1 << 20) or len(set(names)) < len(names):
         raise UnsafeError(
@@ -232,7 +239,7 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]
 
 
 def _refused_object(message: str) -> str:
-    """Returns what torch's restricted unpickler refused, or "" where it failed for another reason."""
+    """Returns the object that torch's restricted unpickler refused, or "" if it failed for another reason."""
     import re
 
     found = re.search(r"GLOBAL (\S+)|(?:but got|function) (<[^>]+>|\S+)", message)

@@ -1,8 +1,7 @@
-"""What the network is fed: a log-mel spectrogram of each clip, or its samples.
+"""The front end: turns the samples of a clip into the input of the network, a log-mel spectrogram or the samples.
 
-Every clip is computed by itself, with a decibel floor of its own: one over a batch would let a loud clip change a quiet
-one. On a processor it also runs by itself, as a batched spectrogram would be one matrix product whose rounding depends
-on how many clips share it.
+Every clip has a decibel floor of its own; with one floor for a batch, a loud clip would change a quiet one. On a CPU,
+every clip is also computed by itself, since the rounding of a batched matrix product depends on the size of the batch.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ def samples(frontend: FrontendSettings, segment: SegmentSettings) -> int:
 
 
 def build(frontend: FrontendSettings) -> nn.Module:
-    """Returns a module that takes waveforms (N, T) float32 to what the network is fed.
+    """Returns the front end: a module that turns waveforms (N, T) float32 into the input of the network.
 
     Shape:
         ``logmel``: (N, 1, n_mels, 1 + T // hop); ``waveform``: (N, T), unchanged.
 
     Raises:
-        UsageError: Settings that contradict each other.
+        UsageError: The settings contradict each other.
     """
     return LogMel(frontend) if frontend.kind == "logmel" else nn.Identity()
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram of each clip for itself, scaled to the network's liking.
+    """Log-mel spectrogram of each clip by itself, scaled by the mean and standard deviation of the settings.
 
     With P the mel power of a clip (periodic Hann window, centred frames, mirrored ends)::
 
@@ -74,7 +73,7 @@ class LogMel(nn.Module):
                 f"and at most half of frontend.sample_rate = {rate}"
             )
         with warnings.catch_warnings():
-            # Narrow low bands can fall between two bins; torchaudio warns, the result is defined all the same.
+            # torchaudio warns where a narrow low band falls between two bins; the result is defined all the same
             warnings.simplefilter("ignore", UserWarning)
             self.mel = torch_compat.torchaudio().transforms.MelSpectrogram(
                 sample_rate=rate,
@@ -94,7 +93,7 @@ class LogMel(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Takes (N, T) float32 to (N, 1, n_mels, frames) float32."""
-        if waveforms.is_cuda:  # where a start costs more than a clip, and nothing is promised to the bit
+        if waveforms.is_cuda:  # starting a kernel takes longer than a clip, and results may differ by rounding
             return self._scaled(waveforms)[:, None]
         return torch.stack([self._scaled(waveform) for waveform in waveforms])[:, None]
 

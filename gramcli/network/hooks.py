@@ -1,6 +1,6 @@
-"""One forward pass, watched: every activation is handed over as it ends.
+"""Watches one forward pass of a network and passes on every activation when it ends.
 
-Hooks catch the modules; a `TorchFunctionMode`, with the stack of the modules being run, catches the functions.
+Forward hooks catch modules. A `TorchFunctionMode`, with a stack of the running modules, catches functions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -20,19 +20,20 @@ from gramcli.network import activations
 
 @dataclass(frozen=True)
 class ActivationCall:
-    """One call of an activation, as it ends."""
+    """One call of an activation, at its end."""
 
     path: str
-    """Of the module; of a function, the innermost module that runs ("" for the network itself)."""
+    """Path of the module; for a function, of the innermost running module ("" for the network itself)."""
     function: str | None
+    """Name of the function; None for a module."""
     call: int
-    """How many calls of it there were before."""
+    """Number of calls before this one."""
     kind: str
-    """Class of the module, or the function."""
+    """Class of the module, or name of the function."""
     refusal: str
-    """Why it is not captured, or ""."""
+    """Why it cannot be recorded, or ""."""
     source: Tensor | None
-    """What it was given; after an in-place activation the same tensor as its output."""
+    """Its input; after an in-place activation the same tensor as its output."""
     output: Any
 
     @property
@@ -46,13 +47,22 @@ def base_name(path: str, function: str | None) -> str:
     return path if function is None else f"{path}:{function}"
 
 
+class _Watched(NamedTuple):
+    """An activation of the network, whichever of its calls; see `ActivationCall`."""
+
+    path: str
+    function: str | None
+    kind: str
+    refusal: str
+
+
 class ForwardHooks:
     """Watches one forward pass of a network.
 
     Args:
         module: The network.
-        seen: Called with every activation as it ends, before anything else touches its output.
-        tags: Told of every function that runs, where functions are watched.
+        seen: Called with every activation when it ends, before anything else changes its output.
+        tags: Follows which tensors have their channels last; only where functions are watched.
     """
 
     def __init__(
@@ -61,13 +71,13 @@ class ForwardHooks:
         self.calls: Counter[str] = Counter()
         self._module, self._seen, self._tags = module, seen, tags
         self._running: list[str] = []
-        self._inside = 0  # how many of the modules being run are activations: what they call is not counted again
+        self._inside = 0  # number of running modules that are activations: what these call is not counted again
 
     @contextlib.contextmanager
     def __call__(self, *, functions: bool) -> Iterator[None]:
-        """Watches modules, and functions if asked, while it lasts.
+        """Watches modules, and functions if asked, until the block ends.
 
-        Every module is hooked, for torch's fused transformer layers skip their activation where nothing is hooked.
+        Every module gets a hook, since torch's fused transformer layers skip their activation if nothing is hooked.
         """
         with contextlib.ExitStack() as stack:
             for path, one in self._module.named_modules():
@@ -80,6 +90,7 @@ class ForwardHooks:
 
     def _hooks(self, path: str, module: nn.Module) -> tuple[Callable[..., None], Callable[..., None]]:
         refusal = activations.refusal_of_module(module)
+        watched = _Watched(path, None, type(module).__name__, refusal or "")
 
         def before(_module: nn.Module, _args: Any) -> None:
             self._running.append(path)
@@ -89,7 +100,7 @@ class ForwardHooks:
             self._running.pop()
             self._inside -= refusal is not None
             if refusal is not None and not self._inside:
-                self._ended(path, None, type(module).__name__, refusal, (*args, *kwargs.values()), output)
+                self._ended(watched, (*args, *kwargs.values()), output)
 
         return before, after
 
@@ -97,22 +108,20 @@ class ForwardHooks:
         refusal = activations.refusal_of_function(function)
         if refusal is not None and not self._inside:
             path = self._running[-1] if self._running else ""
-            self._ended(path, function.__name__, function.__name__, refusal, args, output)
+            self._ended(_Watched(path, function.__name__, function.__name__, refusal), args, output)
         if self._tags is not None:
             self._tags.follow(activations.plain_name(function), args, output)
 
-    def _ended(
-        self, path: str, function: str | None, kind: str, refusal: str, args: tuple[Any, ...], output: Any
-    ) -> None:
+    def _ended(self, watched: _Watched, args: tuple[Any, ...], output: Any) -> None:
         source = next((one for one in args if isinstance(one, Tensor)), None)
-        name = base_name(path, function)
+        name = base_name(watched.path, watched.function)
         call = self.calls[name]
         self.calls[name] += 1
-        self._seen(ActivationCall(path, function, call, kind, refusal, source, output))
+        self._seen(ActivationCall(watched.path, watched.function, call, watched.kind, watched.refusal, source, output))
 
 
 class _Functions(TorchFunctionMode):
-    """Hands over every torch function as it ends, with its arguments and its output."""
+    """Calls `called` after every torch function, with its arguments and its output."""
 
     def __init__(self, called: Callable[[Any, tuple[Any, ...], Any], None]) -> None:
         super().__init__()
@@ -136,7 +145,7 @@ _KEEPERS = activations.FUNCTIONS | activations.REFUSED.keys() | {
 
 
 class ChannelsLast:
-    """Tensors whose last dimension holds channels: what a Linear or a LayerNorm made, as long as nothing moves it."""
+    """Tensors with channels in the last dimension: outputs of a Linear or LayerNorm, until dimensions are moved."""
 
     def __init__(self) -> None:
         self._tensors: MutableMapping[Tensor, bool] = WeakIdKeyDictionary()
@@ -145,15 +154,15 @@ class ChannelsLast:
         return isinstance(tensor, Tensor) and tensor in self._tensors
 
     def follow(self, function: str, args: tuple[Any, ...], output: Any) -> None:
-        """Learns what a function made of its arguments."""
+        """Notes whether the output of a function has its channels last, given its arguments."""
         for one in output if isinstance(output, list | tuple) else (output,):
             if not isinstance(one, Tensor):
                 continue
             if function in _PRODUCERS or (function in _KEEPERS and any(self._layout_of(arg, one) for arg in args)):
                 self._tensors[one] = True
             else:
-                self._tensors.pop(one, None)  # it may have been moved in place
+                self._tensors.pop(one, None)  # its dimensions may have been moved in place
 
     def _layout_of(self, arg: Any, output: Tensor) -> bool:
-        # An argument that was broadcast to more positions or dimensions does not say where the others' channels are.
+        # an argument that was broadcast to more positions or dimensions does not tell where the output's channels are
         return arg in self and arg.dim() == output.dim() and arg.numel() >= output.numel()

@@ -1,4 +1,4 @@
-"""``gramcli layers``: what of a network can be recorded, and what it costs."""
+"""``gramcli layers``: list the layers of a network that can be recorded, with their size in the cache."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerInventory:
-    """A network's layers and which of them the settings choose."""
+    """The layers of a network, and which of them the settings choose."""
 
     architecture: str
     chosen: frozenset[str]
+    """Names of the layers that extract would record."""
     survey: Survey
 
     @property
     def recorded(self) -> list[Layer]:
-        """The layers that extract would record."""
+        """The layers that extract would record, in the order they run."""
         return [layer for layer in self.survey.layers if layer.name in self.chosen]
 
 
@@ -40,7 +41,7 @@ def list_layers(settings: Settings, *, folder: Path | None = None) -> LayerInven
     from gramcli.network import capture, frontend
     from gramcli.network.prepare import build_network, probe
 
-    # how many outputs an untrained network has does not matter here
+    # the number of outputs does not change the layers
     classes = settings.network.classes or (() if settings.network.weights else ("any", "other"))
     built = build_network(settings, classes, folder or Path.cwd())
     samples = frontend.samples(settings.frontend, settings.segment)

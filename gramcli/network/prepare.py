@@ -1,4 +1,4 @@
-"""From settings to a network that is ready to score windows, and the identity of what it computes."""
+"""Builds the network that the settings name, ready to compute descriptors and logits of windows."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
     from gramcli.network.capture import Survey
     from gramcli.network.scorer import Scorer
 
-FORMAT = 1
-"""Version of what is computed; a change that alters descriptors raises it."""
-
-RESAMPLER = "soxr HQ"
-
 
 @dataclass(frozen=True)
 class PreparedNetwork:
-    """A built network, its layers and the scorer."""
+    """A built network and the scorer that runs it."""
 
     built: BuiltNetwork
     scorer: Scorer
     identity: Mapping[str, Any]
+    """All that descriptors and logits depend on."""
     samples: int
     """Length of a window in samples."""
     device: str
-    """Where it runs, in words."""
+    """The device for people, e.g. ``cpu (4 threads)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredNetwork:
+    """What a cache or an exported model says of the network that it was made with."""
+
+    identity: Mapping[str, Any]
+    """What the network must be; see `gramcli.network.descriptor_identity.identify`."""
+    layers: Sequence[str] | None = None
+    """Layers to record; all that the settings choose if None."""
+    weights: Mapping[str, torch.Tensor] | None = None
+    """Weights of an exported model, by name; those of the settings' checkpoint if None."""
 
 
 def prepare(
-    settings: Settings,
-    labels: Sequence[str],
-    folder: Path,
-    *,
-    only: Sequence[str] | None = None,
-    state: Mapping[str, torch.Tensor] | None = None,
-    identity: Mapping[str, Any] | None = None,
+    settings: Settings, labels: Sequence[str], folder: Path, stored: StoredNetwork | None = None
 ) -> PreparedNetwork:
-    """Builds the network, finds its layers with one probe forward, and makes the scorer.
+    """Builds the network, finds its layers with one forward pass, and makes the scorer.
 
     Args:
         settings: All settings.
         labels: Labels of the outputs where the settings name none.
         folder: First on the import path of a factory.
-        only: Layers to record; all that the settings choose if None.
-        state: Weights that are in memory, for a network from an exported model.
-        identity: What the result must be; its weights' digest stands where `state` is given.
+        stored: The network that an earlier command used, which this one must be; None for any.
 
     Raises:
         UsageError: No network named, or an unknown one.
@@ -64,42 +64,34 @@ def prepare(
     """
     import torch
 
-    from gramcli.identity import differences
-    from gramcli.network import capture, frontend, scorer
+    from gramcli.network import capture, descriptor_identity, frontend
+    from gramcli.network.execution import Execution
+    from gramcli.network.scorer import AudioNetwork, Scorer
 
     if settings.run.threads is not None:
         torch.set_num_threads(settings.run.threads)
-    device = scorer.device(settings.run.device)
-    scorer.check_precision(settings.run.precision, device)
+    execution = Execution.of(settings.run)
     classes = settings.network.classes or tuple(labels)
-    built = build_network(settings, classes, folder, state)
+    built = build_network(settings, classes, folder, None if stored is None else stored.weights)
     samples = frontend.samples(settings.frontend, settings.segment)
     front = frontend.build(settings.frontend)
     survey = probe(built, front, samples, settings.network)
     chosen = capture.choose(survey.layers, settings.network.layers)
-    found = identify(settings, built, classes, [(layer.name, layer.channels) for layer in chosen])
-    if identity is not None:
-        if state is not None:
-            found = {**found, "weights": identity["weights"]}
-        changed = differences(identity, found)
-        if changed:
-            raise ArtefactError(
-                f"the network does not fit the statistics ({'; '.join(changed)}); give the settings of the extract, "
-                "as --weights, or extract into another cache"
-            )
-    recorded = chosen if only is None else [layer for layer in chosen if layer.name in set(only)]
-    ready = scorer.Scorer(
-        built.module,
-        front,
+    sizes = [(layer.name, layer.channels) for layer in chosen]
+    identity = descriptor_identity.identify(settings, built, classes, sizes)
+    if stored is not None:
+        if stored.weights is not None:  # a model names the checkpoint that its weights came from
+            identity = {**identity, "weights": stored.identity["weights"]}
+        descriptor_identity.require_same(stored.identity, identity)
+    wanted = None if stored is None else stored.layers
+    recorded = chosen if wanted is None else [layer for layer in chosen if layer.name in set(wanted)]
+    scorer = Scorer(
+        AudioNetwork(built.module, front, built.outputs),
         recorded,
-        device,
-        settings.run.batch,
-        settings.run.precision,
-        built.outputs,
-        settings.network.with_means and only is None,
+        execution,
+        with_means=settings.network.with_means and wanted is None,
     )
-    where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
-    return PreparedNetwork(built, ready, found, samples, where)
+    return PreparedNetwork(built, scorer, identity, samples, execution.text)
 
 
 def check_held_out(settings: Settings) -> None:
@@ -145,28 +137,3 @@ def probe(built: BuiltNetwork, front: torch.nn.Module, samples: int, network: Ne
     noise = torch.randn(2, samples, generator=torch.Generator().manual_seed(0)) * 0.1
     with torch.inference_mode():
         return capture.survey(built.module, front(noise), network.channel_dims)
-
-
-def identify(
-    settings: Settings, built: BuiltNetwork, classes: Sequence[str], layers: Sequence[tuple[str, int]]
-) -> dict[str, Any]:
-    """Returns all that descriptors and logits depend on, as JSON values."""
-    front = dataclasses.asdict(settings.frontend)
-    if settings.frontend.kind == "waveform":  # nothing else is used then
-        front = {key: front[key] for key in ("kind", "sample_rate")}
-    return {
-        "format": FORMAT,
-        "architecture": built.architecture,
-        "arguments": dict(built.arguments),
-        "weights": built.weights,
-        "head": settings.network.head,
-        "outputs": list(classes) if settings.network.head == "map" else built.outputs,
-        "layers": [list(layer) for layer in layers],
-        "channel_dims": dict(settings.network.channel_dims),
-        "frontend": front,
-        "segment": dataclasses.asdict(settings.segment),
-        "resampler": RESAMPLER,
-        "condition": "clean",
-        "precision": settings.run.precision,
-        **({"with_means": True} if settings.network.with_means else {}),
-    }

@@ -1,4 +1,7 @@
-"""Feature maps to raw descriptors: row sums of the Gram matrix, without the matrix (Eq. 4-5)."""
+"""The raw descriptor ĝ of a layer: the row sums of the Gram matrix of its feature maps, without the matrix (Eq. 4-5).
+
+The sums are computed where the network runs. `gramcli.gram.descriptor` scales them for the method.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import torch
 from torch import Tensor
 
 _LARGE = 1 << 18
-"""Numbers of one clip's maps from which on clips are taken two at a time: a batch of them is beyond the caches."""
+"""Size of one clip's maps above which clips are taken two at a time, as a batch would not fit into the caches."""
 _LINE = 16
-"""Numbers of float32 in a cache line."""
+"""Number of float32 in a cache line."""
 
 
 def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
@@ -18,15 +21,18 @@ def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
 
     $$\hat g_k = \sum_i \langle v_k, v_i\rangle = \langle v_k, \sum_i v_i\rangle, \qquad \hat g = F\,(F^T 1)$$
 
-    which takes O(K·S) steps and no K×K buffer. Maps in channels_last memory are read where they lie. A clip's result is
-    the same, bit for bit, in any batch of at least two clips.
+    which takes O(K·S) operations and no K×K buffer. Maps in channels_last memory are read without a copy. The result of
+    a clip is the same, bit for bit, in any batch of at least two clips.
 
     Args:
-        maps: Feature maps, dimension 0 the clips. Half precisions are widened to float32 first.
+        maps: Feature maps; dimension 0 are the clips. Half precisions are converted to float32 first.
         channel_dim: Dimension of the channels; all others are positions. Without others there is S = 1 position.
 
     Returns:
-        ĝ, float32. A sum beyond float32 is infinite.
+        ĝ, float32. A sum that is too large for float32 is infinite.
+
+    Raises:
+        ValueError: The maps have one dimension, or the channels are dimension 0.
 
     Shape:
         - maps: (N, K, *positions), or with the channels at `channel_dim`
@@ -36,10 +42,10 @@ def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
     clips, positions, channels = rows.shape
     if clips < 3 or positions * channels < _LARGE or maps.device.type != "cpu":
         return _products(rows)
-    # Two at a time, so that what is read twice, or was widened, is still near when it is read again.
+    # two at a time, so that maps that are read twice, or were converted, are still in the cache the second time
     *pairs, last = range(0, clips, 2)
     found = [_products(rows[first : first + 2]) for first in pairs]
-    rest = clips - last  # 1 or 2; one alone would be another product, with other roundings
+    rest = clips - last  # 1 or 2; a product of one clip would round differently, so it is computed with the one before
     return torch.cat([*found, _products(rows[-2:])[-rest:]])
 
 
@@ -47,8 +53,9 @@ def _products(rows: Tensor) -> Tensor:
     """Returns ĝ of maps (N, S, K)."""
     rows = rows.float()
     over_channels = rows.sum(-1, keepdim=True)  # (N, S, 1), Fᵀ 1
-    # On some processors a product rounds by where a clip begins within a cache line. In nearly every network all clips
-    # begin alike, as their maps are a multiple of it; the order of product that does not care is ten times slower.
+    # On some processors the rounding of a product depends on where in a cache line a clip begins. In nearly every
+    # network the maps of a clip fill whole cache lines, so that all clips begin alike. The other product does not
+    # depend on it, but is ten times slower.
     if rows.shape[2] % _LINE == 0 and rows.is_contiguous() and rows.data_ptr() % (4 * _LINE) == 0:
         return over_channels.transpose(1, 2).bmm(rows).squeeze(1)
     return rows.transpose(1, 2).bmm(over_channels).squeeze(2)
@@ -57,7 +64,7 @@ def _products(rows: Tensor) -> Tensor:
 def row_sums_and_means(maps: Tensor, channel_dim: int = 1) -> Tensor:
     """Returns ĝ as `row_sums` does, then the mean of every channel over its positions.
 
-    The means are what a classifier on pooled maps sees: beside them, ĝ shows what correlations add.
+    The means are the input of a classifier on pooled maps; compared with them, ĝ shows what correlations add.
 
     Shape:
         - maps: (N, K, *positions), or with the channels at `channel_dim`
@@ -67,7 +74,7 @@ def row_sums_and_means(maps: Tensor, channel_dim: int = 1) -> Tensor:
 
 
 def _positions(maps: Tensor, channel_dim: int) -> Tensor:
-    """Returns the maps as (N, S, K), where they lie if they are channels_last."""
+    """Returns the maps as (N, S, K), without a copy if they are channels_last."""
     if maps.ndim < 2 or channel_dim % maps.ndim == 0:
         raise ValueError(f"clips and channels are two dimensions, not {tuple(maps.shape)} with channels {channel_dim}")
     rows = maps.movedim(channel_dim, -1)

@@ -1,4 +1,4 @@
-"""Waveforms in, logits and descriptors out."""
+"""Runs front end and network on waveforms, and returns logits and descriptors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gramcli.errors import ArtefactError, ResourceError, UsageError
+from gramcli.errors import ArtefactError, ResourceError
 from gramcli.network.capture import Layer, Recorder
+from gramcli.network.execution import Execution
 from gramcli.network.row_sums import row_sums, row_sums_and_means
 from gramcli.system.profiler import NoStopwatch, Stopwatch
 from gramcli.text import shown
@@ -20,98 +21,63 @@ from gramcli.text import shown
 
 @dataclass(frozen=True)
 class Scores:
-    """What the network makes of N clips."""
+    """Logits and descriptors of N clips."""
 
     logits: NDArray[np.float32]
     """(N, O), as the network returns them."""
     descriptors: dict[str, NDArray[np.float32]]
     """ĝ (N, K_l) by layer."""
     errors: tuple[str, ...]
-    """"" where a clip is fine; its rows are NaN otherwise."""
+    """Why a clip failed, or ""; the rows of a failed clip are NaN."""
     means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Channel means (N, K_l) by layer, if they were asked for."""
+    """Channel means (N, K_l) by layer; empty unless they were asked for."""
 
 
-def device(name: str) -> torch.device:
-    """Returns the device of a name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+@dataclass(frozen=True, eq=False)
+class AudioNetwork:
+    """A network with the front end that turns waveforms into its input."""
 
-    Raises:
-        UsageError: No such kind of device.
-        ResourceError: This machine, or this build of torch, has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if name != "cpu" and (kind != "cuda" or not (index.isdecimal() or name == "cuda")):
-        raise UsageError(f"run.device must be auto, cpu, cuda or cuda:N, not {shown(repr(name))}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ResourceError(
-            f"run.device: {name}: torch {torch.__version__} sees {torch.cuda.device_count()} of them; use auto or cpu"
-        )
-    return torch.device(name)
-
-
-def check_precision(precision: str, where: torch.device) -> None:
-    """Raises a ResourceError if the device has no arithmetic of this precision, ``fp32`` or ``bf16``."""
-    if precision != "bf16":
-        return
-    able = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if where.type == "cuda"
-        else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-    if not able:
-        raise ResourceError(f"run.precision: {where} has no arithmetic in bfloat16; use fp32")
+    module: nn.Module
+    frontend: nn.Module
+    outputs: int | None = None
+    """Number of classes; needed where the network returns several tensors."""
 
 
 class Scorer:
     """Runs front end and network on waveforms, so that no clip influences another.
 
-    Everything is laid out channels_last and runs at least two clips at once (a lone clip is doubled and the copy
-    dropped): in this layout convolutions agree to the bit in batches of two and more, in a batch of one they do not.
-    A Linear, or a convolution of a 1×1 map as in squeeze-and-excitation, may differ by rounding with the batch's size;
-    on a GPU, where fp32 keeps torch's own layout, everything may.
+    All tensors are laid out channels_last, and at least two clips run at once (a single clip is doubled and the copy
+    dropped). In this layout convolutions give the same bits in batches of two and more, but not in a batch of one. A
+    Linear, or a convolution of a 1×1 map as in squeeze-and-excitation, may differ by rounding with the size of the
+    batch; on a GPU, where fp32 keeps torch's own layout, all layers may.
 
     Args:
-        module: The network; moved to the device and laid out in place.
-        frontend: What makes its input of waveforms.
+        network: Network and front end; both are moved to the device and laid out in place.
         layers: Layers to record.
-        device: Where both run.
-        batch: Clips at once; halved, down to two, where memory runs out.
-        precision: ``fp32``, or ``bf16`` for the network alone.
-        outputs: Number of classes, where the network returns several tensors.
+        execution: How to run. The batch is halved, down to two clips, where memory runs out.
         with_means: Whether to measure channel means too.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        frontend: nn.Module,
-        layers: Sequence[Layer],
-        device: torch.device,
-        batch: int = 16,
-        precision: str = "fp32",
-        outputs: int | None = None,
-        with_means: bool = False,
+        self, network: AudioNetwork, layers: Sequence[Layer], execution: Execution, *, with_means: bool = False
     ) -> None:
-        self.module = module.to(device).eval()
+        self.device, self.precision = execution.device, execution.precision
+        self.batch = max(2, execution.batch)
+        self.outputs = network.outputs
+        self.with_means = with_means
+        self.module = network.module.to(self.device).eval()
+        self.frontend = network.frontend.to(self.device).eval()
         # A GPU has no fast convolutions in this layout and full fp32: a densenet121 takes more than twice as long.
-        self._lay_out = _channels_last if device.type == "cpu" or precision == "bf16" else _as_it_is
+        self._lay_out = _channels_last if self.device.type == "cpu" or self.precision == "bf16" else _unchanged
         for parameter in self.module.parameters():
             parameter.data = self._lay_out(parameter.data)
-        self.frontend = frontend.to(device).eval()
-        self.device = device
-        self.batch = max(2, batch)
-        self.precision = precision
-        self.outputs = outputs
-        self.with_means = with_means
         self._record = Recorder(self.module, layers, row_sums_and_means if with_means else row_sums)
         self.stopwatch: Stopwatch = NoStopwatch()
         self.note: Callable[[str], None] = lambda text: None
-        """Told when the batch is halved."""
+        """Called with a note when the batch is halved."""
 
     def time_with(self, stopwatch: Stopwatch) -> None:
-        """Has the steps ``mel``, ``forward`` and ``reduce`` timed from now on, each to its end on the device."""
+        """Times the steps ``mel``, ``forward`` and ``reduce`` from now on, each until the device has finished it."""
         self.stopwatch = self._record.stopwatch = stopwatch
         if self.device.type == "cuda":
             stopwatch.settle = lambda: torch.cuda.synchronize(self.device)
@@ -120,8 +86,9 @@ class Scorer:
         """Returns logits and descriptors of waveforms (N, T), N ≥ 1.
 
         Raises:
-            ArtefactError: The network returns no (N, O), or does other things than in its survey.
+            ArtefactError: The network returns no (N, O), or its layers run differently than in the survey.
             ResourceError: Two clips do not fit into memory.
+            ValueError: The shape is another one.
         """
         if waveforms.ndim != 2 or not waveforms.size:
             raise ValueError(f"waveforms must be (clips, samples), not {waveforms.shape}")
@@ -129,8 +96,8 @@ class Scorer:
         logits, *maps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         measured = dict(zip(self._record.layers, maps, strict=True))
         errors = [""] * len(waveforms)
-        places = {f"activation not finite in {shown(name)}": one for name, one in measured.items()}
-        for error, array in (*places.items(), ("output not finite", logits)):
+        arrays = {f"activation not finite in {shown(name)}": one for name, one in measured.items()}
+        for error, array in (*arrays.items(), ("output not finite", logits)):
             for clip in np.flatnonzero(~np.isfinite(array).all(axis=1)):
                 errors[clip] = errors[clip] or error
         failed = np.array(errors) != ""
@@ -154,7 +121,7 @@ class Scorer:
                 if self.batch == 2:
                     raise ResourceError(
                         f"{self.device}: out of memory with two clips of {waveforms.shape[1]} samples: "
-                        "shorten segment.seconds or use another device"
+                        "use shorter windows (segment.seconds) or another --device"
                     ) from None
                 self.batch = max(2, self.batch // 2)
                 self.note(f"{self.device}: out of memory: goes on with {self.batch} clips at once")
@@ -170,7 +137,7 @@ class Scorer:
             inputs = inputs.pin_memory().to(self.device, non_blocking=True)
         if clips == 1:
             inputs = torch.cat([inputs, inputs])
-        # TensorFloat-32 keeps ten bits of what is called fp32, and a kernel picked by timing may differ between runs.
+        # TensorFloat-32 has only ten bits of mantissa, and a kernel that is chosen by timing may differ between runs
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             with self.stopwatch.step("mel"):
                 inputs = self.frontend(inputs)
@@ -179,12 +146,12 @@ class Scorer:
             with self.stopwatch.step("forward"), precision:
                 returned, descriptors = self._record(inputs)
         columns = [self._logits(returned, len(inputs)).float(), *descriptors.values()]
-        # One transfer from the device, not one a layer.
+        # one transfer from the device, not one for each layer
         whole = torch.cat(columns, dim=1)[:clips].cpu().numpy()
         return np.split(whole, np.cumsum([one.shape[1] for one in columns[:-1]]), axis=1)
 
     def _logits(self, returned: Any, clips: int) -> Tensor:
-        """Finds (N, O) in what the network returned: a tensor, or the first that fits of a tuple or dict."""
+        """Returns the logits (N, O) from what the network returned: a tensor, or the first that fits of several."""
         values = returned.values() if isinstance(returned, Mapping) else returned
         candidates = list(values) if isinstance(returned, Mapping | tuple | list) else [returned]
         for one in candidates:
@@ -200,10 +167,11 @@ class Scorer:
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
-    """Returns it laid out channels_last, and says so, if it has four dimensions.
+    """Returns a tensor of four dimensions laid out channels_last, with the strides of this layout.
 
-    With one channel or one position both layouts are the same in memory, and torch keeps the strides of the other. By
-    these it chooses the layout of a convolution's output: one channel of log-mels would take the whole network along.
+    With one channel or one position both layouts are the same in memory, and torch keeps the strides of the other
+    layout. It chooses the layout of a convolution's output by the strides, so an input of one channel of log-mels would
+    have the whole network computed in the other layout.
     """
     if tensor.dim() != 4:
         return tensor
@@ -212,7 +180,7 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last).as_strided((clips, channels, rows, columns), strides)
 
 
-def _as_it_is(tensor: Tensor) -> Tensor:
+def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
 
 

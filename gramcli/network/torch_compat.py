@@ -1,8 +1,8 @@
-"""torchaudio and timm, imported beside any build of torch.
+"""Imports torchaudio and timm also beside a CPU build of torch.
 
 The published wheels of torchaudio and torchvision (which timm imports) are built against CUDA. Beside a CPU build of
-torch their compiled parts do not load, and with them the whole import fails, although all that gramcli needs of either
-is pure Python. Each function tries the plain import first and goes round the compiled part only where that fails.
+torch their compiled parts do not load and the import fails, although gramcli needs only their Python code. Each
+function tries the plain import first, and avoids the compiled part only if that fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _operators: list[Any] = []  # a torch.library.Library takes its operators with i
 
 
 def torchaudio() -> ModuleType:
-    """Returns the module ``torchaudio``; without its compiled part where that does not load."""
+    """Returns the module ``torchaudio``, without its compiled part if that does not load."""
     try:
         return importlib.import_module("torchaudio")
     except (OSError, RuntimeError):  # a library that does not load, or one made for another CUDA
@@ -30,7 +30,7 @@ def torchaudio() -> ModuleType:
 
 
 def timm() -> ModuleType:
-    """Returns the module ``timm``; without torchvision's compiled operators where they do not load."""
+    """Returns the module ``timm``, without torchvision's compiled operators if these do not load."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError:  # "operator torchvision::nms does not exist": their gradients are registered on import
@@ -43,6 +43,6 @@ def timm() -> ModuleType:
 
 
 def _forget(package: str) -> None:
-    """Drops what a failed import left behind, so that the next one starts anew."""
+    """Drops the modules that a failed import left behind, so that the next import starts anew."""
     for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
         del sys.modules[name]

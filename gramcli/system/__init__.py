@@ -1,1 +1,1 @@
-"""Files, memory, time and processor: what the operating system offers."""
+"""The operating system: durable files, memory allocation, time measurement, processor cores, installed versions."""

@@ -1,9 +1,9 @@
-"""The one place that writes: every file appears under its name whole and durable, or not at all.
+"""Writes, moves and deletes files, so that each is on disk whole or not at all, whenever the process is killed.
 
-The order is always the same: a temporary file in the same folder, write, fsync, then link (a new name, never over an
-old file) or rename (over it), then fsync of the folder. A kill at any moment leaves the old state or the new one, and
-at worst a temporary file, which the next writer sweeps away. All that changes a disk goes through this module's `os`,
-`fcntl` and `flush`, which tests replace to let any one call fail.
+No other module changes files. The steps are always the same: write a temporary file in the same folder, fsync it, then
+link it (to a new name, never over an old file) or rename it (over the old file), then fsync the folder. A kill at any
+moment leaves the old state or the new one, and at worst a temporary file, which the next writer deletes (`sweep`). All
+calls that change a disk go through this module's `os`, `fcntl` and `flush`, which tests replace to make any one fail.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def _make(path: Path) -> None:
         if not path.is_dir():
             raise
     else:
-        _sync_folder(path.parent)  # else a power cut could take the folder with all that is durable in it
+        _sync_folder(path.parent)  # else a power cut could lose the folder with all files in it
 
 
 def require_place(path: Path) -> None:
-    """Refuses a name that no file can be written under, before the work for the file is done.
+    """Checks that a file can be written under this name, before the work for the file is done.
 
     Raises:
         UsageError: It is a folder, or there is no folder to hold it.
@@ -87,42 +87,61 @@ def require_place(path: Path) -> None:
 
 @contextlib.contextmanager
 def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
-    """Yields the descriptor of a new file; what is left in it becomes `path`, durably, when the block ends well.
+    """Yields the descriptor of a temporary file, which becomes `path` if the block ends without an error.
 
     Args:
         path: The final name.
-        replace: Whether a file of that name may be there. If not, `FileExistsError` is raised and the old one stays.
+        replace: Whether to replace a file of that name. If not, `FileExistsError` is raised and the old one stays.
 
     Raises:
         ResourceError: Disk full, no permission, or any other fault of the file system.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    descriptor, there = None, True
+    temporary, descriptor, unfinished = path, None, False
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        with contextlib.suppress(OSError):  # without it, `sweep` leaves it alone
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while descriptor is None:
+            temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            unfinished = True
+            # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
+            # file alone, so as long as it exists it leads to this file.
+            if not _lock_own(descriptor) or not os.path.lexists(temporary):
+                _close(descriptor)
+                descriptor = None
         yield descriptor
-        # of the descriptor that was written: another one may not be told of an earlier fault
+        # the descriptor that was written: another one may not report an earlier fault of the disk
         os.fsync(descriptor)
         if replace:
             os.replace(temporary, path)
         else:
             _link(temporary, path)
-            with contextlib.suppress(OSError):  # before the folder is synced: a power cut does not bring it back then
+            with contextlib.suppress(OSError):  # before the folder is synced, so that no power cut brings it back
                 os.unlink(temporary)
-        there = False
+        unfinished = False
         _sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:
         raise _resource_error(path, error) from None
     finally:
-        if there:
+        if unfinished:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         if descriptor is not None:
             _close(descriptor)
+
+
+def _lock_own(descriptor: int) -> bool:
+    """Locks a new temporary file against `sweep`; returns False where a sweep has it locked.
+
+    On a file system without locks the file stays unlocked, and no sweep can lock it either.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def write(path: Path, content: bytes, *, replace: bool = True) -> None:
@@ -132,7 +151,7 @@ def write(path: Path, content: bytes, *, replace: bool = True) -> None:
 
 
 def put(descriptor: int, content: bytes | memoryview) -> None:
-    """Appends all of the content, however little of it the system takes at a time.
+    """Appends all of the content; the system may take only part of it at a time.
 
     Raises:
         OSError: The disk has no room, or fails (`staged` turns it into a `ResourceError`).
@@ -143,7 +162,7 @@ def put(descriptor: int, content: bytes | memoryview) -> None:
 
 
 def mapped(descriptor: int, size: int) -> mmap.mmap:
-    """Maps a new file of `size` zero bytes whose space is really there: without it, writing would end the process.
+    """Maps a new file of `size` zero bytes whose space is reserved: on a full disk, writing would crash the process.
 
     Raises:
         OSError: The disk has no room, or fails (`staged` turns it into a `ResourceError`).
@@ -153,13 +172,13 @@ def mapped(descriptor: int, size: int) -> mmap.mmap:
     except (AttributeError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.EINVAL, *_NO_LINKS):
             raise
-        for first in range(0, size, _BLOCK):  # not on this system
+        for first in range(0, size, _BLOCK):  # the file system cannot reserve space
             put(descriptor, bytes(min(_BLOCK, size - first)))
     return mmap.mmap(descriptor, size)
 
 
 def flush(content: mmap.mmap) -> None:
-    """Writes back what was changed in a mapped file.
+    """Writes the changes of a mapped file to disk.
 
     Raises:
         OSError: The disk fails (`staged` turns it into a `ResourceError`).
@@ -174,7 +193,7 @@ def _link(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # a file system without hard links: the writer's lock keeps others away between question and answer
+        # without hard links, the lock of the folder keeps other writers out between this check and the rename
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         os.replace(temporary, path)
@@ -185,20 +204,20 @@ def _sync_folder(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems have no such thing
+        if error.errno != errno.EINVAL:  # some file systems cannot sync folders
             raise
     finally:
         _close(descriptor)
 
 
 def _close(descriptor: int) -> None:
-    """Closes what has nothing more to say: all that was written through it was synced before."""
+    """Closes a descriptor; an error does not matter, as all that was written through it was synced before."""
     with contextlib.suppress(OSError):
         os.close(descriptor)
 
 
 def remove(path: Path) -> None:
-    """Removes a file for good, if it is there: not even a power cut brings it back.
+    """Deletes a file, if it is there, so that not even a power cut brings it back.
 
     Raises:
         ResourceError: It cannot be removed.
@@ -212,24 +231,26 @@ def remove(path: Path) -> None:
 
 
 def move(path: Path, folder: Path) -> Path:
-    """Moves whatever stands under a name into another folder of the same file system, and returns its name there.
+    """Moves a file, link or folder into another folder of the same file system, and returns its name there.
+
+    A file of that name that is there already is kept; the one moved gets a number then, as ``name~1``.
 
     Raises:
         ResourceError: It cannot be moved.
     """
     make_folder(folder)
-    there, count = folder / path.name, 0
+    target, count = folder / path.name, 0
     try:
-        while os.path.lexists(there) and not _alike(path, there):  # what was moved there before is kept
+        while os.path.lexists(target) and not _alike(path, target):  # what was moved before is kept
             count += 1
-            there = folder / f"{path.name}~{count}"
-        # after a power cut a file can stand under both names
-        os.unlink(path) if os.path.lexists(there) else os.replace(path, there)
+            target = folder / f"{path.name}~{count}"
+        # after a power cut a file can have both names
+        os.unlink(path) if os.path.lexists(target) else os.replace(path, target)
         _sync_folder(folder)
         _sync_folder(path.parent)
     except OSError as error:
         raise _resource_error(path, error) from None
-    return there
+    return target
 
 
 def _alike(one: Path, other: Path) -> bool:
@@ -237,7 +258,7 @@ def _alike(one: Path, other: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Removes temporary files that killed runs left in a folder; those that are being written are left alone.
+    """Deletes temporary files that killed runs left in a folder, but none that is still being written.
 
     Raises:
         ResourceError: One cannot be removed.
@@ -258,7 +279,7 @@ def sweep(folder: Path) -> None:
 
 
 def _remove_dead(path: Path) -> None:
-    """Removes a temporary file unless its writer, which holds its lock, is alive."""
+    """Deletes a temporary file unless its writer still runs, which then holds a lock on it."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -271,13 +292,13 @@ def _remove_dead(path: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Holds the folder's writer lock; the kernel releases it however the process ends. Readers need none.
+    """Holds the writer lock of a folder; the kernel releases it however the process ends. Readers need no lock.
 
-    What killed writers left unfinished in the folder itself is swept away.
+    Temporary files that killed writers left in the folder itself are deleted.
 
     Raises:
-        LockedError: Another process holds it; host, process and start are named.
-        ResourceError: There is no room or no permission for it, or the file system has no locks.
+        LockedError: Another process holds it; the message names host, process and start.
+        ResourceError: There is no space or no permission for it, or the file system has no locks.
     """
     make_folder(folder)
     path = folder / "lock"
@@ -300,7 +321,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def require_free(folder: Path) -> None:
-    """Raises a LockedError if another process holds the folder's lock, before long preparations for taking it."""
+    """Raises a LockedError if another process holds the lock of a folder; for a check before long preparations."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR)
     except OSError:
@@ -316,7 +337,7 @@ def _take(folder: Path, descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise LockedError(f"{shown(folder)}: in use by {_holder(descriptor)}; wait until it has finished") from None
-    except OSError as error:  # a network file system without locks must not pass for a free one
+    except OSError as error:  # a network file system without locks must not look like one that is free
         path = folder / "lock"
         raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
 

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, each moment counted once."""
+"""Measures how much time each step of a run takes, for ``--profile``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 
 class Stopwatch:
-    """Seconds by step. A step within another is taken out of it, so the steps add up to the time that passed."""
+    """Seconds by step. The time of a step within another counts for the inner one only, so the steps add up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.settle: Callable[[], None] = lambda: None
-        """Called before the clock is read, for devices that work on while Python goes on."""
+        """Called before the clock is read, to wait for a device that still computes."""
         self._running: list[str] = []
         self._since = 0.0
 
@@ -39,7 +39,7 @@ class Stopwatch:
 
 
 class NoStopwatch(Stopwatch):
-    """Times nothing, and costs nothing."""
+    """Measures nothing, and takes no time."""
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:

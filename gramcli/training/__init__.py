@@ -1,1 +1,1 @@
-"""Training a network from random weights; `lightning_module` and `trainer` need the extra ``train``."""
+"""Trains a network from random weights; `lightning_module` and `trainer` need the extra ``train``."""

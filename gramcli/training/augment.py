@@ -1,4 +1,4 @@
-"""Augmentation: none by default, as in the paper. Every draw comes from a generator that the caller seeds."""
+"""Augments training clips by SpecAugment, mixup and noise, seeded by the caller; by none by default, as the paper."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ NAMES = ("specaugment", "mixup", "noise")
 
 MIXUP_ALPHA = 0.2
 MASKS = 2
-"""Stretches of frequency, and as many of time, that SpecAugment blanks in each clip."""
+"""Number of stretches of frequency, and of time, that SpecAugment replaces in each clip."""
 MASK_SHARE = 0.125
 """Largest share of the bands, or of the frames, that one stretch takes."""
 SNR_DB = (0.0, 30.0)
-"""Range of the signal-to-noise ratio, drawn evenly; every second clip stays as it is."""
+"""Range in dB from which the signal-to-noise ratio is drawn uniformly."""
 
 Samples = npt.NDArray[np.float32]
 
 
 def check(names: Sequence[str], kind: str) -> None:
-    """Refuses what is no augmentation, or none for this front end.
+    """Checks the names of augmentations, and that they fit the front end.
+
+    Args:
+        names: The augmentations.
+        kind: Kind of the front end, ``logmel`` or ``waveform``.
 
     Raises:
-        UsageError: Naming it.
+        UsageError: There is no such augmentation, or it does not fit; it is named.
     """
     for name in names:
         if name not in NAMES:
@@ -44,12 +48,12 @@ def mixup(inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[
     Zhang et al., *mixup: Beyond Empirical Risk Minimization*, 2018.
 
     Args:
-        inputs: (N, ...), what the network is fed.
+        inputs: (N, ...), the network's inputs.
         targets: (N, C), probabilities.
-        generator: Of the CPU.
+        generator: A generator of the CPU.
     """
     count = len(inputs)
-    # λ from two gamma variates, by the generator that can be seeded; torch's Beta takes none
+    # λ from two gamma variates, since torch's Beta takes no generator
     alpha = torch.full((2, count), MIXUP_ALPHA, dtype=torch.float64)
     first, second = torch._standard_gamma(alpha, generator=generator).clamp(min=1e-300)
     share = (first / (first + second)).to(inputs)
@@ -60,7 +64,7 @@ def mixup(inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[
 
 
 def specaugment(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Blanks stretches of frequency and of time with the clip's mean; each clip gets its own.
+    """Replaces random stretches of frequency and of time by the clip's mean, other stretches for each clip.
 
     Park et al., *SpecAugment*, 2019, without time warping.
 
@@ -71,23 +75,23 @@ def specaugment(inputs: Tensor, generator: torch.Generator) -> Tensor:
     count, _, bands, frames = inputs.shape
     blank = torch.zeros(count, bands, frames, dtype=torch.bool)
     for size, axis in ((bands, 1), (frames, 2)):
-        places = torch.arange(size)
+        positions = torch.arange(size)
         for _ in range(MASKS):
             drawn = torch.rand(2, count, 1, generator=generator)
             width = (drawn[0] * (MASK_SHARE * size + 1)).floor()
             start = (drawn[1] * (size - width + 1)).floor()
-            hit = (places >= start) & (places < start + width)
+            hit = (positions >= start) & (positions < start + width)
             blank |= hit[:, :, None] if axis == 1 else hit[:, None, :]
     mean = inputs.mean(dim=(1, 2, 3), keepdim=True)
     return torch.where(blank[:, None].to(inputs.device), mean, inputs)
 
 
 def noise(samples: Samples, random: np.random.Generator) -> Samples:
-    """Adds white Gaussian noise to every second clip; the SNR is over the clip's own samples.
+    """Adds white Gaussian noise to half of the clips; the SNR refers to the mean power of the clip itself.
 
     Args:
         samples: (n,) float32.
-        random: Draws whether, how much and the noise.
+        random: Draws whether noise is added, its SNR, and the noise.
     """
     if random.random() < 0.5 or not samples.size:
         return samples

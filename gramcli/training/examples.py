@@ -1,4 +1,4 @@
-"""Clips as a network is trained on them: kept in memory where they fit, decoded anew in every epoch where not."""
+"""Training examples: batches of inputs or waveforms with their labels, from memory or decoded in every epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gramcli.network import frontend
 from gramcli.settings.schema import FrontendSettings, SegmentSettings
 
 CHUNK = 64
-"""Clips that go through the front end at once while everything is read for the first time."""
+"""Clips that go through the front end at once while all are read for the first time."""
 
 Change = Callable[[Samples], Samples]
 
@@ -26,20 +26,22 @@ class Examples(Protocol):
 
     labels: Tensor
     """(N,) number of the class."""
-    front: nn.Module | None
-    """What makes the network's input of a batch; None where batches are that input already."""
+    front: nn.Module
+    """Makes the network's input of a batch; the identity where batches are that input already."""
 
     def batches(self, order: Sequence[Tensor], change: Change | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (inputs or waveforms, labels) for each batch of places in `order`.
+        """Yields (inputs or waveforms, labels) of each batch.
 
-        `change` is applied to each clip's samples before they are cut or padded.
+        Args:
+            order: Indices of the clips of each batch.
+            change: Applied to each clip's samples before they are cut or padded.
         """
 
 
 class Inputs:
-    """What the network is fed, all of it in memory, (N, 1, bands, frames)."""
+    """Log-mels of all clips in memory, (N, 1, bands, frames)."""
 
-    front: nn.Module | None = None
+    front: nn.Module = nn.Identity()
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs, self.labels = inputs, labels
@@ -47,20 +49,20 @@ class Inputs:
     def batches(self, order: Sequence[Tensor], change: Change | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Examples`; there are no samples to change."""
         if change is not None:
-            raise ValueError("the samples are not kept")
-        for places in order:
-            yield self.inputs[places], self.labels[places]
+            raise ValueError("samples cannot be changed, as only log-mels are kept")
+        for clips in order:
+            yield self.inputs[clips], self.labels[clips]
 
 
 class Waveforms:
-    """Samples, from memory or from the decoders.
+    """Samples of clips, from memory or from the decoders.
 
     Args:
-        fetch: Yields the samples of clips in the order asked for.
+        fetch: Yields the samples of the clips of these indices, in this order.
         labels: (N,).
         front: Makes the network's input.
         length: Samples that a clip is cut or padded to.
-        pad: How.
+        pad: How it is padded; see `gramcli.audio.reader.fit`.
     """
 
     def __init__(
@@ -72,29 +74,29 @@ class Waveforms:
         pad: str,
     ) -> None:
         self.labels = labels
-        self.front: nn.Module | None = front
+        self.front = front
         self._fetch, self._length, self._pad = fetch, length, pad
 
     def batches(self, order: Sequence[Tensor], change: Change | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Examples`."""
-        samples = self._fetch([place for places in order for place in places.tolist()])
-        for places in order:
-            batch = (next(samples) for _ in range(len(places)))
+        samples = self._fetch([clip for clips in order for clip in clips.tolist()])
+        for clips in order:
+            batch = (next(samples) for _ in range(len(clips)))
             changed = batch if change is None else map(change, batch)
             fitted = np.stack([reader.fit(one, self._length, self._pad) for one in changed])
-            yield torch.from_numpy(fitted), self.labels[places]
+            yield torch.from_numpy(fitted), self.labels[clips]
 
 
 def seed_of(seed: int, epoch: int) -> int:
-    """Returns the seed of all that is drawn in one epoch, so that an epoch can be repeated by itself."""
+    """Returns the seed of an epoch's order, augmentation and dropout, so that it can be repeated by itself."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint32)[0])
 
 
 def split(order: Tensor, size: int) -> list[Tensor]:
-    """Cuts an order of clips into batches; a last clip that is alone, which no batch norm can take, joins the others.
+    """Cuts an order of clips into batches. A single last clip joins the batch before: no batch norm takes one clip.
 
     Args:
-        order: (N,) places.
+        order: (N,) indices of clips.
         size: Clips a batch.
     """
     batches = list(torch.split(order, size))
@@ -130,13 +132,13 @@ class Meter:
         self._count = total
 
     def measured(self) -> Measured:
-        """Returns both, to three decimals, which is what the checkpoint says and training uses."""
+        """Returns both rounded to three decimals, as training uses them and the checkpoint states them."""
         std = (self._squares / max(self._count, 1)) ** 0.5
         return Measured(round(self._mean, 3), round(std, 3) or 1.0)
 
 
 def input_bytes(front: FrontendSettings, segment: SegmentSettings) -> int:
-    """Returns the size of what one clip becomes, in bytes."""
+    """Returns the size of one clip's input to the network, in bytes."""
     length = frontend.samples(front, segment)
     if front.kind == "waveform":
         return 4 * length
@@ -151,6 +153,6 @@ def unscaled(front: FrontendSettings) -> FrontendSettings:
 
 @torch.no_grad()
 def log_mels(samples: Sequence[Samples], front: nn.Module, length: int, pad: str) -> Tensor:
-    """Returns what the front end makes of some clips."""
+    """Returns the front end's output of some clips, (N, 1, bands, frames)."""
     result: Tensor = front(torch.from_numpy(np.stack([reader.fit(one, length, pad) for one in samples])))
     return result

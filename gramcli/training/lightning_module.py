@@ -1,4 +1,4 @@
-"""The network as Lightning trains it. Importing this needs the extra ``train``."""
+"""The training loop as Lightning runs it: loss, validation, optimiser, the best epoch. Needs the extra ``train``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from gramcli.errors import ArtefactError, UsageError
-from gramcli.settings.schema import TrainSettings
+from gramcli.network.scorer import AudioNetwork
+from gramcli.progress import Progress
+from gramcli.settings.schema import Settings
 from gramcli.training import augment
-from gramcli.training.checkpointing import Listener, ResumeFile, TrainingState
 from gramcli.training.examples import Examples, seed_of, split
+from gramcli.training.resume import ResumeFile, TrainingState
 
 _OPTIMISERS = {
     "radam": torch.optim.RAdam,
@@ -27,12 +29,12 @@ _OPTIMISERS = {
 
 @dataclass
 class EpochLoader:
-    """What Lightning iterates over: the batches of one epoch."""
+    """The batches of one epoch, which Lightning iterates over."""
 
     examples: Examples
     size: int
     classifier: LightningClassifier | None = None
-    """Asked for the epoch and its seed; None for clips in their own order, unchanged."""
+    """Tells the epoch's seed and augmentation; None for clips in their own order, unchanged."""
 
     def __len__(self) -> int:
         return len(split(torch.arange(len(self.examples.labels)), self.size))
@@ -54,74 +56,70 @@ class LightningClassifier(pl.LightningModule):
     """Cross-entropy on the training clips, accuracy on the validation clips, the best epoch's weights kept.
 
     Args:
-        network: The network; its weights are changed.
-        front: Front end, where batches are waveforms.
-        outputs: Number of classes.
-        chosen: How to train.
-        seed: Of order, augmentation and dropout.
-        course: Where to go on from.
-        diary: What is told of every epoch.
-        progress: Told of clips as they are done.
+        network: Network and front end; the network's weights are changed.
+        settings: All settings; those of the training and the seed count.
+        state: Where to go on from; it is brought up to date after every epoch.
+        resume_file: Where the state is written after an epoch.
+        progress: Told of clips as they are done, and of every epoch that is the best so far.
     """
 
     def __init__(
         self,
-        network: nn.Module,
-        front: nn.Module | None,
-        outputs: int,
-        chosen: TrainSettings,
-        seed: int,
-        course: TrainingState,
-        diary: ResumeFile,
-        progress: Listener,
+        network: AudioNetwork,
+        settings: Settings,
+        state: TrainingState,
+        resume_file: ResumeFile,
+        progress: Progress,
     ) -> None:
         super().__init__()
-        self.network, self.front = network, front
-        self.outputs, self.chosen, self.seed = outputs, chosen, seed
-        self.augment: Sequence[str] = chosen.augment
-        self.course, self.diary, self.told = course, diary, progress
-        self._began_at = course.epoch
+        if network.outputs is None:
+            raise ValueError("the number of classes must be known")
+        self.network, self.front, self.outputs = network.module, network.frontend, network.outputs
+        self.recipe, self.seed = settings.train, settings.data.seed
+        self.augment: Sequence[str] = settings.train.augment
+        self.state, self.resume_file, self.progress = state, resume_file, progress
+        self._resumed = state.epoch
         self._generator = torch.Generator()
-        self._loss, self._seen, self._right, self._judged = torch.zeros(()), 0, 0, 0
+        self._loss, self._seen, self._correct, self._judged = torch.zeros(()), 0, 0, 0
 
     @property
     def epoch(self) -> int:
-        """The epoch that is under way, counted from 1."""
-        return self._began_at + int(self.current_epoch) + 1
+        """The current epoch, counted from 1."""
+        return self._resumed + int(self.current_epoch) + 1
 
     def seed_of_epoch(self) -> int:
-        """Returns the seed of all that is drawn in this epoch."""
+        """Returns the seed of this epoch's order, augmentation and dropout."""
         return seed_of(self.seed, self.epoch)
 
     def configure_optimizers(self) -> Any:
-        """Returns the optimiser, as it was left off, and the schedule."""
-        chosen = self.chosen
-        kind: Any = _OPTIMISERS[chosen.optimiser]
-        momentum = {"momentum": 0.9} if chosen.optimiser == "sgd" else {}
+        """Returns the optimiser, in the state in which an interrupted training left it."""
+        recipe = self.recipe
+        kind: Any = _OPTIMISERS[recipe.optimiser]
+        momentum = {"momentum": 0.9} if recipe.optimiser == "sgd" else {}
         optimiser = kind(
-            self.network.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay, **momentum
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **momentum
         )
-        if self.course.optimiser:
-            optimiser.load_state_dict(self.course.optimiser)
+        if self.state.optimiser:
+            optimiser.load_state_dict(self.state.optimiser)
         return optimiser
 
     def on_train_epoch_start(self) -> None:
-        """Seeds all that is drawn and sets the learning rate: both depend on the epoch's number alone."""
+        """Seeds the generators and sets the learning rate; both depend on the number of the epoch alone."""
         seed = self.seed_of_epoch()
         torch.manual_seed(seed)
         self._generator.manual_seed(seed)
         factor = 1.0
-        if self.chosen.schedule == "cosine":
-            factor = 0.5 * (1 + np.cos(np.pi * (self.epoch - 1) / self.chosen.epochs))
+        if self.recipe.schedule == "cosine":
+            factor = 0.5 * (1 + np.cos(np.pi * (self.epoch - 1) / self.recipe.epochs))
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.chosen.learning_rate * factor
-        self._loss, self._seen, self._right, self._judged = torch.zeros((), device=self.device), 0, 0, 0
+            group["lr"] = self.recipe.learning_rate * factor
+        self._loss, self._seen, self._correct, self._judged = torch.zeros((), device=self.device), 0, 0, 0
         last = ""
-        if self.course.history:
-            loss, accuracy = self.course.history[-1]
+        if self.state.history:
+            loss, accuracy = self.state.history[-1]
             last = f": loss {loss:.3f}, validation accuracy {accuracy:.3f}"
         loader: Any = self.trainer.train_dataloader
-        self.told.start(f"epoch {self.epoch} of {self.chosen.epochs}{last}", len(loader.examples.labels))
+        self.progress.start(f"epoch {self.epoch} of {self.recipe.epochs}{last}", len(loader.examples.labels))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _number: int) -> Tensor:
         """Returns the mean cross-entropy of a batch."""
@@ -134,38 +132,37 @@ class LightningClassifier(pl.LightningModule):
         loss = nn.functional.cross_entropy(self._logits(inputs), targets)
         self._loss += loss.detach() * len(labels)
         self._seen += len(labels)
-        self.told.advance(len(labels))
+        self.progress.advance(len(labels))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _number: int) -> None:
-        """Counts the clips that the network has right."""
+        """Counts the clips that the network classifies correctly."""
         best = self._logits(self._inputs(batch[0])).argmax(dim=1)
-        self._right += int((best == batch[1]).sum())
+        self._correct += int((best == batch[1]).sum())
         self._judged += len(best)
 
     def on_train_epoch_end(self) -> None:
-        """Writes down the epoch, after its validation; keeps the weights if it is the best so far."""
-        loss, accuracy = float(self._loss) / self._seen, self._right / self._judged
+        """Brings the state up to date, after validation, and keeps the weights if the epoch is the best so far."""
+        loss, accuracy = float(self._loss) / self._seen, self._correct / self._judged
         if not np.isfinite(loss):
-            raise UsageError(f"epoch {self.epoch}: the loss is not finite; lower train.learning_rate")
-        course = self.course
-        course.epoch = self.epoch
-        course.history.append((loss, accuracy))
-        course.weights = self.network.state_dict()
-        course.optimiser = self.trainer.optimizers[0].state_dict()
-        if accuracy > course.accuracy:
-            course.best = {name: tensor.detach().cpu().clone() for name, tensor in course.weights.items()}
-            course.best_epoch, course.accuracy = self.epoch, accuracy
-            self.told.note(
-                f"epoch {self.epoch} of {self.chosen.epochs}: loss {loss:.3f}, "
+            raise UsageError(f"epoch {self.epoch}: the loss is not finite; lower train.learning_rate (--learning-rate)")
+        state = self.state
+        state.epoch = self.epoch
+        state.history.append((loss, accuracy))
+        state.weights = self.network.state_dict()
+        state.optimiser = self.trainer.optimizers[0].state_dict()
+        if accuracy > state.accuracy:
+            state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.weights.items()}
+            state.best_epoch, state.accuracy = self.epoch, accuracy
+            self.progress.note(
+                f"epoch {self.epoch} of {self.recipe.epochs}: loss {loss:.3f}, "
                 f"validation accuracy {accuracy:.3f}, the best so far"
             )
-        self.diary.write(course)
+        self.resume_file.write(state)
 
     def _inputs(self, batch: Tensor) -> Tensor:
-        if self.front is not None:
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                batch = self.front(batch)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            batch = self.front(batch)
         return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
 
     def _logits(self, inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From clips of a manifest to examples: everything is read once, and kept where it fits into memory."""
+"""Reads the clips of a training into examples, which stay in memory where they fit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from gramcli.network import frontend
 from gramcli.progress import Progress
 from gramcli.settings.schema import FrontendSettings, Settings
 from gramcli.text import shown
+from gramcli.training.clips import TrainingClips
 from gramcli.training.examples import CHUNK, Examples, Inputs, Meter, Waveforms, input_bytes, log_mels, unscaled
 
 
 @dataclass(frozen=True)
 class LoadedExamples:
-    """Examples of both splits and what was found out on the way."""
+    """Examples of both splits, with the scaling of the front end and the clips that failed."""
 
     training: Examples
     validation: Examples
@@ -32,14 +33,7 @@ class LoadedExamples:
     """Clips that cannot be decoded, and why; they are left out."""
 
 
-def load(
-    training: Sequence[Clip],
-    validation: Sequence[Clip],
-    classes: Sequence[str],
-    chosen: Settings,
-    decoders: Decoders,
-    progress: Progress,
-) -> LoadedExamples:
+def load(clips: TrainingClips, settings: Settings, decoders: Decoders, progress: Progress) -> LoadedExamples:
     """Reads the clips of both splits.
 
     What the network is fed stays in memory if it fits ``train.memory_gib``; with the augmentation ``noise``, which
@@ -49,26 +43,28 @@ def load(
     Raises:
         NoInputError: No clip of a split can be decoded.
     """
-    front, segment = chosen.frontend, chosen.segment
+    front, segment = settings.frontend, settings.segment
     length = frontend.samples(front, segment)
-    # what changes samples, or is fed with them, needs them; all else is content with the log-mel
-    log_mel = front.kind == "logmel" and "noise" not in chosen.train.augment
-    needed = (input_bytes(front, segment) if log_mel else 4 * length) * (len(training) + len(validation)) / 2**30
-    keep = needed <= chosen.train.memory_gib
+    # samples are kept only where the augmentation changes them or the network takes them; else the log-mel is enough
+    log_mel = front.kind == "logmel" and "noise" not in settings.train.augment
+    needed = (
+        (input_bytes(front, segment) if log_mel else 4 * length) * (len(clips.training) + len(clips.validation)) / 2**30
+    )
+    keep = needed <= settings.train.memory_gib
     if not keep:
         progress.note(
-            f"the clips take {needed:.1f} GiB, more than train.memory_gib = {chosen.train.memory_gib:g}: "
+            f"the clips take {needed:.1f} GiB, more than train.memory_gib = {settings.train.memory_gib:g}: "
             "every epoch decodes them again"
         )
-    scaled = front.kind != "logmel" or chosen.train.scaling == "given" or (front.mean, front.std) != (0.0, 1.0)
-    progress.start("reading clips", len(training) + len(validation))
-    read = _Reading(frontend.build(unscaled(front)), chosen, keep, log_mel, [])
+    scaled = front.kind != "logmel" or settings.train.scaling == "given" or (front.mean, front.std) != (0.0, 1.0)
+    progress.start("reading clips", len(clips.training) + len(clips.validation))
+    read = _Reading(frontend.build(unscaled(front)), settings, keep, log_mel, [])
     meter = None if scaled else Meter()
-    splits = [read(training, decoders, progress, meter), read(validation, decoders, progress, None)]
+    splits = [read(clips.training, decoders, progress, meter), read(clips.validation, decoders, progress, None)]
     if meter is not None:
         measured = meter.measured()
         front = replace(front, mean=measured.mean, std=measured.std)
-    index = {label: number for number, label in enumerate(classes)}
+    index = {label: number for number, label in enumerate(clips.classes)}
     examples: list[Examples] = []
     for part in splits:
         labels = torch.tensor([index[clip.label] for clip in part.clips])
@@ -77,14 +73,14 @@ def load(
             part.inputs.clear()
             examples.append(Inputs(inputs.sub_(front.mean).div_(front.std), labels))
         else:
-            fetch = _Memory(part.samples) if keep else _Files(part.clips, chosen, decoders)
+            fetch = _Memory(part.samples) if keep else _Files(part.clips, settings, decoders)
             examples.append(Waveforms(fetch, labels, frontend.build(front), length, segment.pad))
     return LoadedExamples(examples[0], examples[1], front, tuple(read.failed))
 
 
 @dataclass
 class _Part:
-    """What was read of one split, and what of it is kept."""
+    """The clips of one split that were read, and their log-mels or samples where these are kept."""
 
     clips: list[Clip] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
@@ -97,7 +93,7 @@ class _Reading:
     """The first pass over the clips."""
 
     front: nn.Module
-    chosen: Settings
+    settings: Settings
     keep: bool
     log_mel: bool
     failed: list[tuple[Clip, str]]
@@ -105,8 +101,8 @@ class _Reading:
     def __call__(self, clips: Sequence[Clip], decoders: Decoders, progress: Progress, meter: Meter | None) -> _Part:
         """Reads one split; `meter` measures its log-mels."""
         read = _Part()
-        front, segment = self.chosen.frontend, self.chosen.segment
-        for good, samples in _chunks(clips, self.chosen, decoders, self.failed, progress):
+        front, segment = self.settings.frontend, self.settings.segment
+        for good, samples in _chunks(clips, self.settings, decoders, self.failed, progress):
             read.clips += good
             if self.keep and not self.log_mel:
                 read.samples += samples
@@ -119,7 +115,7 @@ class _Reading:
         if not read.clips:
             clip, why = self.failed[-1]
             raise NoInputError(
-                f"{shown(self.chosen.data.manifest)}: none of the {len(clips)} clips of the {clip.split} split "
+                f"{shown(self.settings.data.manifest)}: none of the {len(clips)} clips of the {clip.split} split "
                 f"can be decoded (the last: {shown(clip.id)}: {why})"
             )
         return read
@@ -127,13 +123,13 @@ class _Reading:
 
 def _chunks(
     clips: Sequence[Clip],
-    chosen: Settings,
+    settings: Settings,
     decoders: Decoders,
     failed: list[tuple[Clip, str]],
     progress: Progress,
 ) -> Iterator[tuple[list[Clip], list[Samples]]]:
     """Yields decodable clips and their samples, some at a time; adds the others to `failed`."""
-    decoded = decoders.decode(requests(clips, chosen))
+    decoded = decoders.decode(requests(clips, settings))
     for first in range(0, len(clips), CHUNK):
         part, samples, bad = [], [], 0
         for clip in clips[first : first + CHUNK]:
@@ -150,24 +146,27 @@ def _chunks(
 
 
 class _Memory:
-    """Samples that were kept."""
+    """Fetches samples from memory."""
 
     def __init__(self, samples: Sequence[Samples]) -> None:
         self._samples = samples
 
     def __call__(self, order: Sequence[int]) -> Iterator[Samples]:
-        return (self._samples[place] for place in order)
+        return (self._samples[index] for index in order)
 
 
 class _Files:
-    """Samples that are decoded when they are needed, ahead of who needs them."""
+    """Decodes samples when they are needed, a few clips ahead."""
 
-    def __init__(self, clips: Sequence[Clip], chosen: Settings, decoders: Decoders) -> None:
-        self._clips, self._chosen, self._decoders = clips, chosen, decoders
+    def __init__(self, clips: Sequence[Clip], settings: Settings, decoders: Decoders) -> None:
+        self._clips, self._chosen, self._decoders = clips, settings, decoders
 
     def __call__(self, order: Sequence[int]) -> Iterator[Samples]:
-        clips = [self._clips[place] for place in order]
+        clips = [self._clips[index] for index in order]
         for clip, one in zip(clips, self._decoders.decode(requests(clips, self._chosen)), strict=True):
             if one.samples is None:
-                raise NoInputError(f"{shown(clip.path)}: was decoded before and now is not: {one.error}")
+                raise NoInputError(
+                    f"{shown(clip.path)}: could be decoded at first and now cannot: {one.error}; "
+                    "restore it and run the same command again"
+                )
             yield one.samples

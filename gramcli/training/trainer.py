@@ -1,4 +1,4 @@
-"""Lightning's trainer without what it prints, writes and guesses. Importing this needs the extra ``train``."""
+"""Runs Lightning's trainer, quietly and without files of its own. Needs the extra ``train``."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 def fit(
     classifier: LightningClassifier, training: Examples, validation: Examples, device: torch.device, precision: str
 ) -> None:
-    """Trains until all epochs are done; the caller's random numbers are left alone.
+    """Trains until all epochs are done. The state of the caller's random generators does not change.
 
     Raises:
-        ResourceError: Out of memory.
-        KeyboardInterrupt: Ctrl-C; Lightning would have made an exit of it.
+        ResourceError: Memory runs out.
+        KeyboardInterrupt: The user pressed Ctrl-C, which Lightning turns into an exit.
     """
-    left = classifier.chosen.epochs - classifier.course.epoch
+    left = classifier.recipe.epochs - classifier.state.epoch
     if left <= 0:
         return
-    size = classifier.chosen.batch
+    size = classifier.recipe.batch
     cuda = device.type == "cuda"
     with _quiet(), _same_handlers(), torch.random.fork_rng(devices=[device.index or 0] if cuda else []):
         trainer = pl.Trainer(
@@ -62,7 +62,7 @@ def fit(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Lightning's banners, tips and advice off the terminal; what concerns the user is told by the stage."""
+    """Silences Lightning's banners, tips and warnings."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [one.level for one in loggers]
     with warnings.catch_warnings():
@@ -78,7 +78,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _same_handlers() -> Iterator[None]:
-    """Puts the handler of Ctrl-C back, which Lightning replaces by none while it shuts down."""
+    """Restores the handler of Ctrl-C, which Lightning replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

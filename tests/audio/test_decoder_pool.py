@@ -156,14 +156,14 @@ def test_work_ahead_is_bounded(tmp_path: Path) -> None:
 def test_a_crash_fails_one_window() -> None:
     with fake() as decoders:
         found = outcomes(decoders.decode([Request("crash", seconds(4), 16000), Request("fine", seconds(2), 16000)]))
-    assert found == ["ok", "decoder crashed (signal 11)", "ok", "ok", "ok", "ok"]
+    assert found == ["ok", "the decoder process crashed (signal 11)", "ok", "ok", "ok", "ok"]
 
 
 def test_silence_ends_a_child() -> None:
     start = time.monotonic()
     with fake(timeout_s=0.5) as decoders:
         found = outcomes(decoders.decode([Request("hang", seconds(3), 16000), Request("fine", seconds(1), 16000)]))
-    assert found == ["ok", "timed out after 0.5 s", "ok", "ok"]
+    assert found == ["ok", "the decoder process gave no reply within 0.5 s", "ok", "ok"]
     assert time.monotonic() - start < 20
 
 
@@ -175,13 +175,13 @@ def test_signs_of_life_put_the_end_off() -> None:
 def test_what_takes_two_children_down_is_given_up() -> None:
     with fake() as decoders:
         found = outcomes(decoders.decode([Request("poison", seconds(20), 16000), Request("fine", seconds(1), 16000)]))
-    assert found == ["decoder crashed (signal 11)"] * 20 + ["ok"]
+    assert found == ["the decoder process crashed (signal 11)"] * 20 + ["ok"]
 
 
 def test_an_end_gives_its_reason() -> None:
     with fake() as decoders:
         assert outcomes(decoders.decode([Request("exit", (None,), 16000)])) == [
-            "decoder ended (exit 1): in the last line"
+            "the decoder process ended (exit 1): in the last line"
         ]
 
 
@@ -199,7 +199,7 @@ def test_a_child_killed_at_work_is_replaced(tmp_path: Path) -> None:
     assert len(found) == 199
     failed = [error for error in found if error != "ok"]
     assert len(failed) <= 2
-    assert set(failed) <= {"decoder crashed (signal 9)"}
+    assert set(failed) <= {"the decoder process crashed (signal 9)"}
 
 
 def test_a_stopped_child_times_out(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_stopped_child_times_out(tmp_path: Path) -> None:
         list(decoders.probe([good]))
         os.kill(children(decoders)[0], signal.SIGSTOP)
         decoded = decoders.decode([Request(good, (None, None), 16000)])
-        assert outcomes(decoded) == ["timed out after 1 s", "ok"]
+        assert outcomes(decoded) == ["the decoder process gave no reply within 1 s", "ok"]
 
 
 def test_a_child_that_ended_between_two_jobs_costs_nothing(tmp_path: Path) -> None:
@@ -248,26 +248,26 @@ with open({str(count)!r}, "a+") as file:
         if late == 1:
             assert len(list(decoders.decode([Request("fine", (None,), 16000)]))) == 1
         else:
-            with pytest.raises(ResourceError, match=r"timed out after 2 s; .*: run .* fewer --decoders"):
+            with pytest.raises(ResourceError, match=r"gave no reply within 2 s; .*: run .* fewer --decoders"):
                 list(decoders.decode([Request("fine", (None,), 16000)]))
     assert count.read_text() == "xx"
 
 
-NONSENSE = (
+UNREADABLE = (
     "'nonsense'", "'[1]'", "'{\"ready\": true}'",
     "'{\"samples\": -1}'", "'{\"samples\": \"many\"}'", "'{\"other\": 1}'",
     "'[' * 100_000", "'x' * (1 << 21)",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("said", NONSENSE)
-def test_a_child_that_speaks_nonsense_fails_what_it_was_at(said: str) -> None:
+@pytest.mark.parametrize("said", UNREADABLE)
+def test_a_child_that_sends_an_unreadable_reply_fails_what_it_was_at(said: str) -> None:
     reply = f"print({said}, flush=True) if request['path'].endswith('odd') else reply({{'samples': 0}})"
     code = FAKE.replace('reply({"samples": 0})', reply)
     assert reply in code
     with fake(code=code) as decoders:
         found = outcomes(decoders.decode([Request("odd", seconds(1), 16000), Request("fine", seconds(2), 16000)]))
-    assert found == ["decoder answered nonsense", "ok", "ok"]
+    assert found == ["the decoder process sent an unreadable reply; the clip is skipped (please report it)", "ok", "ok"]
 
 
 def test_closing_ends_children_and_threads(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import torch
 
 from gramcli.extraction.extract import ExtractResult, extract
 from gramcli.network import frontend
-from gramcli.network.scorer import device
+from gramcli.network.execution import device
 from gramcli.settings.configure import configure
 from gramcli.settings.schema import FrontendSettings
 from gramcli.system import malloc

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from gramcli.network import activations
 from gramcli.network.build import build
 from gramcli.network.capture import survey
-from gramcli.network.scorer import Scorer, device
+from gramcli.network.execution import Execution, device
+from gramcli.network.scorer import AudioNetwork, Scorer
 from gramcli.settings.schema import NetworkSettings
 from gramcli.system import malloc
 from tests.benchmarks.measure import Figure, apart, seconds
@@ -103,7 +104,7 @@ def measure(_folder: Path, _data: Path | None) -> list[Figure]:
     for name in NETWORKS:
         layers = survey(network(name), inputs[:2].cpu()).layers
         scorers = {
-            precision: Scorer(network(name), Ready(inputs), layers, place, batch, precision)
+            precision: Scorer(AudioNetwork(network(name), Ready(inputs)), layers, Execution(place, batch, precision))
             for precision in ("fp32", "bf16")
         }
         with contextlib.ExitStack() as stack:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli.cache import clip_table, placement
+from gramcli.cache.shard import row_bytes
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, DamagedError
 from gramcli.identity import differences, fingerprint
@@ -20,7 +23,7 @@ times = st.none() | st.floats(0, 1e6)
 rows = st.lists(
     st.builds(
         clip_table.Clip, text, text, text, text, st.integers(0), st.integers(0), times, times, text, text, text,
-        st.none() | st.integers(0, 99), st.none() | st.integers(0, 99), text,
+        st.none() | st.integers(0, 99), st.none() | st.integers(0, 99), text, text,
     )
 )  # fmt: skip
 
@@ -53,6 +56,53 @@ def test_every_change_of_the_first_line_is_found(tmp_path):
                 clip_table.read(tmp_path)
 
 
+OLD = """# gramcli clips format=1 seconds=5.0 sha256=DIGEST
+id,key,source,path,bytes,mtime_ns,start,end,label,split,group,shard,row,error
+a.wav,0a,a.wav,/x/a.wav,10,20,,,dog,train,g,0,1,
+b.wav@0-5,0b,b.wav,/x/b.wav,10,20,0.0,5.0,cat,test,h,0,2,
+"""
+
+
+def old_table(folder: Path) -> bytes:
+    """Writes a table as gramcli did before it kept the digests of files."""
+    head, body = OLD.replace("DIGEST", "").encode().split(b"\n", 1)
+    content = head + hashlib.sha256(head + body).hexdigest().encode() + b"\n" + body
+    (folder / "clips.csv").write_bytes(content)
+    return content
+
+
+def test_a_table_of_format_1_is_read_and_left_as_it_is(tmp_path):
+    content = old_table(tmp_path)
+    table = clip_table.require(tmp_path)
+    whole, cut = table.rows
+    assert (whole.label, whole.row, whole.file_digest) == ("dog", 1, "0a")
+    assert (cut.part, cut.row, cut.parent_digest, cut.file_digest) == ((0.0, 5.0), 2, "", "")
+    assert table.digest("train", "test") == "b65f72b8e68a74987e89d4976162f1c6df6106f8112f7612443f81f13b424bdf"
+    assert clip_table.name(tmp_path).startswith("# gramcli clips format=1 ")
+    assert (tmp_path / "clips.csv").read_bytes() == content
+    clip_table.write(tmp_path, table.rows, table.seconds)
+    assert clip_table.read(tmp_path) == table
+    assert clip_table.name(tmp_path).startswith("# gramcli clips format=2 ")
+
+
+@pytest.mark.parametrize("rot", [flips, truncations])
+def test_every_change_of_a_table_of_format_1_is_found(tmp_path, rot):
+    for changed in rot(old_table(tmp_path)):
+        (tmp_path / "clips.csv").write_bytes(changed)
+        with pytest.raises((DamagedError, ArtefactError), match=r"clips\.csv: (is damaged|was made by a newer)"):
+            clip_table.read(tmp_path)
+
+
+def test_a_digest_is_kept_once_for_all_windows_of_a_file_and_not_where_the_key_is_it(tmp_path):
+    digest = "d" * 64
+    windows = [clip(n, start=5.0 * n, end=5.0 * n + 5, parent_digest=digest) for n in range(3)]
+    clip_table.write(tmp_path, [*windows, clip(9)], 5.0)
+    rows = clip_table.require(tmp_path).rows
+    assert [row.file_digest for row in rows] == [digest, digest, digest, rows[3].key]
+    assert rows[0].parent_digest is rows[2].parent_digest
+    assert rows[3].parent_digest == ""
+
+
 def test_names_that_are_not_utf_8_come_back(tmp_path):
     names = [os.fsdecode(bytes([byte, 44, 34, 10, 13, byte])) for byte in range(1, 256)]
     rows = [clip(n, id=name, path=name, error=name) for n, name in enumerate(names)]
@@ -61,10 +111,10 @@ def test_names_that_are_not_utf_8_come_back(tmp_path):
 
 
 def test_a_newer_table_and_a_folder_in_its_place_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(clip_table, "FORMAT", 2)
+    monkeypatch.setattr(clip_table, "FORMAT", 3)
     clip_table.write(tmp_path, [clip(1)], 5.0)
     monkeypatch.undo()
-    with pytest.raises(ArtefactError, match=r"clips\.csv: was made by a newer gramcli \(format 2\)"):
+    with pytest.raises(ArtefactError, match=r"clips\.csv: was made by a newer gramcli \(format 3\)"):
         clip_table.read(tmp_path)
     (tmp_path / "clips.csv").unlink()
     (tmp_path / "clips.csv").mkdir()
@@ -118,6 +168,14 @@ def test_places_are_kept_and_new_ones_are_whole_shards(before, after, size):
     gone = placement.unlisted_clips(second, previous, there)
     assert {each.key for each in gone} == {clip(n).key for n in before - after}
     assert {each.split for each in gone} <= {""}
+
+
+@given(st.integers(1, 2_000_000))
+def test_a_shard_takes_at_most_64_mib_unless_16_clips_take_more(numbers):
+    rows = placement.rows_per_shard(numbers)
+    assert 16 <= rows <= 256
+    assert rows == 16 or rows * row_bytes(numbers) <= 64 * 2**20
+    assert rows == 256 or (rows + 1) * row_bytes(numbers) > 64 * 2**20
 
 
 identities = st.recursive(

@@ -8,6 +8,8 @@ from gramcli.cache import clip_table, completion
 from gramcli.dataset.clip import Clip
 from tests.support.damage import flips, truncations, zeroed
 
+FOUND = completion.Completion(2, ("a",), ("a note",))
+
 
 @pytest.fixture
 def done(tmp_path):
@@ -21,13 +23,13 @@ def done(tmp_path):
             path.name, f"{n}" * 64, path.name, str(path), 5, about.st_mtime_ns, None, None, "a", "train", "g", 0, n
         ))  # fmt: skip
     clip_table.write(tmp_path, clips, 5.0)
-    completion.write(tmp_path, "source", clips, ["a"], ["a note"], {0, 3})
+    completion.write(tmp_path, "source", FOUND, clips, {0, 3})
     return tmp_path
 
 
 def test_what_was_finished_is_told(done):
     found = completion.read(done, "source", {0, 1, 3})
-    assert found == completion.Completion(2, ("a",), ("a note",))
+    assert found == FOUND
 
 
 def touch(path):
@@ -82,5 +84,5 @@ def test_nothing_is_finished_by_what_is_no_file(done, kind, tmp_path):
 def test_nothing_is_finished_where_the_table_cannot_be_named(done):
     damage(done / "clips.csv")
     (done / completion.FILE).unlink()
-    completion.write(done, "source", [], [], [], {0, 3})
+    completion.write(done, "source", FOUND, [], {0, 3})
     assert not (done / completion.FILE).exists()

@@ -90,9 +90,10 @@ def test_it_needs_out(project, gramcli):
 def test_a_clip_that_cannot_be_used(project, gramcli):
     line = next(one for one in read_manifest(Path("sounds/manifest.csv")) if one.split == "train")
     (Path("sounds") / line.file).write_text("no audio")
-    outcome = gramcli(*COMMAND)
-    assert outcome.code == Exit.PARTIAL
-    assert "clips that cannot be used were left out: 1" in outcome.error
+    for _ in range(2):  # the second time the checkpoint is there already
+        outcome = gramcli(*COMMAND)
+        assert outcome.code == Exit.PARTIAL
+        assert "clips that cannot be used were left out: 1" in outcome.error
     assert Path("w.safetensors").exists()
 
 

@@ -60,9 +60,9 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (["a.wav"], "lies in no folder a class"),
+        (["a.wav"], "audio files are not in folders; put them into one folder per class"),
         (["dog/a.wav", "cat/deep/b.wav"], "'dog/a.wav' and 'cat/deep/b.wav' lie at different depths"),
-        (["train/a.wav", "test/b.wav"], "its folders are splits and hold no folder a class"),
+        (["train/a.wav", "test/b.wav"], "its folders are splits; make one folder per class"),
         (["train/dog/a.wav", "more/dog/b.wav"], "'train' is a split, 'more' is not"),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_folder_is_read_through_its_table(tmp_path: Path) -> None:
         ("dog", "train", "metadata.csv:2"),
         ("cat", "test", "metadata.csv:3"),
     ]
-    assert found.notes[0] == f"{tmp_path.name}: read through its metadata.csv, not as a folder a class"
+    assert found.notes[0] == f"{tmp_path.name}: read through its metadata.csv, not as one folder per class"
     touch(tmp_path, "meta.csv")
     with pytest.raises(UsageError, match=r"holds metadata\.csv and meta\.csv; name the one to read"):
         manifest(tmp_path)
@@ -118,7 +118,7 @@ def test_an_unlabelled_row_is_named_where_it_would_be_learnt_from(tmp_path: Path
     rows = ["file,label,split", "1.wav,a,train", "2.wav,b,validation", "3.wav,,test", "4.wav,,"]
     found = manifest(table(tmp_path / "m.csv", *rows))
     assert [row.split for row in found.rows] == ["train", "validation", "test", ""]
-    assert "1 test rows have no label and are not judged; the first is m.csv:4" in found.notes
+    assert "1 test rows have no label and are not evaluated; the first is m.csv:4" in found.notes
     for split in ("train", "validation"):
         rows[3] = f"3.wav,,{split}"
         with pytest.raises(UsageError, match=rf"m\.csv:4: has no label but is in the {split} split; give it one, or"):

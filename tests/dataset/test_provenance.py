@@ -14,15 +14,49 @@ WEIGHTS = Path("w.safetensors")
 
 @pytest.fixture
 def clip(tmp_path):
-    def make(name: str, split: str, part: tuple[float, float] | None = None) -> Clip:
+    def make(name: str, split: str, part: tuple[float, float] | None = None, *, recorded: bool = True) -> Clip:
         path = tmp_path / name
         path.write_bytes(name.encode())
         digest = hashlib.sha256(name.encode()).hexdigest()
         start, end = part or (None, None)
         key = window_key(digest, part)
-        return Clip(name, key, name, str(path), 1, 1, start, end, "dog", split, "", None, None)
+        known = digest if part and recorded else ""
+        return Clip(name, key, name, str(path), 1, 1, start, end, "dog", split, "", None, None, "", known)
 
     return make
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Lists the files that are opened to be read."""
+    paths: list[Path] = []
+    plain = Path.open
+
+    def noted(path: Path, mode: str = "r", *args: object, **named: object) -> object:
+        if mode == "rb":
+            paths.append(path)
+        return plain(path, mode, *args, **named)
+
+    monkeypatch.setattr(Path, "open", noted)
+    return paths
+
+
+def test_no_file_is_read_whose_digest_the_table_has(clip, opened):
+    cut = [clip("long", "train", (start, start + 5.0)) for start in (0.0, 20.0)]
+    about = as_metadata([*cut, clip("a", "train")], [])
+    check_unseen([clip("a", "train"), clip("b", "test"), clip("long", "test", (5.0, 9.0))], about, WEIGHTS)
+    with pytest.raises(UsageError):
+        check_unseen([clip("long", "test", (4.0, 9.0))], about, WEIGHTS)
+    assert opened == []
+
+
+def test_windows_of_a_table_without_digests_are_known_by_their_file(clip, opened):
+    cut = [clip("long", "train", (start, start + 5.0), recorded=False) for start in (0.0, 3.0)]
+    about = as_metadata(cut, [])
+    assert about == as_metadata([one._replace(parent_digest=hashlib.sha256(b"long").hexdigest()) for one in cut], [])
+    assert len(opened) == 1
+    with pytest.raises(UsageError):
+        check_unseen([clip("long", "test", (4.0, 9.0), recorded=False)], about, WEIGHTS)
 
 
 def test_metadata_names_windows_and_stretches(clip):
@@ -67,7 +101,9 @@ def test_a_checkpoint_that_says_nothing_refuses_nothing(clip):
     [{"trained_on": 3}, {"trained_on": ["a"], "trained_stretches": {"a": [["x", 1]]}}, {"trained_stretches": 1}],
 )
 def test_metadata_that_cannot_be_understood_is_refused(clip, about):
-    with pytest.raises(ArtefactError, match=r"w\.safetensors: its gramcli metadata is not clear"):
+    with pytest.raises(
+        ArtefactError, match=r"w\.safetensors: trained_on or trained_stretches in its gramcli metadata cannot be read"
+    ):
         check_unseen([clip("x", "test")], about, WEIGHTS)
 
 
@@ -80,6 +116,6 @@ def test_test_clips_that_chose_the_epoch_are_counted(clip):
 
 def test_a_file_that_is_gone_is_left_to_decoding(clip):
     about = as_metadata([clip("x", "train")], [])
-    gone = clip("y", "test", (0.0, 1.0))
+    gone = clip("y", "test", (0.0, 1.0), recorded=False)
     Path(gone.path).unlink()
     check_unseen([gone], about, WEIGHTS)

@@ -67,8 +67,8 @@ def test_the_first_of_two_columns_counts(tmp_path: Path) -> None:
     entries, notes = tables.read(made(tmp_path, "class,file,label,path\n3,a.wav,dog,/tmp/a.wav\n"))
     assert entries == [Entry("meta.csv:2", "/tmp/a.wav", "dog")]
     assert notes == [
-        "meta.csv: 'path' is taken as the file, 'file' is not used",
-        "meta.csv: 'label' is taken as the label, 'class' is not used",
+        "meta.csv: column 'path' is used as the file, 'file' is not used",
+        "meta.csv: column 'label' is used as the label, 'class' is not used",
     ]
 
 
@@ -175,5 +175,5 @@ def test_escapes_that_are_no_characters(tmp_path: Path, text: str, line: str) ->
 
 def test_a_table_that_is_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.csv")
-    with pytest.raises(NoInputError, match=r"m\.csv: is no file"):
+    with pytest.raises(NoInputError, match=r"m\.csv: is not a regular file"):
         tables.read(tmp_path / "m.csv")

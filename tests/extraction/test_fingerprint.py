@@ -22,7 +22,7 @@ from gramcli.errors import ArtefactError
 from gramcli.extraction.extract import extract
 from gramcli.identity import fingerprint
 from gramcli.inference.classifier import GramClassifier
-from gramcli.network import prepare
+from gramcli.network import descriptor_identity
 from gramcli.settings.schema import FrontendSettings, SegmentSettings, Settings
 from tests.support import toys
 from tests.support.cases import contents
@@ -86,7 +86,7 @@ def test_there_is_a_change_for_every_field(selected: Path) -> None:
 def test_a_changed_field_is_refused_named_and_writes_nothing(sounds, cache, tmp_path, monkeypatch, field):
     before, wanted = contents(cache), quick(sounds, cache)
     if field in FIXED:
-        monkeypatch.setattr(prepare, *FIXED[field])
+        monkeypatch.setattr(descriptor_identity, *FIXED[field])
     else:
         wanted = CHANGES[field](wanted, tmp_path)
     with pytest.raises(ArtefactError, match=rf"was extracted otherwise \(.*{re.escape(field)}\S*: .* → ") as caught:

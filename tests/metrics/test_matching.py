@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.metrics.matching import CALIPER, match
+from gramcli.metrics.matching import Caliper, match
 from gramcli.metrics.ood import auroc
 
 
 def units(known, unknown):
     """What a pair may differ by."""
-    return np.maximum(CALIPER * np.sqrt((np.var(known, axis=0) + np.var(unknown, axis=0)) / 2), 1e-6)
+    return np.maximum(Caliper().width * np.sqrt((np.var(known, axis=0) + np.var(unknown, axis=0)) / 2), 1e-6)
 
 
 def slow(known, unknown):
@@ -78,8 +78,8 @@ def test_differences_that_do_not_matter(rng):
     """Lengths of 5 s but for a few samples are of one length, however little they vary."""
     known, unknown = np.full((20, 1), 5.0), 5 + 0.001 * rng.normal(size=(20, 1))
     assert len(match(known, unknown)[0]) < 10
-    assert len(match(known, unknown, [0.01])[0]) == 20
-    assert len(match(known, unknown + 0.02, [0.01])[0]) == 0
+    assert len(match(known, unknown, Caliper(least=[0.01]))[0]) == 20
+    assert len(match(known, unknown + 0.02, Caliper(least=[0.01]))[0]) == 0
 
 
 def test_pairs_are_balanced_where_the_sides_were_not(rng):

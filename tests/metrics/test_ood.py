@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli.metrics.intervals import LEAST_GROUPS, proportion
-from gramcli.metrics.ood import aupr, auroc, auroc_interval, fpr_at_tpr
+from gramcli.metrics.ood import GroupedScores, aupr, auroc, auroc_interval, fpr_at_tpr
 
 metrics = pytest.importorskip("sklearn.metrics")
 
@@ -94,6 +94,11 @@ def test_what_is_no_rate(tpr):
 # --- the interval of the area
 
 
+def interval(known, unknown, **how):
+    """The interval of scores and groups of either side."""
+    return auroc_interval(GroupedScores(*known), GroupedScores(*unknown), **how)
+
+
 def grouped(rng, groups, shift):
     """Scores whose groups have a part in common, sizes unequal, and their groups."""
     group_of = np.repeat(np.arange(groups), 1 + rng.geometric(0.5, groups))
@@ -107,7 +112,7 @@ def coverage(known, unknown, trials, resamples):
     for trial in range(trials):
         rng = np.random.default_rng(trial)
         (a, of_a), (b, of_b) = grouped(rng, known, 0), grouped(rng, unknown, 1)
-        low, high = auroc_interval(a, b, of_a, of_b, resamples=resamples, seed=trial)
+        low, high = interval((a, of_a), (b, of_b), resamples=resamples, seed=trial)
         held += low <= truth <= high
     return held / trials
 
@@ -133,7 +138,7 @@ def test_the_interval_is_that_of_a_slow_bootstrap():
         theirs = np.concatenate([unknown[by == one] for one in rng.integers(12, size=12)])
         areas.append(np.mean(ours[:, None] < theirs))  # no two are equal
     tail = norm.cdf(math.sqrt(12 / 11) * t.ppf(0.025, 11))
-    found = auroc_interval(known, unknown, of, by)
+    found = interval((known, of), (unknown, by))
     assert found == pytest.approx(np.quantile(areas, [tail, 1 - tail]), abs=0.03)
     assert found[0] < auroc(known, unknown) < found[1]
 
@@ -143,29 +148,29 @@ def test_order_and_names_of_groups_do_not_matter():
     (known, of), (unknown, by) = grouped(rng, 20, 0), grouped(rng, 20, 1)
     order = rng.permutation(len(known))
     named = np.array([f"take {one:02}" for one in of])
-    assert auroc_interval(known[order], unknown, named[order], by) == auroc_interval(known, unknown, of, by)
+    assert interval((known[order], named[order]), (unknown, by)) == interval((known, of), (unknown, by))
 
 
 def test_the_more_clips_of_a_group_the_wider():
     rng = np.random.default_rng(2)
     known, unknown, each = rng.normal(size=20), rng.normal(1, 1, size=20), np.arange(20)
-    one = auroc_interval(known, unknown, each, each)
-    copied = auroc_interval(known.repeat(9), unknown.repeat(9), each.repeat(9), each.repeat(9))
+    one = interval((known, each), (unknown, each))
+    copied = interval((known.repeat(9), each.repeat(9)), (unknown.repeat(9), each.repeat(9)))
     assert copied == pytest.approx(one)
 
 
 def test_all_apart_is_not_certain():
     each = np.arange(12)
-    assert auroc_interval(np.zeros(12), np.ones(12), each, each) == (proportion(12, 12)[0], 1)
-    assert auroc_interval(np.ones(12), np.zeros(12), each, each) == (0, proportion(0, 12)[1])
-    level = auroc_interval(np.zeros(12), np.zeros(12), each, each)
+    assert interval((np.zeros(12), each), (np.ones(12), each)) == (proportion(12, 12)[0], 1)
+    assert interval((np.ones(12), each), (np.zeros(12), each)) == (0, proportion(0, 12)[1])
+    level = interval((np.zeros(12), each), (np.zeros(12), each))
     assert level == (0.5, 0.5)
 
 
 def test_too_few_groups_have_no_interval():
     few, enough = np.arange(LEAST_GROUPS - 1), np.arange(LEAST_GROUPS)
-    assert auroc_interval(few * 1.0, enough * 1.0, few, enough) is None
-    assert auroc_interval(enough * 1.0, few * 1.0, enough, few) is None
-    assert auroc_interval(enough * 1.0, np.ones(0), enough, np.ones(0)) is None
+    assert interval((few * 1.0, few), (enough * 1.0, enough)) is None
+    assert interval((enough * 1.0, enough), (few * 1.0, few)) is None
+    assert interval((enough * 1.0, enough), (np.ones(0), np.ones(0))) is None
     with pytest.raises(ValueError, match="one group a clip"):
-        auroc_interval(enough * 1.0, enough * 1.0, enough, few)
+        interval((enough * 1.0, enough), (enough * 1.0, few))

@@ -92,7 +92,7 @@ def test_outputs_from_the_arguments(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mynets.factories:narrow", "test_resnet"])
 def test_outputs_that_nobody_knows(folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}: how many outputs has the network.* set num_classes in network.args"):
+    with pytest.raises(UsageError, match=f"{name}: its number of outputs is not known; give --arg num_classes=N"):
         build(NetworkSettings(name=name), None, 0, folder)
 
 
@@ -114,7 +114,7 @@ def test_in_chans_goes_where_it_is_taken(folder: Path) -> None:
     wide = made(folder, "wide", pad="same")
     assert wide.arguments == {"in_chans": 1, "pad": "same"}
     assert wide.module.others == {"pad": "same"}
-    with pytest.raises(UsageError, match=r"cannot be made with {'in_chans': 2}: TypeError"):
+    with pytest.raises(UsageError, match=r"cannot be built with {'in_chans': 2}: TypeError"):
         made(folder, "narrow", in_chans=2)
 
 
@@ -140,16 +140,16 @@ def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.T
     ("name", "message"),
     [
         ("resnet5", "timm has no 'resnet5'; did you mean .*resnet50"),
-        ("zzzzzz", "timm has no 'zzzzzz'; a network of your own is package.module:factory"),
+        ("zzzzzz", "timm has no 'zzzzzz'; name a network of your own as package.module:factory"),
         ("hf-hub:timm/resnet18", "there is no module 'hf-hub'"),
         ("mynets.missing:make", "there is no module 'mynets.missing'"),
         ("needy_net:make", "there is no module 'no_such_library_anywhere'"),
         ("broken_net:make", "broken_net:make: ZeroDivisionError: division by zero"),
         ("mynets.factories:missing", "the module has no 'missing'"),
-        ("mynets.factories:number", "is no function or class"),
+        ("mynets.factories:number", "is not a function or class"),
         (":make", "network.name"),
         ("mynets.factories:none", "returned NoneType, not a torch.nn.Module"),
-        ("mynets.factories:fails", r"fails: cannot be made with {}: KeyError: .first line"),
+        ("mynets.factories:fails", r"fails: cannot be built with {}: KeyError: .first line"),
         (None, "no network named; set network.name"),
     ],
 )
@@ -161,7 +161,7 @@ def test_networks_that_cannot_be_made(folder: Path, name: str | None, message: s
 
 
 def test_arguments_that_timm_does_not_take() -> None:
-    with pytest.raises(UsageError, match=r"test_resnet: cannot be made with .*'colour': 3.*: TypeError"):
+    with pytest.raises(UsageError, match=r"test_resnet: cannot be built with .*'colour': 3.*: TypeError"):
         build(NetworkSettings(name="test_resnet", args={"in_chans": 1, "colour": 3}), 3, 0, Path())
 
 

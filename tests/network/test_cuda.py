@@ -12,8 +12,9 @@ from torch import nn
 
 from gramcli.gram.descriptor import normalise
 from gramcli.network import capture
+from gramcli.network.execution import Execution, check_precision
 from gramcli.network.row_sums import row_sums
-from gramcli.network.scorer import Scorer, check_precision
+from gramcli.network.scorer import AudioNetwork, Scorer
 from gramcli.system.profiler import Stopwatch
 from tests.support.scorers import NETWORKS, scorer_of
 
@@ -88,7 +89,7 @@ def test_half_the_batch_where_the_memory_of_the_gpu_runs_out() -> None:
     network = nn.Sequential(nn.Unflatten(1, (1, -1)), wide)
     waveforms = np.ones((8, 200_000), np.float32)  # 200 MB a clip and layer
     layers = capture.survey(network, torch.zeros(2, 1000)).layers
-    one = Scorer(network, nn.Identity(), layers, torch.device("cuda"), 8)
+    one = Scorer(AudioNetwork(network, nn.Identity()), layers, Execution(torch.device("cuda"), 8))
     notes: list[str] = []
     one.note = notes.append
     torch.cuda.empty_cache()

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from gramcli.errors import ArtefactError, ResourceError, UsageError
-from gramcli.network import capture, frontend, row_sums, scorer
+from gramcli.network import capture, execution, frontend, row_sums
 from gramcli.network.capture import survey
-from gramcli.network.scorer import Scorer, Scores, check_precision
+from gramcli.network.execution import Execution, check_precision
+from gramcli.network.scorer import AudioNetwork, Scorer, Scores
 from tests.support import toys
-from tests.support.scorers import NETWORKS, scorer_of
+from tests.support.scorers import NETWORKS, scorer_of, scorer_of_samples
 
 
 def arrays(scores: Scores) -> dict[str, np.ndarray]:
@@ -102,7 +103,7 @@ def test_a_clip_that_overflows_fails_alone(clips: np.ndarray) -> None:
 
 
 def test_logits_that_are_not_finite() -> None:
-    one = Scorer(Returns(lambda x: x[:, :3] / x[:, 3:6]), nn.Identity(), (), torch.device("cpu"))
+    one = scorer_of_samples(Returns(lambda x: x[:, :3] / x[:, 3:6]))
     found = one.score(np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 0, 6]], dtype=np.float32))
     assert found.errors == ("", "output not finite")
 
@@ -127,7 +128,7 @@ class Returns(nn.Module):
     ],
 )
 def test_outputs_of_all_kinds(forward: Callable[[Tensor], Any], outputs: int | None, clips: np.ndarray) -> None:
-    one = Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), outputs=outputs)
+    one = scorer_of_samples(Returns(forward), outputs=outputs)
     assert np.array_equal(one.score(clips).logits, clips[:, :3])
     assert np.array_equal(one.score(clips[:1]).logits, clips[:1, :3])
 
@@ -142,7 +143,7 @@ def test_outputs_of_all_kinds(forward: Callable[[Tensor], Any], outputs: int | N
 )
 def test_outputs_that_are_no_scores(forward: Callable[[Tensor], Any], message: str, clips: np.ndarray) -> None:
     with pytest.raises(ArtefactError, match=message):
-        Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), 8, outputs=3).score(clips)
+        scorer_of_samples(Returns(forward), 8, outputs=3).score(clips)
 
 
 def test_half_the_batch_where_memory_runs_out(clips: np.ndarray) -> None:
@@ -154,7 +155,7 @@ def test_half_the_batch_where_memory_runs_out(clips: np.ndarray) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return x[:, :3]
 
-    one = Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), 8)
+    one = scorer_of_samples(Returns(forward), 8)
     notes: list[str] = []
     one.note = notes.append
     assert np.array_equal(one.score(clips).logits, clips[:, :3])
@@ -167,7 +168,7 @@ def test_memory_for_two_clips(message: str, clips: np.ndarray) -> None:
     def forward(_: Tensor) -> Tensor:
         raise RuntimeError(message)
 
-    one = Scorer(Returns(forward), nn.Identity(), (), torch.device("cpu"), 8)
+    one = scorer_of_samples(Returns(forward), 8)
     if "memory" in message:
         with pytest.raises(ResourceError, match="cpu: out of memory with two clips of 4000 samples"):
             one.score(clips)
@@ -200,27 +201,28 @@ def test_samples_that_cannot_be_written_to(clips: np.ndarray) -> None:
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [str(scorer.device(name)) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
-    with pytest.raises(ResourceError, match=r"run.device: cuda:2: torch .* sees 2 of them; use auto or cpu"):
-        scorer.device("cuda:2")
+    for name, found in (("auto", "cuda"), ("cpu", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda:1")):
+        assert str(execution.device(name)) == found
+    with pytest.raises(ResourceError, match=r"there is no cuda:2: torch .* sees 2 CUDA devices; use auto or cpu"):
+        execution.device("cuda:2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert str(scorer.device("auto")) == "cpu"
-    with pytest.raises(ResourceError, match=r"run.device: cuda: "):
-        scorer.device("cuda")
+    assert str(execution.device("auto")) == "cpu"
+    with pytest.raises(ResourceError, match=r"run.device: there is no cuda: "):
+        execution.device("cuda")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:1x", "mps", "Cuda\n"])
 def test_devices_that_do_not_exist(name: str) -> None:
     with pytest.raises(UsageError, match=r"run.device must be auto, cpu, cuda or cuda:N") as caught:
-        scorer.device(name)
+        execution.device(name)
     assert "\n" not in str(caught.value)
 
 
 def test_a_processor_without_bfloat16_says_so(monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     check_precision("fp32", torch.device("cpu"))
-    with pytest.raises(ResourceError, match=r"run\.precision: cpu has no arithmetic in bfloat16; use fp32"):
+    with pytest.raises(ResourceError, match=r"run\.precision: cpu cannot compute in bfloat16; use fp32"):
         check_precision("bf16", torch.device("cpu"))
 
 
@@ -234,7 +236,7 @@ def test_one_channel_of_input_takes_the_whole_network_channels_last():
     front = nn.Unflatten(1, (1, 8, -1))
     layers = survey(head, torch.randn(2, 1, 8, 20)).layers
     seen.clear()
-    Scorer(head, front, layers, torch.device("cpu")).score(np.zeros((4, 160), np.float32))
+    Scorer(AudioNetwork(head, front), layers, Execution(torch.device("cpu"))).score(np.zeros((4, 160), np.float32))
     assert len(seen) == 4
     assert all(one.is_contiguous(memory_format=torch.channels_last) for one in seen)
 

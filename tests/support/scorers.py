@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from gramcli.network import capture, frontend
-from gramcli.network.scorer import Scorer
+from gramcli.network.execution import Execution
+from gramcli.network.scorer import AudioNetwork, Scorer
 from gramcli.settings.schema import FrontendSettings
 from tests.support import toys
 
@@ -21,9 +22,23 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], FrontendSettings]] = {
 }
 
 
-def scorer_of(name: str, batch: int = 8, device: str = "cpu", **options: Any) -> Scorer:
+def scorer_of(
+    name: str,
+    batch: int = 8,
+    device: str = "cpu",
+    precision: str = "fp32",
+    *,
+    outputs: int | None = None,
+    **options: Any,
+) -> Scorer:
     kind, about = NETWORKS[name]
     network, module = toys.make(kind), frontend.build(about)
     with torch.inference_mode():
         layers = capture.survey(network, module(torch.zeros(2, 4000))).layers
-    return Scorer(network, module, layers, torch.device(device), batch, **options)
+    execution = Execution(torch.device(device), batch, precision)
+    return Scorer(AudioNetwork(network, module, outputs), layers, execution, **options)
+
+
+def scorer_of_samples(network: nn.Module, batch: int = 16, *, outputs: int | None = None) -> Scorer:
+    """Returns the scorer of a network that is fed with samples and has no layers, on the CPU."""
+    return Scorer(AudioNetwork(network, nn.Identity(), outputs), (), Execution(torch.device("cpu"), batch))

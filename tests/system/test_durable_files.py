@@ -179,6 +179,37 @@ def test_what_is_being_written_is_not_swept(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"whole"
 
 
+@pytest.mark.parametrize("moment", ["swept before the lock", "being swept at the lock"])
+def test_a_file_that_is_swept_before_its_writer_has_locked_it_is_written_under_another_name(
+    tmp_path, monkeypatch, moment
+):
+    """Between a writer's open and its lock a sweep takes the new file for a leftover."""
+    flock, writers = fcntl.flock, []
+
+    def raced(descriptor: int, how: int) -> None:
+        if writers:
+            return flock(descriptor, how)
+        writers.append(descriptor)
+        if moment == "swept before the lock":
+            durable_files.sweep(tmp_path)
+            return flock(descriptor, how)
+        (temporary,) = tmp_path.glob(".a.*.tmp")
+        sweeper = os.open(temporary, os.O_RDWR)
+        try:
+            flock(sweeper, fcntl.LOCK_EX)
+            flock(descriptor, how)
+        finally:
+            temporary.unlink()
+            os.close(sweeper)
+        return None
+
+    monkeypatch.setattr(durable_files.fcntl, "flock", raced)
+    durable_files.write(tmp_path / "a", b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+    assert names(tmp_path) == ["a"]
+    assert writers
+
+
 def test_a_link_in_the_place_of_a_leftover_leads_nowhere(tmp_path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / LEFT).symlink_to(tmp_path / "mine")

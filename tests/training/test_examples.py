@@ -36,7 +36,7 @@ def test_inputs_come_in_the_order_asked_for():
     batches = list(inputs.batches([torch.tensor([4, 0]), torch.tensor([2])]))
     assert [batch[0].flatten().tolist() for batch in batches] == [[4, 0], [2]]
     assert [batch[1].tolist() for batch in batches] == [[4, 0], [2]]
-    with pytest.raises(ValueError, match="not kept"):
+    with pytest.raises(ValueError, match="only log-mels are kept"):
         next(inputs.batches([torch.tensor([0])], lambda samples: samples))
 
 

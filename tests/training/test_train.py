@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError
@@ -24,9 +25,10 @@ from gramcli.network.build import build
 from gramcli.progress import Silent
 from gramcli.settings.configure import configure
 from gramcli.settings.schema import Settings
-from gramcli.training.checkpointing import ResumeFile
 from gramcli.training.examples import seed_of, split
-from gramcli.training.train import TrainResult, train
+from gramcli.training.resume import ResumeFile
+from gramcli.training.saving import TrainResult
+from gramcli.training.train import train
 from tests.support.sets import CLASSES, ROOT, quick, read_manifest, write_manifest, write_set, write_wav
 
 SMALL = "tests.support.training_toys:Small"
@@ -286,6 +288,16 @@ def test_clips_that_cannot_be_used_are_left_out_and_told(settings, tmp_path):
     assert done.failed == 2
     assert len(checkpoint.metadata(done.path)["trained_on"]) == 16
     assert any(lines[5].file in note for note in progress.notes)
+    assert train(chosen, done.path, folder=ROOT).failed == 2
+
+
+def test_a_checkpoint_that_does_not_say_how_many_clips_failed_had_none(settings, tmp_path):
+    """Checkpoints of gramcli 0.1.0 before it was recorded."""
+    done = train(settings, tmp_path / "w.safetensors", folder=ROOT)
+    about = checkpoint.metadata(done.path)
+    del about["training"]["failed"]
+    save_file(weights(done.path), done.path, {"gramcli": json.dumps(about)})
+    assert train(settings, done.path, folder=ROOT).failed == 0
 
 
 def test_what_cannot_be_trained_is_refused(settings, tmp_path, sounds):

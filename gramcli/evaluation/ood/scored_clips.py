@@ -12,10 +12,10 @@ import numpy.typing as npt
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.view import View
-from gramcli.dataset.clip import Clip
+from gramcli.dataset.clip import Clip, sample_clips
 from gramcli.errors import AudioError
 from gramcli.evaluation.ood.acoustics import AcousticMeter, Acoustics, concatenate
-from gramcli.evaluation.ood.scores import DEVIATION, OnAudio, OnDescriptors, Scores, of_logits, sample
+from gramcli.evaluation.ood.scores import DEVIATION, OnAudio, OnDescriptors, Scores, of_logits
 from gramcli.inference.classifier import GramClassifier
 from gramcli.inference.rule import Rule
 from gramcli.progress import Progress
@@ -46,7 +46,7 @@ class ClipScorer:
     Args:
         view: The cache's clean view.
         rule: Its decision.
-        training: Its training clips, of which at most `MOST` are used.
+        training: Its training clips; of more than `MOST` each class gives its share.
         progress: Told of steps and notes.
 
     Raises:
@@ -56,12 +56,11 @@ class ClipScorer:
     def __init__(self, view: View, rule: Rule, training: Sequence[Clip], progress: Progress) -> None:
         self._view, self._rule, self._progress = view, rule, progress
         index = {label: n for n, label in enumerate(rule.classes)}
-        labels = np.array([index[clip.label] for clip in training])
-        chosen = [training[n] for n in sample(labels, MOST)]
+        chosen = sample_clips(sorted(training, key=lambda clip: clip.key), MOST)
         if len(chosen) < len(training):
             progress.note(
-                f"rival scores of unknown sounds are fitted on {len(chosen)} of {len(training)} training clips, evenly "
-                "by class"
+                f"rival scores of unknown sounds are fitted on {len(chosen)} of {len(training)} training clips, "
+                "each class by its share"
             )
         progress.start("reading training clips", len(chosen))
         kept: list[Clip] = []

@@ -111,25 +111,3 @@ class OnAudio:
         """
         found = {} if self.spectrum is None or spectra is None else {SPECTRUM: self.spectrum.score(spectra)}
         return found | {name: np.abs(measures[name] - usual) for name, usual in self.usual.items()}
-
-
-def sample(labels: NDArray[np.integer], most: int, seed: int = 0) -> NDArray[np.intp]:
-    """Returns which clips to fit on where there are many: at most `most`, as many of each class as there are or fit.
-
-    Raises:
-        ValueError: Not one clip asked for.
-
-    Shape:
-        - labels: (N,)
-        - returns: (min(N, most),), rising
-    """
-    if most < 1:
-        raise ValueError(f"at least one clip must be asked for, not {most}")
-    order = np.random.default_rng(seed).permutation(len(labels))
-    turn = np.empty(len(labels), np.intp)
-    for label in np.unique(labels):
-        own = order[labels[order] == label]
-        turn[own] = np.arange(len(own))
-    # every class has its first clip before any has its second
-    chosen = order[np.argsort(turn[order], kind="stable")][:most]
-    return np.asarray(np.sort(chosen), np.intp)

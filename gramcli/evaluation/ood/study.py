@@ -27,8 +27,8 @@ from gramcli.inference import bundle
 from gramcli.inference.classifier import GramClassifier
 from gramcli.inference.recordings import recordings_in, same_audio
 from gramcli.inference.rule import Rule
-from gramcli.metrics.matching import match
-from gramcli.metrics.ood import aupr, auroc, auroc_interval, fpr_at_tpr
+from gramcli.metrics.matching import Caliper, match
+from gramcli.metrics.ood import GroupedScores, aupr, auroc, auroc_interval, fpr_at_tpr
 from gramcli.progress import Progress
 from gramcli.settings.configure import configure
 from gramcli.text import shown
@@ -210,7 +210,7 @@ def _compare(
 ) -> OodStudy:
     kept = np.empty(0, np.intp), np.empty(0, np.intp)
     if known.measures is not None and unknown.measures is not None:
-        kept = match(_features(known.measures), _features(unknown.measures), _LEAST)
+        kept = match(_features(known.measures), _features(unknown.measures), Caliper(least=_LEAST))
     pairs = len(kept[0])
     everyone = np.arange(len(known.groups)), np.arange(len(unknown.groups))
     scores = {
@@ -269,5 +269,8 @@ def _detection(known: ScoredClips, unknown: ScoredClips, name: str, some: Places
 
 
 def _interval(known: ScoredClips, unknown: ScoredClips, some: Places) -> tuple[float, float] | None:
-    pair = known.scores[DEVIATION][some[0]], unknown.scores[DEVIATION][some[1]]
-    return auroc_interval(*pair, known.groups[some[0]], unknown.groups[some[1]])
+    sides = (
+        GroupedScores(side.scores[DEVIATION][which], side.groups[which])
+        for side, which in ((known, some[0]), (unknown, some[1]))
+    )
+    return auroc_interval(*sides)

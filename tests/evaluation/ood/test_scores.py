@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gramcli.evaluation.ood import detectors
-from gramcli.evaluation.ood.scores import SPECTRUM, OnAudio, OnDescriptors, of_logits, sample
+from gramcli.evaluation.ood.scores import SPECTRUM, OnAudio, OnDescriptors, of_logits
 from gramcli.fitting.features import Standardiser
 
 
@@ -41,24 +41,3 @@ def test_a_measure_is_strange_on_either_side_of_the_median(rng):
     fitted = OnAudio.fit({}, spectra, np.array([0, 1, 0]))
     assert SPECTRUM in fitted.score({}, spectra)
     assert SPECTRUM not in fitted.score({}, None)
-
-
-def test_a_sample_has_every_class():
-    labels = np.repeat(np.arange(20), [500, 1, *[30] * 18])
-    chosen = sample(labels, 100)
-    counts = np.bincount(labels[chosen], minlength=20)
-    assert counts.sum() == 100
-    assert counts[1] == 1
-    assert set(np.delete(counts, 1)) == {5, 6}
-    assert (np.diff(chosen) > 0).all()
-    np.testing.assert_array_equal(sample(labels, 100), chosen)
-    assert sample(labels, 100, seed=1).tolist() != chosen.tolist()
-
-
-def test_few_clips_are_all_taken():
-    labels = np.array([2, 0, 2])
-    for most in (3, 10):
-        assert sample(labels, most).tolist() == [0, 1, 2]
-    assert len(sample(labels, 1)) == 1
-    with pytest.raises(ValueError, match="at least one"):
-        sample(labels, 0)

@@ -210,7 +210,10 @@ def test_few_training_clips_stand_for_many(known, chords, monkeypatch):
     monkeypatch.setattr(scored_clips, "MOST", 12)
     progress = Silent()
     (one,) = evaluate(known, unknown=chords, progress=progress).unknown
-    assert "rival scores of unknown sounds are fitted on 12 of 60 training clips, evenly by class" in progress.notes
+    assert (
+        "rival scores of unknown sounds are fitted on 12 of 60 training clips, each class by its share"
+        in progress.notes
+    )
     (again,) = evaluate(known, unknown=chords).unknown
     assert one == again
 

@@ -1,4 +1,4 @@
-"""How training got on, epoch by epoch, and the file that an interrupted training goes on from."""
+"""The resume file of a training: its state after an epoch, from which an interrupted training goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,53 +15,41 @@ from torch import Tensor
 from gramcli.cache import sealed
 from gramcli.errors import ArtefactError
 from gramcli.identity import differences
+from gramcli.system import durable_files
 from gramcli.text import shown
 
 KIND = "training"
 SHARE = 0.05
-"""Largest share of the time that goes into writing the file."""
+"""Largest share of a training's time that is spent on writing the file."""
 
 State = dict[str, Tensor]
 
 
-class Listener(Protocol):
-    """What training tells; see `gramcli.progress.Progress`."""
-
-    def start(self, task: str, total: int) -> None:
-        """An epoch of `total` clips begins."""
-
-    def advance(self, steps: int) -> None:
-        """Clips are done."""
-
-    def note(self, text: str) -> None:
-        """An epoch was the best so far."""
-
-
 @dataclass
 class TrainingState:
-    """Where training stands after an epoch."""
+    """The state of a training after an epoch."""
 
     epoch: int = 0
-    """Epochs that are done."""
+    """Number of epochs trained."""
     weights: State = field(default_factory=dict)
     """After the last of them."""
     optimiser: dict[str, Any] = field(default_factory=dict)
     """`torch.optim.Optimizer.state_dict`."""
     best: State = field(default_factory=dict)
-    """After the epoch of the best validation accuracy, the first of several."""
+    """Weights after the epoch with the best validation accuracy; the first of several."""
     best_epoch: int = 0
     accuracy: float = -1.0
-    """Of that epoch, on the validation clips."""
+    """Accuracy of the best epoch on the validation clips."""
     history: list[tuple[float, float]] = field(default_factory=list)
     """Mean training loss and validation accuracy of each epoch."""
 
 
 class ResumeFile:
-    """Writes the course to a file as often as costs little time.
+    """Keeps the state of a training in a file, written as often as costs little time.
 
     Args:
         path: The file.
-        identity: What the training is; a file of another one is refused.
+        identity: The training's identity; a file of another training is refused.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -69,7 +57,7 @@ class ResumeFile:
         self._due = 0.0
 
     def read(self) -> TrainingState:
-        """Returns where an interrupted training stood; its start if there was none.
+        """Returns the state of an interrupted training; that before the first epoch if there is no file.
 
         Raises:
             ArtefactError: The file belongs to another training; each difference is named.
@@ -80,10 +68,10 @@ class ResumeFile:
         file = sealed.load(self.path, KIND)
         if changed := differences(file.about["identity"], self.identity):
             raise ArtefactError(
-                f"{shown(self.path)}: a training that was interrupted and was another ({'; '.join(changed[:4])}); "
-                "undo that to go on, or delete the file to begin anew"
+                f"{shown(self.path)}: belongs to an interrupted training with other settings or clips "
+                f"({'; '.join(changed[:4])}); undo that to go on, or delete the file to begin anew"
             )
-        about = file.about
+        stored = file.about
         parts: dict[str, State] = {"weights": {}, "best": {}, "optimiser": {}}
         for name in file.names:
             part, _, key = name.partition("/")
@@ -93,17 +81,17 @@ class ResumeFile:
             number, _, key = name.partition("/")
             moments.setdefault(int(number), {})[key] = tensor
         return TrainingState(
-            about["epoch"],
+            stored["epoch"],
             parts["weights"],
-            {"state": moments, "param_groups": about["groups"]},
+            {"state": moments, "param_groups": stored["groups"]},
             parts["best"],
-            about["best_epoch"],
-            about["accuracy"],
-            [(loss, accuracy) for loss, accuracy in about["history"]],
+            stored["best_epoch"],
+            stored["accuracy"],
+            [(loss, accuracy) for loss, accuracy in stored["history"]],
         )
 
-    def write(self, course: TrainingState) -> None:
-        """Writes the file if it is time to.
+    def write(self, state: TrainingState) -> None:
+        """Writes the file, unless that would take more than `SHARE` of the time since it was last written.
 
         Raises:
             ResourceError: It cannot be written.
@@ -111,25 +99,29 @@ class ResumeFile:
         began = time.monotonic()
         if began < self._due:
             return
-        tensors = {f"weights/{name}": tensor for name, tensor in course.weights.items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in course.best.items()}
-        for number, moments in course.optimiser["state"].items():
+        tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+        for number, moments in state.optimiser["state"].items():
             tensors |= {f"optimiser/{number}/{key}": tensor for key, tensor in moments.items()}
-        about = {
+        values = {
             "identity": self.identity,
-            "epoch": course.epoch,
-            "best_epoch": course.best_epoch,
-            "accuracy": course.accuracy,
-            "history": course.history,
-            "groups": course.optimiser["param_groups"],
+            "epoch": state.epoch,
+            "best_epoch": state.best_epoch,
+            "accuracy": state.accuracy,
+            "history": state.history,
+            "groups": state.optimiser["param_groups"],
         }
-        sealed.write(self.path, KIND, {name: _array(tensor) for name, tensor in tensors.items()}, about)
-        ended = time.monotonic()
-        self._due = ended + (ended - began) / SHARE
+        sealed.write(self.path, KIND, {name: _array(tensor) for name, tensor in tensors.items()}, values)
+        now = time.monotonic()
+        self._due = now + (now - began) / SHARE
 
     def remove(self) -> None:
-        """Deletes the file once training is over and its result is written."""
-        self.path.unlink(missing_ok=True)
+        """Deletes the file, which is of no use once the checkpoint is written.
+
+        Raises:
+            ResourceError: It cannot be deleted.
+        """
+        durable_files.remove(self.path)
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from gramcli.errors import ArtefactError, DamagedError
-from gramcli.training.checkpointing import ResumeFile, TrainingState
+from gramcli.training.resume import ResumeFile, TrainingState
 from tests.support.training_toys import Small
 
 IDENTITY = {"architecture": "toy", "train": {"batch": 8}}
 
 
-def course() -> tuple[TrainingState, torch.nn.Module, torch.optim.Optimizer]:
+def trained() -> tuple[TrainingState, torch.nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     network = Small()
     optimiser = torch.optim.RAdam(network.parameters(), lr=0.01)
@@ -19,17 +19,17 @@ def course() -> tuple[TrainingState, torch.nn.Module, torch.optim.Optimizer]:
         network(torch.randn(4, 1, 16, 16)).square().sum().backward()
         optimiser.step()
     best = {name: tensor.clone() + 1 for name, tensor in network.state_dict().items()}
-    told = TrainingState(
+    state = TrainingState(
         3, network.state_dict(), optimiser.state_dict(), best, 2, 0.75, [(1.0, 0.5), (0.5, 0.75), (0.4, 0.7)]
     )
-    return told, network, optimiser
+    return state, network, optimiser
 
 
 def test_what_is_written_is_read(tmp_path):
-    told, network, optimiser = course()
-    ResumeFile(tmp_path / "w.resume", IDENTITY).write(told)
+    state, network, optimiser = trained()
+    ResumeFile(tmp_path / "w.resume", IDENTITY).write(state)
     read = ResumeFile(tmp_path / "w.resume", IDENTITY).read()
-    assert (read.epoch, read.best_epoch, read.accuracy, read.history) == (3, 2, 0.75, told.history)
+    assert (read.epoch, read.best_epoch, read.accuracy, read.history) == (3, 2, 0.75, state.history)
     for name, tensor in network.state_dict().items():
         assert torch.equal(read.weights[name], tensor)
         assert torch.equal(read.best[name], tensor + 1)
@@ -43,13 +43,13 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_no_file_is_a_start(tmp_path):
-    diary = ResumeFile(tmp_path / "w.resume", IDENTITY)
-    assert diary.read() == TrainingState()
-    diary.remove()
+    resume_file = ResumeFile(tmp_path / "w.resume", IDENTITY)
+    assert resume_file.read() == TrainingState()
+    resume_file.remove()
 
 
 def test_another_training_is_refused_by_name(tmp_path):
-    ResumeFile(tmp_path / "w.resume", IDENTITY).write(course()[0])
+    ResumeFile(tmp_path / "w.resume", IDENTITY).write(trained()[0])
     other = ResumeFile(tmp_path / "w.resume", {**IDENTITY, "train": {"batch": 9}})
     with pytest.raises(ArtefactError, match=r"w\.resume: .*\(train\.batch: 8 → 9\); .* delete the file"):
         other.read()
@@ -57,7 +57,7 @@ def test_another_training_is_refused_by_name(tmp_path):
 
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "w.resume"
-    ResumeFile(path, IDENTITY).write(course()[0])
+    ResumeFile(path, IDENTITY).write(trained()[0])
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
@@ -67,18 +67,18 @@ def test_a_damaged_file_is_refused(tmp_path):
 
 def test_writing_takes_little_of_the_time(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("gramcli.training.checkpointing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("gramcli.training.resume.time.monotonic", lambda: now[0])
     writes = []
 
     def write(*_: object) -> None:
         writes.append(now[0])
         now[0] += 2.0
 
-    monkeypatch.setattr("gramcli.training.checkpointing.sealed.write", write)
-    told = course()[0]
-    diary = ResumeFile(tmp_path / "w.resume", IDENTITY)
+    monkeypatch.setattr("gramcli.training.resume.sealed.write", write)
+    state = trained()[0]
+    resume_file = ResumeFile(tmp_path / "w.resume", IDENTITY)
     for _ in range(100):
-        diary.write(told)
+        resume_file.write(state)
         now[0] += 1.0
     assert writes[0] == 100.0
     assert 2.0 * len(writes) <= 0.06 * (now[0] - 100.0) + 2.0

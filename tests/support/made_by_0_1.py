@@ -1,7 +1,7 @@
 """A small project whose caches and model were made by gramcli 0.1.0 before its packages were rearranged.
 
-``tests/fixtures/made_by_0_1`` holds what its commands wrote and printed. The sounds are not kept: they are computed here
-from integers alone, so that they have the same bytes on every machine. To make the files anew, name a checkout of
+``tests/fixtures/made_by_0_1`` holds what its commands wrote and printed. The sounds are not kept: they are computed
+here from integers alone, so that they have the same bytes on every machine. To make the files anew, name a checkout of
 that version (commit f28c8b7): ``python -m tests.support.made_by_0_1 CHECKOUT``.
 """
 

@@ -76,7 +76,7 @@ def test_what_is_not_levelled_would_fail_that(tmp_path, network):
 @pytest.mark.parametrize("validation", [[5, 20, 100, 500], [60, 60, 60, 60]], ids=["in proportion", "plenty"])
 def test_of_one_distribution_no_size_is_lost(tmp_path, validation):
     """Levelling puts pairs right, and the nearest of four is not quite that of pairs: 1/4 is not reached to a hair."""
-    found = np.array([recalls(tmp_path / str(n), n, [5, 20, 100, 500], validation)[0] for n in range(12)])
+    found = np.array([recalls(tmp_path / str(n), n, [5, 20, 100, 500], validation)[0] for n in range(8)])
     low, high = interval(found[:, 0] - found[:, -1])
     assert low < 0 < high
     assert 0.15 < found.mean(axis=0).min() < found.mean(axis=0).max() < 0.35

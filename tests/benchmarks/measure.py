@@ -1,4 +1,4 @@
-"""How the benchmarks take a figure, and what a figure is."""
+"""Timers and memory meters of the benchmarks, and the figures that they print."""
 
 from __future__ import annotations
 

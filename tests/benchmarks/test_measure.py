@@ -1,4 +1,4 @@
-"""The benchmarks at a size at which their figures mean nothing: that they run, and what they say of targets."""
+"""Every benchmark runs, at a size at which its figures mean nothing, and says whether a target is reached."""
 
 from __future__ import annotations
 

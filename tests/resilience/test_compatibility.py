@@ -1,4 +1,4 @@
-"""Caches and a model of an earlier version: they open, go on and say what they said."""
+"""Caches and a model made by an earlier version open, resume and give the same results."""
 
 from __future__ import annotations
 

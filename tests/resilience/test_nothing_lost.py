@@ -1,4 +1,4 @@
-"""Kills, faults of the system, full disks and second writers, at every point: what was committed stays, to the bit."""
+"""Kills, failed system calls, power cuts and full disks at any point lose no committed clip."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 
 from gramcli.errors import Exit
 from tests.support import faults
-from tests.support.cases import MANY_SHARDS, contents, shards
-from tests.support.power import restore
+from tests.support.forked_commands import Ended
+from tests.support.interruption_cases import MANY_SHARDS, contents, shards
+from tests.support.power_cut import restore
 from tests.support.processes import started
-from tests.support.trials import Ended
 
 STAGES = ("extract", "extract grown", "calibrate", "select-layers")
 WRITES = {"write", "fsync", "link", "replace", "posix_fallocate", "msync", "ftruncate", "pwrite"}

@@ -1,4 +1,4 @@
-"""Many cases of one question in a process of its own, which may crash, hang, grow, or do what no reader should do."""
+"""Runs readers on hostile files in a process of their own, and finds crashes, hangs, memory and forbidden acts."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 ``python -m tests.support.forked_commands`` runs in a project's folder and takes JSON lines; `ForkedCommands` speaks
 to it. A forked process runs the command line itself, with two things exchanged: recordings are decoded in the process
-by the decoder's own code, and the network is the one that was built before. What it writes goes through `tests.support.faults.System`.
+by the decoder's own code, and the network is the one that was built before. What it writes goes through
+`tests.support.faults.System`.
 """
 
 from __future__ import annotations

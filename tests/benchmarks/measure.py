@@ -22,7 +22,7 @@ class Figure:
     """One measured number beside what it has to reach."""
 
     number: int
-    """Row of the table in the README."""
+    """Row of the documented table of speed."""
     what: str
     value: float
     unit: str = ""

@@ -1,4 +1,4 @@
-"""What everything around the network costs: ``python -m tests.benchmarks [SUBJECT ...] --data ESC10 --json OUT.json``.
+"""Measures time and memory: ``python -m tests.benchmarks [SUBJECT ...] --data ESC10 --json OUT.json``.
 
 Every figure is a ratio of two times taken in one run, or a size; seconds of one machine mean little on another.
 """

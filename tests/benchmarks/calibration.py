@@ -1,4 +1,4 @@
-"""How fast calibrate reads a cache, beside reading and hashing the same files, and how its memory grows."""
+"""Speed of calibrate against reading and hashing the same files, and the growth of its memory."""
 
 from __future__ import annotations
 

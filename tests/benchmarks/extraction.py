@@ -1,6 +1,6 @@
-"""The whole of extract, from OGG files to durable shards, beside the plain forward alone on ready tensors.
+"""Speed of extract, from OGG files to durable shards, against the plain forward pass alone on ready tensors.
 
-And beside what one writes first: decode, log-mel, hooks with F Fᵀ, a file.
+And against a simple script: decode, log-mel, hooks with F Fᵀ, a file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What recording every activation costs: a batch through the network, beside the plain forward of the same network."""
+"""Speed of the forward pass with every activation recorded, against the plain forward pass of the same network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deviation kernel, N × C × ΣK elements, beside the NumPy one-liner."""
+"""Speed of the deviation kernel, N × C × ΣK elements, against one line of NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the benchmarks take a figure, and what a figure is."""
+"""Timers and memory meters of the benchmarks, and the figures that they print."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Figure:
     """One measured number beside what it has to reach."""
 
     number: int
-    """Row of the table in the README."""
+    """Row of the documented table of speed."""
     what: str
     value: float
     unit: str = ""

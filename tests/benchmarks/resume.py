@@ -1,4 +1,4 @@
-"""How long extract takes to find out that there is nothing left to do, with 10,000 shards and a million files."""
+"""Time of an extract with nothing left to do, with 10,000 shards and a million files."""
 
 from __future__ import annotations
 

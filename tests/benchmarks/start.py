@@ -1,4 +1,4 @@
-"""How long a command takes before it does its work, beside the bare imports that its work needs."""
+"""Time of a command before its work begins, against the bare imports that the work needs."""
 
 from __future__ import annotations
 

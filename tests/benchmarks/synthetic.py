@@ -1,4 +1,4 @@
-"""Caches of made-up descriptors, as large as one likes, written through the door for other frameworks."""
+"""Writes caches of drawn descriptors of any size, through `gramcli.cache.write`."""
 
 from __future__ import annotations
 

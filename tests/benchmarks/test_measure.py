@@ -1,8 +1,10 @@
-"""The benchmarks at a size at which their figures mean nothing: that they run, and what they say of targets."""
+"""Every benchmark runs, at a size at which its figures mean nothing, and says whether a target is reached."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 
 import pytest
@@ -43,6 +45,20 @@ def test_jobs_take_turns():
     took = measure.seconds({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
     assert order == ["a", "b"] * 3
     assert all(0 <= one < 1 for one in took.values())
+
+
+def answers(path):
+    """A job that writes which process does it."""
+    return lambda: path.write_text(f"{path.read_text() if path.exists() else ''}{os.getpid()} ")
+
+
+def test_a_job_apart_runs_in_one_process_of_its_own(tmp_path):
+    path = tmp_path / "answers"
+    with measure.apart(answers, path) as job:
+        job()
+        job()
+    first, second = path.read_text().split()
+    assert first == second != str(os.getpid())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
@@ -94,6 +110,8 @@ def test_the_forward_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(forward, "BATCH", 2)
     monkeypatch.setattr(forward, "SHAPE", (1, 32, 40))
     monkeypatch.setattr(forward, "network", lambda name: small())
+    # another process would not know of the small sizes
+    monkeypatch.setattr(forward, "apart", lambda make, *arguments: contextlib.nullcontext(make(*arguments)))
     assert numbers(forward.measure(tmp_path, None)) == [1, 2, 4]
 
 

@@ -15,7 +15,7 @@ from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.inference.classifier import _prior
 from gramcli.inference.rule import Rule
 from gramcli.settings.schema import DecisionSettings
-from tests.support.knowing import CLASSES, LAYERS, SPLITS, Notes, made
+from tests.support.informative_caches import CLASSES, LAYERS, SPLITS, Notes, write_cache
 
 
 def rule_of(cache, **wanted):
@@ -26,11 +26,11 @@ def rule_of(cache, **wanted):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     cache = tmp_path_factory.mktemp("both")
-    return cache, *made(cache)
+    return cache, *write_cache(cache)
 
 
 def test_where_only_the_layers_know_they_win(tmp_path):
-    made(tmp_path, network_knows=False)
+    write_cache(tmp_path, network_knows=False)
     select_layers(tmp_path)
     result = evaluate(tmp_path)
     assert result.clean.comparison.low > 0.3
@@ -38,7 +38,7 @@ def test_where_only_the_layers_know_they_win(tmp_path):
 
 
 def test_where_only_the_network_knows_the_layers_do_no_harm(tmp_path):
-    made(tmp_path, layers_know=False)
+    write_cache(tmp_path, layers_know=False)
     rule, _ = rule_of(tmp_path)
     assert rule.fitted.fusion.trust > 10 * rule.fitted.fusion.weights.max()
     result = evaluate(tmp_path)
@@ -49,7 +49,7 @@ def test_where_only_the_network_knows_the_layers_do_no_harm(tmp_path):
 
 
 def test_the_paper_s_rule_can_lose_and_is_told_so(tmp_path):
-    made(tmp_path, layers_know=False)
+    write_cache(tmp_path, layers_know=False)
     select_layers(tmp_path, DecisionSettings(rule="gram"))
     assert evaluate(tmp_path).verdict.startswith("Use the network alone on this data: gram is worse (-")
 
@@ -125,7 +125,7 @@ def test_of_very_many_numbers_some_clips_are_fitted_on_and_all_set_the_threshold
 
 
 def test_few_groups_set_no_threshold_and_say_so(tmp_path):
-    made(tmp_path, groups=[f"{split} {n % 12}" for n, split in enumerate(SPLITS)])
+    write_cache(tmp_path, groups=[f"{split} {n % 12}" for n, split in enumerate(SPLITS)])
     progress = Notes()
     decision, _ = select_layers(tmp_path, progress=progress)
     assert decision.rule.threshold is None
@@ -135,7 +135,7 @@ def test_few_groups_set_no_threshold_and_say_so(tmp_path):
 
 
 def test_one_group_leaves_the_rule_gram(tmp_path):
-    made(tmp_path, groups=[split if split != "test" else f"test {n}" for n, split in enumerate(SPLITS)])
+    write_cache(tmp_path, groups=[split if split != "test" else f"test {n}" for n, split in enumerate(SPLITS)])
     progress = Notes()
     decision, known = select_layers(tmp_path, progress=progress)
     assert (decision.rule.name, decision.rule.fusion, decision.rule.threshold) == ("gram", None, None)
@@ -156,7 +156,7 @@ def test_equal_statistics_give_equal_bytes(both):
 
 def test_permuted_test_labels_are_found_at_chance(tmp_path):
     rng = np.random.default_rng(3)
-    _, _, labels = made(tmp_path)
+    _, _, labels = write_cache(tmp_path)
     keys = [f"clip {n}" for n in range(len(labels))]
     moved = labels.copy()
     moved[210:] = rng.permutation(moved[210:])

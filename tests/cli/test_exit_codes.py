@@ -78,9 +78,9 @@ def test_priors(calibrated, gramcli):
     assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3, hiss=0.7").out == apart.out
 
 
-def test_a_place_where_no_file_can_be_is_refused_before_the_work(calibrated, gramcli, monkeypatch):
-    monkeypatch.setattr("gramcli.inference.classifier.GramClassifier.load", None)
-    monkeypatch.setattr("gramcli.inference.bundle.from_cache", None)
+def test_a_place_where_no_file_can_be_is_refused_before_the_work(calibrated, gramcli):
+    """Before it is seen that the decision is gone."""
+    (calibrated / ".gramcli" / "decision.safetensors").unlink()
     for command in (["classify", "sounds", "--submission"], ["export"]):
         refused(gramcli(*command, "."), Exit.USAGE, ".: is a folder; name a file")
         refused(gramcli(*command, "no/x"), Exit.USAGE, "no/x: there is no folder no; make it")

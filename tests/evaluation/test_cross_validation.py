@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from gramcli.cache import clip_table as table
 from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError
@@ -63,6 +66,14 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path / "set")
     monkeypatch.syspath_prepend(ROOT)
     return tmp_path / "set"
+
+
+def declare(path: Path, **changes: object) -> None:
+    """Changes what a checkpoint says of itself; None removes a field."""
+    with safe_open(path, framework="numpy") as file:
+        about = {**json.loads(file.metadata()["gramcli"]), **changes}
+    kept = {key: value for key, value in about.items() if value is not None}
+    save_file(load_file(path), path, {"gramcli": json.dumps(kept)} if kept else {})
 
 
 class Forwards(Silent):
@@ -123,17 +134,16 @@ def test_a_checkpoint_that_has_learnt_the_clips_is_refused(folder):
         evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
 
 
-def test_a_checkpoint_that_does_not_say_is_validated_on_the_next_fold(folder, monkeypatch):
-    monkeypatch.setattr(checkpoint, "metadata", lambda path: {})
+def test_a_checkpoint_that_does_not_say_is_validated_on_the_next_fold(folder):
+    for path in folder.glob("net-*.safetensors"):
+        declare(path, **dict.fromkeys(checkpoint.metadata(path)))
     heard = Forwards()
     evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), progress=heard)
     assert [note.rpartition(" ")[2] for note in heard.notes if note.startswith("fold ")] == ["2", "3", "10", "1"]
 
 
-def test_what_a_checkpoint_does_not_say_is_told(folder, monkeypatch):
-    real = checkpoint.metadata
-    bare = {key: value for key, value in real(folder / "net-3.safetensors").items() if key != "trained_on"}
-    monkeypatch.setattr(checkpoint, "metadata", lambda path: bare if path.name == "net-3.safetensors" else real(path))
+def test_what_a_checkpoint_does_not_say_is_told(folder):
+    declare(folder / "net-3.safetensors", trained_on=None)
     heard = Forwards()
     evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), progress=heard)
     assert [note for note in heard.notes if "on trust" in note] == [
@@ -148,13 +158,8 @@ def test_one_network_for_two_folds_is_refused(folder):
     assert not (folder / "cache").exists()
 
 
-def test_settings_that_contradict_a_later_checkpoint_are_refused_at_once(folder, monkeypatch):
-    real = checkpoint.metadata
-
-    def metadata(path):
-        return {**real(path), "frontend": {**FRONT, "n_mels": 32}} if path.name == "net-10.safetensors" else real(path)
-
-    monkeypatch.setattr(checkpoint, "metadata", metadata)
+def test_settings_that_contradict_a_later_checkpoint_are_refused_at_once(folder):
+    declare(folder / "net-10.safetensors", frontend={**FRONT, "n_mels": 32})
     with pytest.raises(ArtefactError, match=r"net-10\.safetensors contradicts the settings: frontend\.n_mels 32 → 16"):
         evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
     assert not (folder / "cache").exists()

@@ -20,7 +20,7 @@ from gramcli.evaluation.evaluate import evaluate
 from gramcli.extraction.extract import extract
 from gramcli.fitting.cross_fitting import deal_parts
 from gramcli.progress import Silent
-from tests.support.knowing import CLASSES, SPLITS, Notes, made
+from tests.support.informative_caches import CLASSES, SPLITS, Notes, write_cache
 from tests.support.sets import ROOT, headless, quick
 
 
@@ -28,7 +28,7 @@ from tests.support.sets import ROOT, headless, quick
 def known(tmp_path_factory):
     """A cache whose layers and network know the classes, with a decision; not to be changed."""
     cache = tmp_path_factory.mktemp("known")
-    made(cache, network_knows=False)
+    write_cache(cache, network_knows=False)
     select_layers(cache)
     return cache
 
@@ -120,7 +120,7 @@ def test_more_clips_than_memory_is_for_give_each_class_its_share(known, monkeypa
 
 
 def test_one_validation_group_leaves_rivals_out_and_says_so(tmp_path):
-    made(tmp_path, groups=[split if split == "validation" else f"{n}" for n, split in enumerate(SPLITS)])
+    write_cache(tmp_path, groups=[split if split == "validation" else f"{n}" for n, split in enumerate(SPLITS)])
     select_layers(tmp_path)
     notes = Notes()
     assert "lda" not in evaluate(tmp_path, rivals=True, progress=notes).clean.decisions

@@ -11,7 +11,7 @@ from gramcli.cache.view import View
 from gramcli.errors import ArtefactError, ResourceError
 from gramcli.extraction.dry_run import forecast
 from gramcli.extraction.extract import extract
-from tests.support.cases import contents
+from tests.support.interruption_cases import contents
 from tests.support.sets import ROOT, quick, read_manifest, sound, write_manifest, write_wav
 
 

@@ -25,7 +25,7 @@ from gramcli.inference.classifier import GramClassifier
 from gramcli.network import descriptor_identity
 from gramcli.settings.schema import FrontendSettings, SegmentSettings, Settings
 from tests.support import toys
-from tests.support.cases import contents
+from tests.support.interruption_cases import contents
 from tests.support.sets import ROOT, quick
 
 Change = Callable[[Settings, Path], Settings]

@@ -18,9 +18,9 @@ from gramcli.maintenance.verify import verify
 from gramcli.progress import Silent
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
-from tests.support.cases import contents
+from tests.support.crashing_decoders import LOST, CrashingDecoders
+from tests.support.interruption_cases import contents
 from tests.support.sets import ROOT, quick
-from tests.support.unlucky import LOST, Unlucky
 
 
 @pytest.fixture
@@ -29,41 +29,41 @@ def settings(sounds: Path, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def unlucky(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
+def crashed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with three failed clips."""
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "Decoders", Unlucky)
+        patched.setattr(stage, "Decoders", CrashingDecoders)
         assert extract(settings, folder=ROOT).failed == 3
     return Path(settings.cache.dir)
 
 
-def test_failed_clips_stay_failed_until_they_are_tried_again(settings, unlucky, extracted):
+def test_failed_clips_stay_failed_until_they_are_tried_again(settings, crashed, extracted):
     done = extract(settings, folder=ROOT)
     assert (done.failed, done.forwarded) == (3, 0)
 
-    before = contents(unlucky)
+    before = contents(crashed)
     progress = Silent()
     done = extract(settings, folder=ROOT, progress=progress, retry_failed=True)
     assert (done.failed, done.clips) == (0, 36)
     assert "3 clips tried again: 3 are usable now; calibrate again to use them" in progress.notes
-    after = contents(unlucky)
+    after = contents(crashed)
     shards = [name for name in before if name.endswith(".h5")]
     assert all(after[name] == before[name] for name in shards), "a committed shard was changed"
     assert sum(".1.h5" in name for name in after) == 2
-    assert failures.read(unlucky, View.open(unlucky), clip_table.require(unlucky).rows) == {}
-    assert verify(unlucky, full=True).damaged == ()
-    fresh = shutil.copytree(extracted, unlucky.with_name("fresh"))
-    for cache in (unlucky, fresh):
+    assert failures.read(crashed, View.open(crashed), clip_table.require(crashed).rows) == {}
+    assert verify(crashed, full=True).damaged == ()
+    fresh = shutil.copytree(extracted, crashed.with_name("fresh"))
+    for cache in (crashed, fresh):
         calibrate(cache)
-    assert (unlucky / statistics.FILE).read_bytes() == (fresh / statistics.FILE).read_bytes()
+    assert (crashed / statistics.FILE).read_bytes() == (fresh / statistics.FILE).read_bytes()
     assert extract(settings, folder=ROOT, retry_failed=True).forwarded == 0
 
 
-def test_the_rows_beside_keep_their_bits(settings, unlucky):
-    view = View.open(unlucky)
+def test_the_rows_beside_keep_their_bits(settings, crashed):
+    view = View.open(crashed)
     before = {number: view.read(number) for number in view.present()}
     extract(settings, folder=ROOT, retry_failed=True)
-    view = View.open(unlucky)
+    view = View.open(crashed)
     for number, old in before.items():
         new, good = view.read(number), old.usable()
         assert new.keys == old.keys
@@ -73,27 +73,27 @@ def test_the_rows_beside_keep_their_bits(settings, unlucky):
         np.testing.assert_array_equal(new.logits[good], old.logits[good])
 
 
-def test_nothing_is_committed_where_nothing_was_gained(settings, unlucky, monkeypatch):
-    monkeypatch.setattr(stage, "Decoders", Unlucky)
+def test_nothing_is_committed_where_nothing_was_gained(settings, crashed, monkeypatch):
+    monkeypatch.setattr(stage, "Decoders", CrashingDecoders)
     progress = Silent()
-    before = contents(unlucky)
+    before = contents(crashed)
     assert extract(settings, folder=ROOT, progress=progress, retry_failed=True).failed == 3
     assert "3 clips tried again: 0 are usable now" in progress.notes
-    assert contents(unlucky) == before
+    assert contents(crashed) == before
 
 
-def test_a_second_failure_and_a_second_try_make_a_third_generation(settings, unlucky, monkeypatch):
+def test_a_second_failure_and_a_second_try_make_a_third_generation(settings, crashed, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "Decoders", Unlucky)
-        patched.setattr("tests.support.unlucky.LOST", LOST[:1])
+        patched.setattr(stage, "Decoders", CrashingDecoders)
+        patched.setattr("tests.support.crashing_decoders.LOST", LOST[:1])
         assert extract(settings, folder=ROOT, retry_failed=True).failed == 1
     assert extract(settings, folder=ROOT, retry_failed=True).failed == 0
-    view = View.open(unlucky)
+    view = View.open(crashed)
     assert sorted(len(view.generations(number)) for number in view.present())[-2:] == [2, 3]
-    assert verify(unlucky).damaged == ()
+    assert verify(crashed).damaged == ()
 
 
-def test_a_try_that_cannot_be_kept_loses_nothing(settings, unlucky, monkeypatch):
+def test_a_try_that_cannot_be_kept_loses_nothing(settings, crashed, monkeypatch):
     def full(*arguments: object, **named: object) -> None:
         raise ResourceError("disk full")
 

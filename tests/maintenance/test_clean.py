@@ -19,9 +19,9 @@ from gramcli.maintenance.repair import repair
 from gramcli.maintenance.verify import verify
 from gramcli.system.durable_files import lock
 from tests.maintenance.test_repair import flip
-from tests.support.cases import contents
+from tests.support.crashing_decoders import CrashingDecoders
+from tests.support.interruption_cases import contents
 from tests.support.sets import ROOT, quick, read_manifest, write_manifest
-from tests.support.unlucky import Unlucky
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def mine(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with superseded generations and a file in quarantine."""
     settings = quick(sounds, tmp_path / "mine")
     with monkeypatch.context() as patched:
-        patched.setattr(extraction, "Decoders", Unlucky)
+        patched.setattr(extraction, "Decoders", CrashingDecoders)
         extract(settings, folder=ROOT)
     extract(settings, folder=ROOT, retry_failed=True)
     mine = Path(settings.cache.dir)

@@ -22,9 +22,9 @@ from gramcli.maintenance.verify import verify
 from gramcli.progress import Silent
 from gramcli.settings.schema import Settings
 from gramcli.system.durable_files import lock
-from tests.support.cases import contents
+from tests.support.crashing_decoders import LOST, CrashingDecoders
+from tests.support.interruption_cases import contents
 from tests.support.sets import ROOT, quick, sound, write_wav
-from tests.support.unlucky import LOST, Unlucky
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_files_of_one_name_stay_side_by_side_in_quarantine(mine):
 
 def test_a_damaged_generation_uncovers_the_one_before_and_its_failures_are_tried_again(settings, monkeypatch, computed):
     with monkeypatch.context() as patched:
-        patched.setattr(extraction, "Decoders", Unlucky)
+        patched.setattr(extraction, "Decoders", CrashingDecoders)
         extract(settings, folder=ROOT)
     extract(settings, folder=ROOT, retry_failed=True)
     mine = Path(settings.cache.dir)
@@ -168,7 +168,7 @@ def test_a_damaged_condition_is_computed_when_it_is_next_asked_for(mine):
 
 def test_failures_are_derived_from_what_is_there_after_a_repair(settings, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(extraction, "Decoders", Unlucky)
+        patched.setattr(extraction, "Decoders", CrashingDecoders)
         assert extract(settings, folder=ROOT).failed == 3
     mine = Path(settings.cache.dir)
     view = View.open(mine)

@@ -1,4 +1,4 @@
-"""Every command over files that chance or an enemy has changed: an exit code with a meaning, and one line."""
+"""Every command on randomly changed files ends with a documented exit code and one line of explanation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rot of every kind in every file of a cache: found by verify and by the stage that reads the file, which is named."""
+"""Damage of every kind to every file of a cache is found by verify and by the command that reads the file."""
 
 from __future__ import annotations
 

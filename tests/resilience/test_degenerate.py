@@ -1,4 +1,4 @@
-"""Descriptors that are zero, equal, tied, subnormal or as large as can be: no NaN or Inf in a score, none that wins."""
+"""Descriptors that are zero, equal, tied, subnormal or huge give no NaN or Inf in a score, and do not win by it."""
 
 from __future__ import annotations
 

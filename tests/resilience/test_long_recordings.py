@@ -1,4 +1,4 @@
-"""A recording of a day: memory does not know how long it is."""
+"""A recording of a day is classified in the memory of one of a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache through any order of growing, killing, rotting, deleting, relabelling, resuming and mending, beside a model.
+"""State machine: a cache is extended, killed, damaged, relabelled, resumed and repaired in random order.
 
 The model knows what was committed, what was damaged since, and what every clip's numbers are. Commands run as processes
 of their own, which are really killed.
@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gramcli.cache import clip_table, shard
 from gramcli.cache.view import View
 from gramcli.errors import Exit
-from tests.support.cases import contents
+from tests.support.forked_commands import Ended, ForkedCommands
+from tests.support.interruption_cases import contents
 from tests.support.sets import Line, read_manifest, write_manifest
-from tests.support.trials import Ended, Trials
 
 DERIVED = ("failures.csv", "finished.safetensors")
 """Files that are made anew without a word where they are not as they were written."""
@@ -45,7 +45,7 @@ def rows(cache: Path, without: set[str]) -> Rows:
 class Machine(RuleBasedStateMachine):
     """The cache and what is known of it."""
 
-    trials: Trials
+    trials: ForkedCommands
     project: Path
     lines: list[Line]
     known: Rows

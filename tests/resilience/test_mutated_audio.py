@@ -1,4 +1,4 @@
-"""Mutated files in eight formats through the decoders: none takes one down, hangs it, or makes it grow."""
+"""Randomly changed audio files of eight formats neither crash a decoder, nor hang it, nor make it grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mutated checkpoints, manifest, statistics, decision, models and shards: an answer in one line each, and no more.
+"""Readers of checkpoints, manifests, statistics, decisions, models and shards refuse randomly changed ones in one line.
 
 A reader may neither crash nor hang nor grow, run code, or open a file of somebody else's. What carries a digest is also
 sealed anew after it was changed, as an enemy would.
@@ -31,8 +31,8 @@ from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
 from gramcli.settings.schema import DataSettings
 from tests.support import toys
-from tests.support.guarded import ask
 from tests.support.mutations import mutated
+from tests.support.sandbox import ask
 from tests.support.sets import ROOT, quick, write_set
 
 GROWTH = 300 * 1024

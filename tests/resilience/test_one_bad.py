@@ -1,4 +1,4 @@
-"""One file that cannot be used among many: it alone fails, and the others have the bits they would have without it."""
+"""One unusable file among many fails alone; the rows of the others do not change by a bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two writers of one cache, and readers beside one: the second is refused, and nothing is ever harmed."""
+"""A second writer of a cache is refused, and readers beside a writer see whole files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import pytest
 
 from gramcli.errors import Exit
-from tests.support.cases import contents, shards
+from tests.support.interruption_cases import contents, shards
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])

@@ -1,4 +1,4 @@
-"""What could be the default decision, and rivals: each fitted on the same clips, each scores the same test clips."""
+"""Candidates for the default decision, and other classifiers: all fitted and tested on the same clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study behind the default decision: ``python -m tests.studies.decisions OUT --data ESC10 [--seeds 0]``.
+"""Study of the default decision: ``python -m tests.studies.decisions OUT --data ESC10 [--seeds 0]``.
 
 Trains each network on each fold with `gramcli train`, extracts its clips as recorded and under every condition, fits
 each candidate on the same validation clips, and judges all of them on the same test clips, pooled over folds. A network

@@ -1,6 +1,6 @@
-"""Every figure that the README shows: ``python -m tests.studies.figures OUT --data ESC10 --models MODELS``.
+"""Computes every documented figure: ``python -m tests.studies.figures OUT --data ESC10 --models MODELS``.
 
-Runs the README's own commands on its recordings and networks and prints what they print, then the studies that train
+Runs the documented commands on their recordings and networks and prints what they print, then the studies that train
 networks of their own, which take hours on a CPU and go on where they were stopped; ``--only commands`` leaves them out.
 Networks, caches and results lie under OUT, and what is there is not computed again.
 """

@@ -1,4 +1,4 @@
-"""Sounds of a class that nothing has learnt: ``python -m tests.studies.held_out OUT --data ESC10``.
+"""Study of sounds of an unknown class: ``python -m tests.studies.held_out OUT --data ESC10``.
 
 For each class in turn, trains a network without it, calibrates, and asks every score to tell the test clips of that
 class from those of the others. No score is fitted on anything but training and validation clips of the known classes. A

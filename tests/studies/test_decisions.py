@@ -1,4 +1,4 @@
-"""The parts of the study that need no recordings."""
+"""The parts of the study of decisions that need no recordings."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The parts of the README's figures that need neither network nor speech."""
+"""The parts of the documented figures that need neither a network nor speech."""
 
 import json
 import tomllib

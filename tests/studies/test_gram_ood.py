@@ -1,4 +1,4 @@
-"""Both detectors against slow transcriptions of their authors' code, which take whole Gram matrices class by class."""
+"""Gram-OOD and Gram-OOD* against slow transcriptions of their authors' code, class by class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark on small generated recordings, and its scores beside loops."""
+"""The study of held-out classes on small generated recordings, and its scores against plain loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of unknown sounds, side by side on the same clips; all of them higher for what is more unknown.
+"""Scores for out-of-distribution clips, each higher for clips that are more likely of no class.
 
 Training clips set bounds, means and neighbours, validation clips E_l and scales; no score is fitted on anything else.
 """

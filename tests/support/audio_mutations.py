@@ -1,4 +1,4 @@
-"""Audio files of eight kinds, and what chance, a bad disk or an enemy makes of them."""
+"""Damaged audio files for tests: files of eight formats with random changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One small set of sounds, extracted once; tests that change a cache work on a copy."""
+"""Fixtures: small caches that are extracted once a test run; tests that change a cache work on a copy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gramcli.calibration.select_layers import select_layers
 from gramcli.extraction import extract as extraction
 from gramcli.extraction.extract import extract
 from gramcli.settings.configure import configure
-from tests.support.cases import MANY_SHARDS, Case, contents
 from tests.support.commands import TOML
+from tests.support.crashing_decoders import CrashingDecoders
+from tests.support.forked_commands import ForkedCommands
+from tests.support.interruption_cases import MANY_SHARDS, Case, contents
 from tests.support.sets import ROOT, quick, read_manifest, write_manifest, write_set, write_sources
-from tests.support.trials import Trials
-from tests.support.unlucky import Unlucky
 
 
 @pytest.fixture(scope="session")
@@ -78,22 +78,22 @@ def trial_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trials(trial_project: Path) -> Iterator[Trials]:
-    with Trials(trial_project) as trials:
+def trials(trial_project: Path) -> Iterator[ForkedCommands]:
+    with ForkedCommands(trial_project) as trials:
         yield trials
 
 
-def unlucky(trial_project: Path, cache: Path) -> None:
-    """Extracts with decoders that crash on three files."""
+def extract_with_crashes(trial_project: Path, cache: Path) -> None:
+    """Extracts with decoders that crash on three files, which leaves three failed clips."""
     flags = {"cache": {"dir": str(cache)}, "run": {"device": "cpu"}}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(extraction, "Decoders", Unlucky)
+        patched.setattr(extraction, "Decoders", CrashingDecoders)
         settings = configure(flags, config=trial_project / "gramcli.toml")
         assert extraction.extract(settings, folder=ROOT).failed == 3
 
 
 @pytest.fixture(scope="session")
-def cases(trials: Trials, trial_project: Path) -> dict[str, Case]:
+def cases(trials: ForkedCommands, trial_project: Path) -> dict[str, Case]:
     cache, bases = trial_project / ".gramcli", trial_project / "bases"
     bases.mkdir()
     assert trials.run(["extract", "sounds/part.csv"]).code == 0
@@ -114,8 +114,8 @@ def cases(trials: Trials, trial_project: Path) -> dict[str, Case]:
     assert found["repair"].after == {**contents(bases / "extracted"), aside: b"no shard"}
     shutil.move(cache, bases / "repaired")
     found["clean"] = Case.of(trials, cache, ["cache", "clean", "--yes"], bases / "repaired", [aside])
-    unlucky(trial_project, bases / "unlucky")
+    extract_with_crashes(trial_project, bases / "crashed")
     found["retry"] = Case.of(
-        trials, cache, ["extract", "--retry-failed"], bases / "unlucky", ["failures.csv", "finished.safetensors"]
+        trials, cache, ["extract", "--retry-failed"], bases / "crashed", ["failures.csv", "finished.safetensors"]
     )
     return found

@@ -1,4 +1,4 @@
-"""The command line in a folder of its own."""
+"""Fixtures that run the command line in this process, in a project folder of the test's own."""
 
 from __future__ import annotations
 

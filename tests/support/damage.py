@@ -1,4 +1,4 @@
-"""Ways in which a file can rot."""
+"""Every single damage of a file: each byte changed, each beginning alone, each block zeroed; and a plain clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer between `durable_files` and the system: any one call can fail, and the disk can be full at any point."""
+"""System calls that fail on demand: any one call of `durable_files` can fail, and the disk can be full at any point."""
 
 from __future__ import annotations
 

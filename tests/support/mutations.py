@@ -1,4 +1,4 @@
-"""What chance, a bad disk or an enemy makes of a file."""
+"""Random changes to the bytes of a file: flipped bits, forged sizes, lost, repeated and grafted parts."""
 
 from __future__ import annotations
 

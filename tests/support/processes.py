@@ -1,4 +1,4 @@
-"""Commands as processes of their own."""
+"""Runs a gramcli command as a process that can be signalled."""
 
 from __future__ import annotations
 

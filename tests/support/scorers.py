@@ -1,4 +1,4 @@
-"""Scorers of the toy networks, on any device."""
+"""Builds a `Scorer` (network, front end, recorded layers) of each toy network, on any device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small labelled sets of sounds on disk, and settings that make quick work of them."""
+"""Writes small labelled sets of sounds with their manifests, and gives settings that extract them fast."""
 
 from __future__ import annotations
 

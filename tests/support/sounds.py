@@ -1,4 +1,4 @@
-"""Audio files made on the spot."""
+"""Writes audio files of noise, whole or with a field of their header overwritten."""
 
 from __future__ import annotations
 

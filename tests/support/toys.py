@@ -1,4 +1,4 @@
-"""Small networks, each with one way of its own to use activations."""
+"""Small networks, each of which calls its activations in one of the ways that are met in practice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small network with all that makes training depend on chance and on state: batch norm and dropout."""
+"""Small networks for tests of training: with batch norm and dropout, on waveforms, and with an infinite loss."""
 
 from __future__ import annotations
 

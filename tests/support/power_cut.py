@@ -1,4 +1,4 @@
-"""What a power cut could leave of a run: its calls played back with what was not synced lost, wholly or in part.
+"""Simulates a power cut after each system call: what was not synced is lost, wholly or in part.
 
 A disk keeps the content that a file had when it was last synced, and the names that a folder had when that was. All
 else may be there or not, each on its own.

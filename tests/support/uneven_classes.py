@@ -1,4 +1,4 @@
-"""Descriptors of classes of different sizes, of one distribution or apart, without a network."""
+"""Draws descriptors of classes of different sizes, of one distribution or apart, and fits the rule on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoders that crash on some files, as if for a passing reason."""
+"""Decoders that crash on three files, as if for a passing reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOST = ("hum-0-0.wav", "hum-0-1.wav", "click-3-0.wav")
 """The first two share a shard in the sets of `tests.support.sets`."""
 
 
-class Unlucky(Decoders):
+class CrashingDecoders(Decoders):
     """Stands for `Decoders`."""
 
     def decode(self, requests: Iterable[Request]) -> Iterator[Decoded]:

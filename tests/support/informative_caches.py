@@ -1,4 +1,4 @@
-"""Caches without recordings, in which the layers, the network, or both know the classes."""
+"""Caches of drawn descriptors in which the layers, the network's outputs, or both tell the classes apart."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ SPLITS = ["train"] * 120 + ["validation"] * 90 + ["test"] * 90
 
 
 class Notes(Silent):
+    """Progress that keeps the notes of a command."""
+
     def __init__(self):
         self.notes = []
 
@@ -21,8 +23,8 @@ class Notes(Silent):
         self.notes.append(text)
 
 
-def made(folder, *, layers_know=True, network_knows=True, groups=None, seed=0):
-    """Writes a cache in which the layers, the network, or both know the classes."""
+def write_cache(folder, *, layers_know=True, network_knows=True, groups=None, seed=0):
+    """Writes and calibrates a cache; returns its descriptors, logits and labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(len(SPLITS)) % 3
     centres = {layer: np.abs(rng.normal(1, 0.6, (3, channels))) for layer, channels in LAYERS.items()}

@@ -1,4 +1,4 @@
-"""Commands that trials interrupt: what a cache holds before each, and what it must hold after."""
+"""Commands that tests interrupt: what a cache holds before each, what it must hold after, and the check of both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.trials import Trials
+from tests.support.forked_commands import ForkedCommands
 
 TEMPORARY = re.compile(r"\..+\.tmp")
 MANY_SHARDS = ["extract", "--clips-per-shard", "2"]
@@ -34,7 +34,7 @@ def shards(cache: Path) -> dict[str, tuple[int, int]]:
 class Case:
     """A command, the cache that it finds, and the one that it leaves when nothing goes wrong."""
 
-    trials: Trials
+    trials: ForkedCommands
     cache: Path
     command: list[str]
     base: Path | None
@@ -48,7 +48,7 @@ class Case:
 
     @classmethod
     def of(
-        cls, trials: Trials, cache: Path, command: list[str], base: Path | None, passing: Iterable[str] = ()
+        cls, trials: ForkedCommands, cache: Path, command: list[str], base: Path | None, passing: Iterable[str] = ()
     ) -> Case:
         case = cls(trials, cache, command, base, {}, {}, [], 0, 0.0, frozenset(passing))
         case.reset()

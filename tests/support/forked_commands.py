@@ -1,8 +1,9 @@
-"""Commands in processes that are forked once torch is imported and the network built, so that a trial takes no time.
+"""Runs gramcli commands in processes forked after torch is imported, so that hundreds of trials take seconds.
 
-``python -m tests.support.trials`` runs in a project's folder and takes JSON lines; `Trials` speaks to it. A forked
-process runs the command line itself, with two things exchanged: recordings are decoded in the process by the decoder's
-own code, and the network is the one that was built before. What it writes goes through `tests.support.faults.System`.
+``python -m tests.support.forked_commands`` runs in a project's folder and takes JSON lines; `ForkedCommands` speaks
+to it. A forked process runs the command line itself, with two things exchanged: recordings are decoded in the process
+by the decoder's own code, and the network is the one that was built before. What it writes goes through
+`tests.support.faults.System`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Ended:
         return line
 
 
-class Trials:
+class ForkedCommands:
     """The process that forks; use it as a context manager.
 
     Args:
@@ -53,12 +54,12 @@ class Trials:
     def __init__(self, project: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.trials"], cwd=project, env=environment, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "tests.support.forked_commands"], cwd=project, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._receive() == "ready"
 
-    def __enter__(self) -> Trials:
+    def __enter__(self) -> ForkedCommands:
         return self
 
     def __exit__(
@@ -166,7 +167,7 @@ def _exchange() -> None:
 def _forked(run: Any, request: dict[str, Any], log: Path) -> None:
     """The life of a trial."""
     from tests.support.faults import System
-    from tests.support.power import Recorder
+    from tests.support.power_cut import Recorder
 
     code = 70
     try:

@@ -1,4 +1,7 @@
-"""Whether the audio files of a cache are still the files that were extracted."""
+"""``gramcli cache verify --full``: checks that the audio files of a cache are still those that were extracted.
+
+Files are compared by their SHA-256 with the keys of their clips. Nothing is decoded.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,18 @@ from gramcli.progress import Progress, Silent
 
 @dataclass(frozen=True)
 class AudioCheck:
-    """What became of the audio files."""
+    """Result of the comparison."""
 
     files: int
-    """Files that were read and hashed."""
+    """Number of files that were compared."""
     changed: tuple[str, ...]
-    """Files with other bytes than those that were extracted."""
+    """Paths of files whose bytes are no longer those that were extracted."""
     gone: Mapping[str, str]
-    """Files that cannot be read any more, and why."""
+    """Why a file cannot be read any more, by path."""
 
     @property
     def lost(self) -> set[str]:
-        """Files that are not there as they were."""
+        """Paths of all files that have changed or cannot be read."""
         return {*self.changed, *self.gone}
 
 
@@ -38,14 +41,15 @@ def check_audio(cache: Path, decoders: int, *, progress: Progress | None = None)
     Args:
         cache: Folder of the cache.
         decoders: Processes that read.
-        progress: Told of files.
+        progress: Told of files as they are read.
 
     Raises:
         ArtefactError: There is no cache.
-        DamagedError: ``clips.csv`` is not as it was written.
+        DamagedError: ``clips.csv`` is damaged.
+        ResourceError: A decoder process cannot be started.
     """
-    believed = Limits(math.inf, allow_truncated=True)  # whether it is the same file, and no more
-    with Decoders(decoders, limits=believed) as children:
+    limits = Limits(math.inf, allow_truncated=True)  # only the bytes count, whatever the audio
+    with Decoders(decoders, limits=limits) as children:
         return compare_audio(
             (clip for clip in clip_table.require(cache).rows if clip.split), children, progress or Silent()
         )
@@ -56,8 +60,11 @@ def compare_audio(clips: Iterable[Clip], decoders: Decoders, progress: Progress)
 
     Args:
         clips: Rows of ``clips.csv``.
-        decoders: What reads the audio.
-        progress: Told of files.
+        decoders: Processes that read the files.
+        progress: Told of files as they are read.
+
+    Raises:
+        ResourceError: A decoder process cannot be started.
     """
     files: dict[str, list[Clip]] = {}
     for clip in clips:

@@ -1,4 +1,4 @@
-"""Augments training clips by SpecAugment, mixup and noise, seeded by the caller; by none by default, as the paper."""
+"""Augments training clips by SpecAugment, mixup or noise, seeded by the caller. By default nothing is augmented."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Benchmarks behind documented figures of speed."""

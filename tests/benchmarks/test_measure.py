@@ -14,6 +14,8 @@ from tests.benchmarks import calibration, extraction, forward, kernel, many_clas
 from tests.benchmarks.measure import Figure
 from tests.conftest import shared
 
+pytestmark = pytest.mark.no_cover  # the package has tests of its own
+
 LAYERS = {"act0": 24, "act1": 40}
 
 

@@ -1,0 +1,1 @@
+"""Studies behind documented figures of quality."""

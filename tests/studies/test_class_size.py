@@ -15,6 +15,8 @@ from scipy import stats
 
 from tests.support import uneven_classes
 
+pytestmark = pytest.mark.no_cover  # the package has tests of its own
+
 TESTED = 150
 
 

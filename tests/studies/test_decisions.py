@@ -6,6 +6,8 @@ import pytest
 from gramcli.fitting.conditional_logit import log_softmax
 from tests.studies import candidates, decisions
 
+pytestmark = pytest.mark.no_cover  # the package has tests of its own
+
 CONDITIONS = ("clean", *decisions.REPORTED)
 LAYERS = {"early": 12, "late": 20}
 

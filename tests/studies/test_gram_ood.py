@@ -20,6 +20,8 @@ from gramcli.network.prepare import build_network, probe
 from tests.studies.gram_ood import GRAM_OOD, GRAM_OOD_STAR, ORDERS, Clips, record, roots, score
 from tests.support.sets import CLASSES, ROOT, quick, write_set
 
+pytestmark = pytest.mark.no_cover  # the package has tests of its own
+
 LAYERS = {"early": (12, 4, 5), "late": (20, 2, 1)}
 
 

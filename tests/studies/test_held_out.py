@@ -19,6 +19,8 @@ from tests.studies import held_out
 from tests.studies.unknown_scores import OWN, Heard, others, ways
 from tests.support.sets import CLASSES, ROOT, quick, read_manifest, write_set
 
+pytestmark = pytest.mark.no_cover  # the package has tests of its own
+
 HELD = "click"
 
 

@@ -40,7 +40,7 @@ Array = npt.NDArray[Any]
 
 
 def calibrate(
-    cache: Path, settings: CalibrateSettings | None = None, *, progress: Progress | None = None
+    cache: str | Path = ".gramcli", settings: CalibrateSettings | None = None, *, progress: Progress | None = None
 ) -> Statistics:
     """Writes ``statistics.safetensors`` from the clean view of a cache.
 
@@ -55,7 +55,7 @@ def calibrate(
         DamagedError: A file of the cache is not as it was written.
         LockedError: Another process writes to the cache.
     """
-    settings, progress = settings or CalibrateSettings(), progress or Silent()
+    cache, settings, progress = Path(cache), settings or CalibrateSettings(), progress or Silent()
     with durable_files.lock(cache):
         view, clips = View.open(cache), clip_table.require(cache)
         chosen = {split: clips.used(split) for split in ("train", "validation")}

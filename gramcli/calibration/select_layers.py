@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 
 
 def select_layers(
-    cache: Path,
+    cache: str | Path = ".gramcli",
     wanted: DecisionSettings | None = None,
     *,
     epsilon: float | None = None,
@@ -50,6 +50,7 @@ def select_layers(
         UsageError: More layers asked for than there are.
         DamagedError: A file of the cache is not as it was written.
     """
+    cache = Path(cache)
     with durable_files.lock(cache):
         known = statistics.load(cache, View.open(cache).fingerprint)
         decision = make_decision(cache, known, wanted or DecisionSettings(), epsilon, progress or Silent())

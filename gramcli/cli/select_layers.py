@@ -1,4 +1,4 @@
-"""``gramcli select-layers``."""
+"""``gramcli select-layers``: the command."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import typer
 
 from gramcli.cli import render
 from gramcli.cli.calibrate import Preset
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import AsJson, FormatOption, Given, Panel, example, takes
 from gramcli.cli.outcome import settle
-from gramcli.cli.render import Bar, Format
+from gramcli.cli.render import Bar
 from gramcli.text import shown
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("select-layers")(select_layers_cmd)
+    examples = example("gramcli select-layers", "gramcli select-layers --threshold-from site/recordings")
+    app.command("select-layers", epilog=examples, rich_help_panel=Panel.BUILD)(select_layers_cmd)
 
 
 @takes("decision", "network.weights", "run", "cache.dir")
@@ -31,21 +32,26 @@ def select_layers_cmd(
         typer.Option(
             "--threshold-from",
             metavar="FOLDER",
-            help="Set the threshold of unknown sounds on the ordinary recordings of a place, without labels "
-            "(default: on validation clips).",
+            help="Set the threshold for unknown sounds on a folder of ordinary recordings of a site, which need no "
+            "labels (default: on the validation clips).",
         ),
     ] = None,
-    format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    format: FormatOption = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Rank the layers by how well they tell the classes apart, and store which of them decide."""
+    """Rank the layers, fit the decision rule and set the threshold.
+
+    Layers are ranked by how well they tell the classes apart on the validation clips. The result is what classify,
+    check, evaluate and export use. Run gramcli calibrate first.
+    """
     from gramcli.settings.configure import configure
     from gramcli.settings.schema import PRESETS
 
-    settings = configure(given.flags, config=given.config, preset=preset, weights=False)
-    epsilon = PRESETS[preset]["calibrate"]["epsilon"] if preset else None
     with Bar(quiet=given.quiet) as bar:
-        given.tell(bar, settings)
+        context = given.context(bar)
+        settings = configure(context, preset=preset)
+        epsilon = PRESETS[preset]["calibrate"]["epsilon"] if preset else None
+        given.note_settings(bar, settings)
         failed: Mapping[str, str] = {}
         files = 0
         if threshold_from is None:
@@ -53,16 +59,10 @@ def select_layers_cmd(
 
             decision, known = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
         else:
-            from gramcli.inference.site_threshold import select_layers_at  # imports what decodes audio
+            from gramcli.inference.site_threshold import select_layers_at  # slow to import: decoders and network
 
             selected = select_layers_at(
-                given.cache,
-                threshold_from,
-                settings.decision,
-                epsilon=epsilon,
-                flags=given.flags,
-                config=given.config,
-                progress=bar,
+                given.cache, threshold_from, settings.decision, epsilon=epsilon, context=context
             )
             decision, known = selected.decision, selected.statistics
             failed, files = selected.failed, selected.files

@@ -1,4 +1,4 @@
-"""``gramcli export``: weights, statistics, decision and settings in one file."""
+"""``gramcli export``: pack a calibrated network into one file, with weights, statistics, rule and settings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gramcli.system import durable_files
 
 
 def export(settings: Settings, cache: Path, path: Path) -> int:
-    """Packs a calibrated cache into one file that `gramcli classify --model` needs nothing else for.
+    """Packs a calibrated cache into one file, which is all that `gramcli classify --model` needs.
 
-    A factory of the user's stays code: its module must be importable where the model is used.
+    The code of a network's factory is not packed: its module must be importable where the model is used.
 
     Args:
         settings: Settings of the extract, as `configure` returns them.
@@ -25,8 +25,8 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
         Its size in bytes.
 
     Raises:
-        ArtefactError: A stage has not run, or the network is not the one that was extracted.
-        UsageError: The name is no place for a file.
+        ArtefactError: The cache is not calibrated, or the network is not the one that was extracted.
+        UsageError: `path` is a folder, or lies in none.
         ResourceError: It cannot be written.
     """
     durable_files.require_place(path)
@@ -35,11 +35,10 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in ready.built.module.state_dict().items()}  # fmt: skip
     weights = {name: tensor.contiguous().numpy() for name, tensor in state.items()}
-    # where the weights came from means nothing elsewhere
+    # paths of this machine are left out: of the checkpoint here, of the threshold's recordings below
     sections = {name: dict(table) for name, table in model.settings.items() if name not in ("data", "run", "cache")}
     sections["network"].pop("weights", None)
     sections["run"] = {"precision": settings.run.precision}
-    # nor does where on this machine the recordings of a threshold lie
     limit, rule = model.rule.threshold, model.rule
     if limit is not None and limit.folder is not None:
         rule = dataclasses.replace(rule, threshold=dataclasses.replace(limit, folder=Path(limit.folder).name))

@@ -1,4 +1,4 @@
-"""Whether the audio files of a cache are still the files that were extracted."""
+"""Check whether the audio files of a cache are still the files that were extracted."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gramcli.progress import Progress, Silent
 
 @dataclass(frozen=True)
 class AudioCheck:
-    """What became of the audio files."""
+    """Outcome of a check of audio files."""
 
     files: int
     """Files that were read and hashed."""
     changed: tuple[str, ...]
-    """Files with other bytes than those that were extracted."""
+    """Files whose content has changed since they were extracted."""
     gone: Mapping[str, str]
     """Files that cannot be read any more, and why."""
 
     @property
     def lost(self) -> set[str]:
-        """Files that are not there as they were."""
+        """Files that have changed or cannot be read."""
         return {*self.changed, *self.gone}
 
 
@@ -37,15 +37,15 @@ def check_audio(cache: Path, decoders: int, *, progress: Progress | None = None)
 
     Args:
         cache: Folder of the cache.
-        decoders: Processes that read.
+        decoders: Number of processes that read.
         progress: Told of files.
 
     Raises:
         ArtefactError: There is no cache.
         DamagedError: ``clips.csv`` is not as it was written.
     """
-    believed = Limits(math.inf, allow_truncated=True)  # whether it is the same file, and no more
-    with Decoders(decoders, limits=believed) as children:
+    unlimited = Limits(math.inf, allow_truncated=True)  # only the content is compared
+    with Decoders(decoders, limits=unlimited) as children:
         return compare_audio(
             (clip for clip in clip_table.require(cache).rows if clip.split), children, progress or Silent()
         )
@@ -61,7 +61,7 @@ def compare_audio(clips: Iterable[Clip], decoders: Decoders, progress: Progress)
     """
     files: dict[str, list[Clip]] = {}
     for clip in clips:
-        if clip.key:
+        if clip.key and clip.path:  # descriptors that were computed elsewhere have no audio
             files.setdefault(clip.path, []).append(clip)
     progress.start("reading audio", len(files))
     changed: list[str] = []

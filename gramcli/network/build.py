@@ -101,9 +101,7 @@ def _outputs(name: str, *known: Any) -> int:
     """Returns the first number of outputs that is known."""
     number = next((one for one in known if one is not None), None)
     if number is None:
-        raise UsageError(
-            f"{shown(name)}: how many outputs has the network? set num_classes in network.args (--arg num_classes=N)"
-        )
+        raise UsageError(f"{shown(name)} has no checkpoint to tell its number of outputs: give --arg num_classes=N")
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise UsageError(f"network.args: num_classes must be a whole number above 0, not {shown(repr(number))}")
     return number

@@ -1,11 +1,11 @@
-"""``gramcli layers``: what of a network can be recorded, and what it costs."""
+"""``gramcli layers``: list the layers of a network that can be recorded, with their size in the cache."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class LayerInventory:
         return [layer for layer in self.survey.layers if layer.name in self.chosen]
 
 
-def list_layers(settings: Settings, *, folder: Path | None = None) -> LayerInventory:
-    """Builds the network and lists its activations after one probe forward.
+def list_layers(settings: Settings, context: RunContext | None = None) -> LayerInventory:
+    """Builds the network and lists its activations after one forward pass.
 
     Args:
-        settings: All settings; `network.name` must be given.
-        folder: First on the import path of a factory; the working folder if None.
+        settings: Complete settings; ``network.name`` must be given.
+        context: Folder of a network's factory.
 
     Raises:
         UsageError: No network named, or an unknown one.
@@ -40,9 +40,9 @@ def list_layers(settings: Settings, *, folder: Path | None = None) -> LayerInven
     from gramcli.network import capture, frontend
     from gramcli.network.prepare import build_network, probe
 
-    # how many outputs an untrained network has does not matter here
+    # the number of outputs does not change the layers
     classes = settings.network.classes or (() if settings.network.weights else ("any", "other"))
-    built = build_network(settings, classes, folder or Path.cwd())
+    built = build_network(settings, classes, (context or RunContext()).folder)
     samples = frontend.samples(settings.frontend, settings.segment)
     survey = probe(built, frontend.build(settings.frontend), samples, settings.network)
     chosen = capture.choose(survey.layers, settings.network.layers)

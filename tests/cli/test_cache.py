@@ -35,7 +35,7 @@ def test_a_damaged_cache_is_repaired_and_cleaned(calibrated, gramcli):
     assert SHARD.read_bytes() == before
 
     listed = gramcli("cache", "clean")
-    assert "was damaged, and moved there" in listed.out
+    assert "damaged, moved into quarantine by a repair" in listed.out
     assert listed.out.endswith(": --yes deletes them\n")
     assert json.loads(gramcli("cache", "clean", "--yes", "--json").out)["files"][0]["bytes"] == len(before) - 1
     assert gramcli("cache", "clean").out == "nothing that could go\n"
@@ -102,4 +102,4 @@ def test_a_try_is_offered_for_what_failed(project, gramcli, again):
     assert gramcli("extract").code == 5
     done = gramcli("extract", *["--retry-failed"] * again)
     assert done.code == 5
-    assert ("note: 1 clips tried again: 0 are usable now" in done.err) == again
+    assert ("note: 1 failed clips retried: 0 are usable now" in done.err) == again

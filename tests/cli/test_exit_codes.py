@@ -58,7 +58,7 @@ def refused(outcome, code: Exit, *words: str) -> None:
         (["extract", "--network", "no.such:thing"], ["no.such:thing", "there is no module"]),
         (["extract", "--validation-fold", "1"], ["fold"]),
         (["select-layers", "--false-reject", "5"], ["decision.false_reject must be below 1", "'5'"]),
-        (["evaluate", "--split", "dev"], ["split is dev", "train, validation, test"]),
+        (["evaluate", "--split", "dev"], ["there is no split dev", "train, validation, test"]),
         (["classify", "x.wav", "--format", "xml"], ["Invalid value for '--format': 'xml' is not one of 'table', "]),
         (["classify"], ["Missing argument"]),
         (["check"], ["Missing argument"]),
@@ -76,6 +76,10 @@ def test_priors(calibrated, gramcli):
     apart = gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3", "--prior", "hiss=0.7")
     assert apart.code == Exit.OK
     assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3, hiss=0.7").out == apart.out
+    assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", " hum = 0.3 , hiss = 0.7 ").out == apart.out
+    for twice in (["hum=0.3,hum=0.4"], ["hum=0.3", "hum = 0.3"]):
+        arguments = [part for one in twice for part in ("--prior", one)]
+        refused(gramcli("classify", "sounds/hum-3-0.wav", *arguments), Exit.USAGE, "the class hum is named twice")
 
 
 def test_a_place_where_no_file_can_be_is_refused_before_the_work(calibrated, gramcli, monkeypatch):
@@ -327,6 +331,26 @@ def test_a_locked_cache_is_told_before_the_network_is_built(calibrated, monkeypa
 
 
 # --- 1, 130, 143
+
+
+@pytest.mark.parametrize(
+    ("command", "stage", "advice"),
+    [
+        ("calibrate", "gramcli.calibration.calibrate.calibrate", "calibrate; close other programs"),
+        ("extract", "gramcli.extraction.extract.extract", "extract; use a smaller --batch, or close other programs"),
+        ("export x.safetensors", "gramcli.inference.export.export", "export; close other programs"),
+        ("layers", "gramcli.network.inventory.list_layers", "layers; close other programs"),
+    ],
+)
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you")])
+def test_out_of_memory_names_only_what_the_command_has(calibrated, gramcli, monkeypatch, command, stage, advice, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(stage, fail)
+    outcome = gramcli(*command.split())
+    refused(outcome, Exit.RESOURCE, f"out of memory in gramcli {advice}")
+    assert outcome.error.endswith(advice)
 
 
 def test_an_internal_error_shows_no_traceback_unless_asked(calibrated, gramcli, monkeypatch):

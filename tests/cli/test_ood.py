@@ -100,7 +100,7 @@ def test_some_files_failed(project, gramcli):
 
 def test_what_is_refused(project, gramcli):
     missing = gramcli("evaluate", "--unknown", "missing")
-    assert (missing.code, "missing: is no folder" in missing.error) == (Exit.NO_INPUT, True)
+    assert (missing.code, "missing: there is no such folder" in missing.error) == (Exit.NO_INPUT, True)
     split = gramcli("evaluate", "--unknown", "odd", "--split", "train")
     assert (split.code, "compared with the test split" in split.error) == (Exit.USAGE, True)
     known = gramcli("evaluate", "--unknown", "sounds")

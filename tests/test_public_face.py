@@ -84,7 +84,7 @@ def test_from_sounds_to_predictions_with_nothing_else(tmp_path, monkeypatch):
     assert result.clean.clips == 6
     assert evaluate(".gramcli", "validation", conditions=["gain:-6"]).conditions.keys() == {"clean", "gain:-6"}
     classifier = GramClassifier.load(context=RunContext({"run": {"device": "cpu"}}), prior={"hum": 0.5})
-    (row,) = classifier.predict([manifest.parent / read_manifest(manifest)[0]["file"]])
+    (row,) = classifier.predict([manifest.parent / read_manifest(manifest)[0].file])
     assert row.label in result.classes
 
 

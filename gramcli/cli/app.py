@@ -25,21 +25,22 @@ from gramcli.cli import (
     signals,
     train,
 )
-from gramcli.cli.options import Panel
+from gramcli.cli.options import Panel, example
 from gramcli.cli.render import complain
 from gramcli.errors import Exit, GramcliError
 from gramcli.system import malloc
 
-_EXITS = """Exit codes: 0 success, 1 internal error, 2 wrong usage, 3 no usable input, 4 a step is missing or files do
-not fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, 8
-refused as unsafe, 9 cache in use, 130 or 143 interrupted.
-
-Help on one command: gramcli COMMAND --help. First steps: gramcli demo"""
+_EPILOG = (
+    "Exit codes: 0 success, 1 internal error, 2 wrong usage, 3 no usable input, 4 a step is missing or files do not "
+    "fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, "
+    "8 refused as unsafe, 9 cache in use, 130 or 143 interrupted.\n\n"
+    + example("gramcli demo", "gramcli extract --help")
+)
 
 app = typer.Typer(
     name="gramcli",
     help="Classify sounds with every layer of a trained CNN, and tell when a sound is like none of the classes.",
-    epilog=_EXITS,
+    epilog=_EPILOG,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,

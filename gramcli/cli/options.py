@@ -155,10 +155,16 @@ def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *added)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__doc__ = _reflowed(command.__doc__ or "")
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         return run
 
     return decorate
+
+
+def _reflowed(text: str) -> str:
+    """Returns a docstring with one line a paragraph, for the help, which breaks lines where the terminal ends."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -26,11 +26,11 @@ def test_a_damaged_cache_is_repaired_and_cleaned(calibrated, gramcli):
     found = gramcli("cache", "verify")
     assert found.code == 6
     assert f"damaged: {SHARD}: is damaged" in found.err
-    assert "gramcli cache verify --repair moves them away and computes again what they held" in found.error
+    assert "gramcli cache verify --repair moves them into quarantine and computes their clips again" in found.error
 
     mended = gramcli("cache", "verify", "--repair")
     assert mended.code == 0
-    assert mended.out.endswith("8 clips computed again\n7 files, all whole\n")
+    assert mended.out.endswith("8 clips computed again\n7 files, none damaged\n")
     assert "quarantine/views/clean/shards/00001.h5" in mended.out
     assert SHARD.read_bytes() == before
 
@@ -45,7 +45,7 @@ def test_a_repair_names_the_command_that_is_left(calibrated, gramcli):
     damage(Path(".gramcli/clips.csv"))
     mended = gramcli("cache", "verify", "--repair")
     assert mended.code == 4
-    assert "run the gramcli extract again that made it" in mended.error
+    assert "run the gramcli extract that made it again" in mended.error
     assert "note: .gramcli/clips.csv: moved to .gramcli/quarantine/clips.csv" in mended.err
     assert gramcli("extract").code == 0
     assert gramcli("cache", "verify").code == 0
@@ -53,7 +53,7 @@ def test_a_repair_names_the_command_that_is_left(calibrated, gramcli):
 
 def test_a_full_look_reads_the_audio_too(calibrated, gramcli, rng):
     assert gramcli("cache", "verify", "--full").out == (
-        "7 files, all whole\n24 of 24 audio files are those that were extracted, 0 gone\n"
+        "7 files, none damaged\n24 of 24 audio files are unchanged, 0 have changed, 0 cannot be read\n"
     )
     first, second, *_ = (Path(clip.path) for clip in clip_table.require(Path(".gramcli")).rows)
     write_wav(first, sound("hum", rng))
@@ -68,7 +68,9 @@ def test_a_full_look_reads_the_audio_too(calibrated, gramcli, rng):
 def test_a_replay_states_the_difference(calibrated, gramcli):
     done = gramcli("cache", "verify", "--replay", "5")
     assert done.code == 0
-    assert done.out.startswith("7 files, all whole\n5 clips computed again: 5 to the bit; |Δg̃| at most 0 (")
+    assert done.out.startswith(
+        "7 files, none damaged\n5 clips computed again: 5 identical; largest difference of a descriptor 0 ("
+    )
     view = View.open(Path(".gramcli"))
     rows = view.read(0)
     view.path(0).unlink()
@@ -91,7 +93,7 @@ def test_a_dry_run_tells_and_writes_nothing(project, gramcli, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 1000))
     short = gramcli("extract", "--dry-run")
     assert short.code == 7
-    assert "the disk has 1000 B" in short.error
+    assert "1000 B are free" in short.error
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -47,7 +47,7 @@ def test_formats(limited, gramcli, format):
     assert done.code == Exit.OK
     if format == "table":
         title, head, whole, odd, same, *_ = done.out.splitlines()
-        assert title.strip() == "unknown windows, of which the threshold is set for 10%"
+        assert title.strip() == "windows called unknown; the threshold was set to reject 10%"
         assert head.split() == ["folder", "clips", "windows", "unknown", "95", "%", "interval", "failed", "finding"]
         assert [line.split()[:3] for line in (whole, odd, same)] == [
             ["place", "24", "24"], ["odd", "12", "12"], ["same", "12", "12"],

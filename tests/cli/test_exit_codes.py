@@ -180,7 +180,7 @@ def test_a_label_that_is_no_output(project, gramcli):
         Exit.ARTEFACT,
         "manifest.csv:2",
         "hum",
-        "network.head to none",
+        "--head none",
     )
 
 
@@ -222,7 +222,7 @@ def test_a_submission_lacks_what_failed(calibrated, gramcli, tmp_path):
     (tmp_path / "bad.wav").write_text("no audio")
     mixed = gramcli("classify", "sounds/hum-3-0.wav", tmp_path / "bad.wav", "--submission", "x.tsv")
     refused(mixed, Exit.PARTIAL, "1 of 2 files failed")
-    assert "note: x.tsv: 1 of 2 recordings have no line, as they failed" in mixed.err
+    assert "note: x.tsv: 1 of 2 recordings failed and have no line in it" in mixed.err
     assert len(Path("x.tsv").read_text().splitlines()) == 2
     refused(gramcli("classify", tmp_path / "bad.wav", "--submission", "y.tsv"), Exit.NO_INPUT, "1 of 1 files failed")
     assert not Path("y.tsv").exists()
@@ -233,12 +233,12 @@ def test_an_earlier_run_left_failures(project, gramcli):
     write_wav(project / "sounds" / lines[0].file, np.full(2000, np.inf, np.float32))
     for computed in ("24 computed", "0 computed"):
         outcome = gramcli("extract")
-        refused(outcome, Exit.PARTIAL, "1 of 24 clips cannot be used", "failures.csv")
+        refused(outcome, Exit.PARTIAL, "1 of 24 clips failed", "failures.csv")
         assert computed in outcome.err
     told = Path(".gramcli/failures.csv").read_bytes()
     for damaged in (told[:-9], told.replace(b"wav", b"w\0v"), b""):
         Path(".gramcli/failures.csv").write_bytes(damaged)
-        refused(gramcli("extract"), Exit.PARTIAL, "1 of 24 clips cannot be used")
+        refused(gramcli("extract"), Exit.PARTIAL, "1 of 24 clips failed")
         assert Path(".gramcli/failures.csv").read_bytes() == told
     assert gramcli("calibrate").code == Exit.OK
 

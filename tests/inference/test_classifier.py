@@ -199,7 +199,7 @@ def test_evaluate_refuses_what_it_cannot_judge(cache):
     changed = manifest.with_name("untested.csv")
     write_manifest(changed, [line for line in read_manifest(manifest) if line.split != "test"])
     extract(quick(changed, cache), RunContext(folder=ROOT))
-    with pytest.raises(NoInputError, match="the test split has no usable labelled clip"):
+    with pytest.raises(NoInputError, match="the test split has no labelled clip that can be used"):
         evaluate(cache)
 
 

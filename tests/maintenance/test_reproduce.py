@@ -62,7 +62,7 @@ def test_audio_that_is_gone_or_failed_before_is_left_out(sounds, tmp_path):
     assert "30 audio files have changed or are missing; their clips are left out" in progress.notes
     for clip in clip_table.require(mine).rows[30:]:
         Path(clip.path).unlink()
-    with pytest.raises(NoInputError, match="no clip whose audio is there as it was"):
+    with pytest.raises(NoInputError, match="the audio files of these clips have changed or are missing"):
         reproduce(mine, 36)
 
 

@@ -34,4 +34,7 @@ def calibrate_cmd(given: Given, preset: Preset = None) -> None:
         given.note_settings(bar, settings)
         statistics = calibrate(given.cache, settings.calibrate, progress=bar)
     if not given.quiet:
-        complain("done", f"{len(statistics.layers)} layers, epsilon {statistics.epsilon:g}: {statistics.file.path}")
+        complain(
+            "done",
+            f"{len(statistics.layers)} layers calibrated, epsilon {statistics.epsilon:g}: {statistics.file.path}",
+        )

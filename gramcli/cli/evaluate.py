@@ -135,7 +135,7 @@ def evaluate_cmd(
             unknown_share = one.rejected if decision == result.default else None
             rows.append({"condition": name, "decision": label, **figures, _UNKNOWN: unknown_share})
     columns = ["decision", *(_SHORT.get(key, key) if as_table else key for key in _MEASURES)]
-    if not as_table:  # below the table there is a line of it
+    if not as_table:  # a line below the table states it
         columns.append(_UNKNOWN)
     if not as_table or len(result.conditions) > 1:
         columns.insert(0, "condition")

@@ -96,12 +96,11 @@ def select_layers_cmd(
         best = decision.accuracy[decision.chosen - 1]
         render.complain(
             "done",
-            f"{decision.chosen} of {len(rows)} layers make up the deviation (ranking {decision.ranking}, top-k "
-            f"{decision.top_k}); validation accuracy of the first k layers, here {best:.3f}, selects and does not "
-            "estimate",
+            f"{decision.chosen} of {len(rows)} layers are used in the deviation (ranking {decision.ranking}, top-k "
+            f"{decision.top_k}); their validation accuracy, {best:.3f}, was used to choose them and is no estimate",
         )
         if decision.held_out is not None:
-            render.complain("rule", f"{decision.rule}, right on {decision.held_out:.3f} of validation clips held out")
+            render.complain("rule", f"{decision.rule}, accuracy {decision.held_out:.3f} on validation clips held out")
         if limit is not None:
-            render.complain("unknown", f"beyond strangeness {limit.value:.3f}, which {shown(limit.promise)}")
+            render.complain("unknown", f"above strangeness {limit.value:.3f}, which {shown(limit.promise)}")
     settle(failed, files, usable=True)

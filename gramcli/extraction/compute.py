@@ -63,12 +63,12 @@ def fill_shards(
     total, stopwatch, progress = (sum(map(len, todo.values())), extractor.network.scorer.stopwatch, extractor.progress)
     progress.start("extracting" if condition is None else f"extracting {condition.text}", total)
     _require_room(view, total)
-    for number, whole in compute_shards(extractor, todo, condition):
-        bad = {key: status for key, status in zip(whole.keys, whole.status, strict=True) if status != shard.OK}
+    for number, rows in compute_shards(extractor, todo, condition):
+        bad = {key: status for key, status in zip(rows.keys, rows.status, strict=True) if status != shard.OK}
         if bad:
             on_failures(bad)
         with stopwatch.step("commit"):
-            same = view.write(number, whole)
+            same = view.write(number, rows)
         if not same:
             progress.note(
                 f"{shown(view.path(number))}: another run has just written this shard, with other bytes; its shard is "

@@ -33,7 +33,7 @@ def extract_conditions(
     """Brings the views of some conditions up to date; the network is built only if clips are missing.
 
     Args:
-        cache: Folder of a cache whose clean view is there.
+        cache: Folder of a cache with a clean view.
         conditions: The conditions.
         clips: Clips of the clean view, as `ClipTable.used` returns them.
         context: Its settings may change how the network runs, not what it computes.
@@ -81,7 +81,7 @@ def _exists(cache: Path, condition: Condition) -> bool:
 
 
 def _places(view: View) -> dict[str, RowPlace]:
-    """Returns where each key has its row; where two shards have one, the first counts."""
+    """Returns shard and row of each key; if two shards have a key, those of the first."""
     where: dict[str, RowPlace] = {}
     for number in sorted(view.present()):
         for row, key in enumerate(view.read(number, layers=()).keys):

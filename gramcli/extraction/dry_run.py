@@ -23,7 +23,7 @@ from gramcli.settings.schema import Settings
 BATCHES = 5
 """Batches that are computed; the first is not timed, as it includes one-time start-up work."""
 SHARDS = 4
-"""Copies of a shard that are in memory at once: batches, rows, image, file."""
+"""Copies of a shard that are in memory at once: batches, rows, HDF5 image, file."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class Forecast:
     clips: int
     """Clips of the manifest, windows counted one by one."""
     there: int
-    """Of these, clips that have a row already."""
+    """Clips that have a row already."""
     unreadable: int
     """Clips whose file cannot be read."""
     todo: int
-    """Clips to compute, at most: a file that was moved, or is there twice, is only found out by reading it."""
+    """Clips to compute, at most: only reading a file shows that it was moved, or has the same audio as another."""
     bytes: int
-    """What they take on disk."""
+    """Disk space that they need."""
     free: int
-    """What the disk has."""
+    """Free disk space."""
     tried: int
-    """Clips that were computed for the two that follow."""
+    """Clips that were computed to measure `seconds` and `memory`."""
     seconds: float
-    """How long the rest would take."""
+    """Time that the extract would take."""
     memory: int
-    """Bytes that the process would hold, decoders not counted."""
+    """Memory that the process would need in bytes, without the decoders."""
 
     @property
     def fits(self) -> bool:
@@ -115,12 +115,12 @@ def _try(clips: Sequence[Clip], extractor: Extractor) -> tuple[int, float]:
 
 
 def _held() -> int:
-    """Returns the most memory that this process has held, in bytes."""
+    """Returns the peak memory of this process, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def _nearest(folder: Path) -> Path:
-    """Returns the folder, or the nearest above it that is there."""
+    """Returns the folder, or its nearest parent that exists."""
     folder = folder.absolute()
     return folder if folder.is_dir() else _nearest(folder.parent)

@@ -18,7 +18,7 @@ from gramcli.extraction.compute import Extractor, compute_shards
 def retry_failed_clips(
     extractor: Extractor, cache: Path, view: View, rows: Iterable[Clip], reasons: Mapping[str, str]
 ) -> dict[str, str]:
-    """Computes failed rows again; a shard with a row that succeeds now is written anew, its other rows unchanged.
+    """Computes failed rows again; a shard with a row that succeeds now is written again, its other rows unchanged.
 
     Args:
         extractor: Computes the rows; its progress is told of every clip, and of the outcome.

@@ -215,30 +215,30 @@ class GramClassifier:
         rule, own = self.model.rule, self.settings.network.head == "map"
         if not parts:
             return
-        judged = rule.judge(descriptors, logits if own else None, self._prior)
-        verdict, there = judged.verdict, np.flatnonzero(rule.present)
+        output = rule.judge(descriptors, logits if own else None, self._prior)
+        verdict, present = output.verdict, np.flatnonzero(rule.present)
         for n, part in enumerate(parts):
             label, runner_up = int(verdict.label[n]), int(verdict.runner_up[n])
             # the margin to a class of prior 0 is infinite
             ahead = runner_up >= 0 and bool(np.isfinite(verdict.margin[n]))
             network, confidence = _network(logits[n]) if own else (None, None)
-            chances = None if judged.log_p is None else np.exp(judged.log_p[n])
+            chances = None if output.log_p is None else np.exp(output.log_p[n])
             yield Prediction(
                 part.path,
                 part.begin,
                 part.stop,
                 label=rule.classes[label],
                 probability_if_known=None if chances is None else float(chances[label]),
-                unknown=None if judged.unknown is None else bool(judged.unknown[n]),
-                deviation=float(judged.deviations[n, label]),
+                unknown=None if output.unknown is None else bool(output.unknown[n]),
+                deviation=float(output.deviations[n, label]),
                 runner_up=rule.classes[runner_up] if runner_up >= 0 else None,
                 margin=float(verdict.margin[n]) if ahead else None,
                 network_label=None if network is None else rule.classes[network],
                 network_confidence=confidence,
                 tied=bool(verdict.tied[n]),
-                strangeness=float(judged.strangeness[n]),
-                deviations={rule.classes[c]: float(judged.deviations[n, c]) for c in there},
-                probabilities=None if chances is None else {rule.classes[c]: float(chances[c]) for c in there},
+                strangeness=float(output.strangeness[n]),
+                deviations={rule.classes[c]: float(output.deviations[n, c]) for c in present},
+                probabilities=None if chances is None else {rule.classes[c]: float(chances[c]) for c in present},
             )
 
 

@@ -58,7 +58,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
     except DamagedError as error:
         faults[cache / "clips.csv"] = str(error)
     rows = () if clips is None else clips.rows
-    places = {(clip.shard, clip.row): clip.key for clip in rows}
+    keys = {(clip.shard, clip.row): clip.key for clip in rows}
     checked = 1
     for name in names(cache):
         checked += 1
@@ -73,7 +73,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
         for number, generation in found:
             path = view.path(number, generation)
             # clips.csv lists the rows of the clean view only
-            check = partial(_check, view, number, generation, places if name == CLEAN else {}, full)
+            check = partial(_check, view, number, generation, keys if name == CLEAN else {}, full)
             if fault := _fault(check if known else partial(_sealed, path)):
                 faults[path] = fault
             progress.advance(1, failed=bool(fault))
@@ -111,13 +111,13 @@ def _sealed(path: Path) -> None:
 
 
 def _check(
-    view: View, number: int, generation: int, places: Mapping[tuple[int | None, int | None], str], full: bool
+    view: View, number: int, generation: int, keys: Mapping[tuple[int | None, int | None], str], full: bool
 ) -> None:
     """Raises a GramcliError if a shard does not match its digest, the view or ``clips.csv``."""
     rows = view.read(number, with_means=view.with_means and full, generation=generation)
     path = shown(view.path(number, generation))
     for row, key in enumerate(rows.keys):
-        if places.get((number, row), key) != key:
+        if keys.get((number, row), key) != key:
             raise ArtefactError(f"{path}: row {row} is not the clip that clips.csv lists for it")
     if {layer: values.shape[1] for layer, values in rows.descriptors.items()} != view.layers:
         raise ArtefactError(f"{path}: its layers are not those of the view")

@@ -162,7 +162,9 @@ def test_caches_of_folds_are_named(project, gramcli):
 
 def test_no_network_or_manifest(project, gramcli):
     (project / "gramcli.toml").write_text("")
-    refused(gramcli("layers"), Exit.USAGE, "no network named; set network.name in gramcli.toml", "layers an argument")
+    refused(
+        gramcli("layers"), Exit.USAGE, "no network given; name it with --network", "argument of layers", "gramcli.toml"
+    )
     for command in ("extract", "evaluate --folds x-{fold}", "train --network a --out w.safetensors"):
         refused(gramcli(*command.split()), Exit.USAGE, "no manifest named; give one as the argument, or set data.man")
 

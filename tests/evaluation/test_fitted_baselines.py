@@ -125,7 +125,7 @@ def test_one_validation_group_leaves_rivals_out_and_says_so(tmp_path):
     select_layers(tmp_path)
     notes = Notes()
     assert "lda" not in evaluate(tmp_path, rivals=True, context=RunContext(progress=notes)).clean.decisions
-    assert "no rivals: cross-fitting takes 2 groups, and there are 1 in validation" in notes.notes
+    assert "rivals are left out: cross-fitting takes 2 groups, and there are 1 in validation" in notes.notes
 
 
 def test_without_scikit_learn_it_says_what_to_install(known, monkeypatch):

@@ -298,7 +298,7 @@ def test_what_cannot_be_trained_is_refused(settings, tmp_path, sounds):
         assert not out.exists()
 
     refused(UsageError, "no manifest named", replace(settings, data=replace(settings.data, manifest=None)))
-    refused(UsageError, "no network named", replace(settings, network=replace(settings.network, name=None)))
+    refused(UsageError, "no network given", replace(settings, network=replace(settings.network, name=None)))
     refused(UsageError, r"w\.pt: checkpoints are written as \.safetensors", settings, tmp_path / "w.pt")
     refused(UsageError, "there is no 'warp'", replace(settings, train=replace(settings.train, augment=("warp",))))
     classes = replace(settings, network=replace(settings.network, classes=("click", "hum")))

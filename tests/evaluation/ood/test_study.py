@@ -103,7 +103,7 @@ def test_other_sounds_are_told_apart(found, chords):
     assert found.matched >= 15
     assert found.interval[0] > 0.5
     assert found.matched_interval[0] > 0.5
-    assert f"also on {found.matched} pairs of like length, level and bandwidth" in found.verdict
+    assert f"also on {found.matched} pairs of similar length, level and bandwidth" in found.verdict
     assert tuple(found.scores) == (*NETWORK, *AUDIO)
 
 

@@ -48,8 +48,8 @@ def require_name(network: NetworkSettings) -> str:
     """Returns the name of the network; raises a UsageError where there is none."""
     if network.name is None:
         raise UsageError(
-            "no network given; name it with --network (extract, train) or as the argument of layers, or set network.name "
-            "in gramcli.toml"
+            "no network given; name it with --network (extract, train) or as the argument of layers, or set "
+            "network.name in gramcli.toml"
         )
     return network.name
 
@@ -102,7 +102,7 @@ def _outputs(name: str, *known: Any) -> int:
     """Returns the first number of outputs that is known."""
     number = next((one for one in known if one is not None), None)
     if number is None:
-        raise UsageError(f"{shown(name)} has no checkpoint to tell its number of outputs: give --arg num_classes=N")
+        raise UsageError(f"{shown(name)} has no checkpoint that tells its number of outputs: give --arg num_classes=N")
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise UsageError(f"network.args: num_classes must be a whole number above 0, not {shown(repr(number))}")
     return number

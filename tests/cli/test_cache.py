@@ -38,7 +38,7 @@ def test_a_damaged_cache_is_repaired_and_cleaned(calibrated, gramcli):
     assert "damaged, moved into quarantine by a repair" in listed.out
     assert listed.out.endswith(": --yes deletes them\n")
     assert json.loads(gramcli("cache", "clean", "--yes", "--json").out)["files"][0]["bytes"] == len(before) - 1
-    assert gramcli("cache", "clean").out == "nothing that could go\n"
+    assert gramcli("cache", "clean").out == "no file can be deleted\n"
 
 
 def test_a_repair_names_the_command_that_is_left(calibrated, gramcli):
@@ -60,7 +60,7 @@ def test_a_full_look_reads_the_audio_too(calibrated, gramcli, rng):
     second.unlink()
     found = gramcli("cache", "verify", "--full")
     assert found.code == 4
-    assert "22 of 24 audio files are those that were extracted, 1 gone" in found.out
+    assert "22 of 24 audio files are unchanged, 1 have changed, 1 cannot be read" in found.out
     assert f"changed: {first}: is no longer the file that was extracted" in found.err
     assert "1 audio files have changed; restore them, or touch them" in found.error
 
@@ -78,7 +78,7 @@ def test_a_replay_states_the_difference(calibrated, gramcli):
     other = gramcli("cache", "verify", "--replay", "24", "--json")
     assert other.code == 4
     assert json.loads(other.out)["replayed"]["identical"] == 16
-    assert "clips computed here differ by more than 5e-05" in other.error
+    assert "clips computed on this machine differ by more than 5e-05" in other.error
 
 
 def test_a_dry_run_tells_and_writes_nothing(project, gramcli, monkeypatch):

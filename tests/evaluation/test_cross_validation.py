@@ -141,14 +141,16 @@ def test_what_a_checkpoint_does_not_say_is_told(folder, monkeypatch):
     monkeypatch.setattr(checkpoint, "metadata", lambda path: bare if path.name == "net-3.safetensors" else real(path))
     heard = Forwards()
     evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder), progress=heard))
-    assert [note for note in heard.notes if "on trust" in note] == [
-        "net-3.safetensors: does not say what it was trained on; that it never heard fold 3 is taken on trust"
+    assert [note for note in heard.notes if "does not say" in note] == [
+        "net-3.safetensors: does not say which clips it was trained on; it is assumed that fold 3 is not among them"
     ]
 
 
 def test_one_network_for_two_folds_is_refused(folder):
     shutil.copy(folder / "net-1.safetensors", folder / "net-3.safetensors")
-    with pytest.raises(UsageError, match=r"net-1\.safetensors and net-3\.safetensors are the same network, which has"):
+    with pytest.raises(
+        UsageError, match=r"net-1\.safetensors and net-3\.safetensors are the same checkpoint, which was trained on"
+    ):
         evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
 
@@ -190,7 +192,7 @@ def test_folds_that_decide_otherwise_are_not_pooled(folder, monkeypatch):
 
 
 def test_what_is_refused_before_anything_is_computed(folder):
-    with pytest.raises(UsageError, match="name one checkpoint a fold, as in resnet18-"):
+    with pytest.raises(UsageError, match="give one checkpoint a fold, as in resnet18-"):
         evaluate_folds("net-1.safetensors", context=RunContext(flags(folder)))
     (folder / "net-10.safetensors").unlink()
     with pytest.raises(NoInputError, match=r"net-10\.safetensors: the checkpoint of fold 10 is missing"):

@@ -92,7 +92,9 @@ def test_outputs_from_the_arguments(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mynets.factories:narrow", "test_resnet"])
 def test_outputs_that_nobody_knows(folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}: how many outputs has the network.* set num_classes in network.args"):
+    with pytest.raises(
+        UsageError, match=f"{name} has no checkpoint that tells its number of outputs: give --arg num_c"
+    ):
         build(NetworkSettings(name=name), None, 0, folder)
 
 

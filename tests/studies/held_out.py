@@ -86,7 +86,7 @@ def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
     front = frontend.build(chosen.frontend)
     length = frontend.samples(chosen.frontend, chosen.segment)
     layers = capture.choose(probe(built, front, length, chosen.network).layers, chosen.network.layers)
-    ear = AcousticMeter(chosen)
+    meter = AcousticMeter(chosen)
     found = {}
     with Decoders(1) as decoders:
         for split in (*SPLITS, UNKNOWN):
@@ -95,7 +95,7 @@ def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
             samples = [one.samples for one in decoders.decode(requests(some, chosen))]
             if any(one is None for one in samples):
                 raise ValueError(f"{cache}: a clip of {split} cannot be decoded")
-            audio = ear.hear(samples)
+            audio = meter.measure(samples)
             inputs = front(torch.from_numpy(stack(samples, length, chosen.segment.pad)))
             batches = inputs.contiguous(memory_format=torch.channels_last).split(BATCH)
             found[split] = Heard(

@@ -181,7 +181,7 @@ def test_a_label_that_the_network_has_no_output_for_is_refused_with_a_hint(sound
     settings = quick(sounds, tmp_path / "cache")
     settings = replace(settings, network=replace(settings.network, classes=LEFT))
     with pytest.raises(
-        ArtefactError, match=f"label {HELD} is none of .*name it in data.hold_out, or set network.head to none"
+        ArtefactError, match=f"label {HELD} is none of .*hold the label out with --hold-out, or use --head none"
     ):
         extract(settings, RunContext(folder=ROOT))
 
@@ -248,7 +248,7 @@ def test_from_training_to_unknown_clips(trained, sounds, tmp_path):
             ),
             RunContext(folder=ROOT),
         )
-    with pytest.raises(ArtefactError, match=f"label {HELD} is none of the network's 2 outputs"):
+    with pytest.raises(ArtefactError, match=f"label {HELD} is none of the network's 2 classes"):
         extract(
             configure(RunContext(flags(trained, sounds, tmp_path / "cache")), metadata=checkpoint.as_source),
             RunContext(folder=ROOT),

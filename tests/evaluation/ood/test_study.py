@@ -261,7 +261,7 @@ def test_files_that_are_clips_of_the_cache_are_refused(known, known_sounds, chor
 
 
 def test_another_split_than_test_is_refused(known, chords):
-    with pytest.raises(UsageError, match="compared with the test split, not with train"):
+    with pytest.raises(UsageError, match="compares sounds with the test split, not with train"):
         evaluate(known, "train", unknown=chords)
 
 
@@ -316,7 +316,10 @@ def test_a_label_without_training_clips_is_neither_known_nor_unknown(tmp_path, c
         whole(quick(manifest, tmp_path / "cache")), unknown=chords, context=RunContext(progress=progress)
     ).unknown
     assert found.known == 6
-    assert "3 test clips of labels without training clips are neither known nor unknown sounds" in progress.notes
+    assert (
+        "3 test clips have labels without training clips; they count neither as known nor as unknown sounds"
+        in progress.notes
+    )
 
 
 def test_a_network_on_samples(tmp_path, chords):

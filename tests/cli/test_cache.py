@@ -61,8 +61,8 @@ def test_a_full_look_reads_the_audio_too(calibrated, gramcli, rng):
     found = gramcli("cache", "verify", "--full")
     assert found.code == 4
     assert "22 of 24 audio files are unchanged, 1 have changed, 1 cannot be read" in found.out
-    assert f"changed: {first}: is no longer the file that was extracted" in found.err
-    assert "1 audio files have changed; restore them, or touch them" in found.error
+    assert f"changed: {first}: has changed since it was extracted" in found.err
+    assert "1 audio files have changed since they were extracted; restore them, or touch them" in found.error
 
 
 def test_a_replay_states_the_difference(calibrated, gramcli):

@@ -79,7 +79,7 @@ def test_validation_clips_are_dealt_as_for_the_fused_rule(known):
     labels = np.array([CLASSES.index(clip.label) for clip in clips])
     part_of = np.array([-1 if clip.split == "train" else 0 for clip in clips])
     part_of[part_of == 0] = deal_parts(held.file["validation/group"], held.validation_labels)
-    again = baselines.fit("lda", contenders.rivals.spaces.fitted, labels, part_of, 3)
+    again = baselines.fit("lda", contenders.rivals.spaces.fitted, baselines.FittingClips(labels, part_of, 3))
     np.testing.assert_array_equal(again.held_out, contenders.rivals.fitted["lda"].held_out)
 
 

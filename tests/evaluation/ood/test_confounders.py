@@ -103,8 +103,8 @@ def test_lost_among_matched_clips():
     finding, sentence = explain(areas(0.9, (0.8, 0.97), bandwidth=0.8), lost, 30, 40, 40)
     assert finding == EXPLAINED
     assert sentence == (
-        "Bandwidth explains this result: alone it has AUROC 0.80, the deviation 0.90, but on 30 pairs of like length, "
-        "level and bandwidth no more than 0.55 (95 % interval 0.40 to 0.70)."
+        "Bandwidth explains this result: alone it has AUROC 0.80, the deviation 0.90, but on 30 pairs of similar "
+        "length, level and bandwidth no more than 0.55 (95 % interval 0.40 to 0.70)."
     )
     # no single score does it, or too few pairs to say that anything is lost
     assert explain(areas(0.9, (0.8, 0.97), bandwidth=0.79), lost, 30, 40, 40)[0] == FEW
@@ -115,7 +115,7 @@ def test_lost_among_matched_clips():
 
 
 def test_what_is_not_matched_explains_it():
-    """Pairs are of like length and level, but all unknown ones hold digital silence."""
+    """Pairs are of similar length and level, but all unknown ones hold digital silence."""
     finding, sentence = explain(GOOD, areas(0.85, (0.7, 0.95), zero_samples=0.85), 30, 40, 40)
     assert finding == EXPLAINED
     assert sentence == (

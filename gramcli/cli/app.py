@@ -25,7 +25,7 @@ from gramcli.cli import (
     signals,
     train,
 )
-from gramcli.cli.options import Panel, example
+from gramcli.cli.options import Panel, example, is_out_of_memory
 from gramcli.cli.render import complain
 from gramcli.errors import Exit, GramcliError
 from gramcli.system import malloc
@@ -107,6 +107,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return Exit.OK
     except Exception as error:
+        if is_out_of_memory(error):  # outside of a command that says what to do
+            return _fail("out of memory; close other programs", Exit.RESOURCE)
         return _fail(
             f"internal error: {type(error).__name__}: {error}; please report it with the output of gramcli --debug "
             "and the same command",

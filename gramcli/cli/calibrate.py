@@ -1,4 +1,4 @@
-"""``gramcli calibrate``: the command."""
+"""``gramcli calibrate``: its options and output; `gramcli.calibration.calibrate` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli check``: the command."""
+"""``gramcli check``: its options and output; `gramcli.inference.shift_check` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli classify``: the command."""
+"""``gramcli classify``: its options and output; `gramcli.inference.classifier` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli evaluate``: the command."""
+"""``gramcli evaluate``: its options and output; `gramcli.evaluation` does the work."""
 
 from __future__ import annotations
 

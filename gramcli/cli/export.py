@@ -1,4 +1,4 @@
-"""``gramcli export``: the command."""
+"""``gramcli export``: its options and output; `gramcli.inference.export` does the work."""
 
 from __future__ import annotations
 

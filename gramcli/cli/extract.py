@@ -1,4 +1,4 @@
-"""``gramcli extract``: the command."""
+"""``gramcli extract``: its options and output; `gramcli.extraction` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli layers``: the command."""
+"""``gramcli layers``: its options and output; `gramcli.network.inventory` does the work."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             try:
                 command(given, **values)
             except Exception as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise ResourceError(_out_of_memory(command, ("run", "batch") in keys)) from error
 
@@ -167,7 +167,8 @@ def _reflowed(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error of Python, torch or CUDA says that memory is used up."""
     if isinstance(error, GramcliError):  # it says already what to do
         return False
     stated = str(error)

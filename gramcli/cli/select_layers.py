@@ -1,4 +1,4 @@
-"""``gramcli select-layers``: the command."""
+"""``gramcli select-layers``: its options and output; `gramcli.calibration.select_layers` does the work."""
 
 from __future__ import annotations
 

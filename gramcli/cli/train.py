@@ -1,4 +1,4 @@
-"""``gramcli train``: the command."""
+"""``gramcli train``: its options and output; `gramcli.training` does the work."""
 
 from __future__ import annotations
 

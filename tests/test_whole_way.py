@@ -20,6 +20,7 @@ from gramcli.extraction.extract import extract
 from gramcli.inference.rule import Rule
 from gramcli.network import frontend
 from gramcli.network.build import build
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import CalibrateSettings, DecisionSettings, Settings
 from tests import reference
 from tests.support.sets import CLASSES, RATE, ROOT, quick, read_manifest, write_set
@@ -52,7 +53,7 @@ def run(request, tmp_path_factory):
     """A network's cache after all stages, and the same from the reference."""
     folder = tmp_path_factory.mktemp(request.param)
     settings = quick(write_set(folder, clips=2), folder / "cache", f"tests.support.toys:{request.param}")
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     cache = Path(settings.cache.dir)
     calibrate(cache, CalibrateSettings(epsilon=0.05))
     lines = {

@@ -1,25 +1,24 @@
-"""Conditions: what a recording goes through before it is cut or padded, such as noise, a quieter gain or a codec.
+"""Conditions that change a recording, such as added noise, another gain or a codec.
 
-A condition is written ``kind:value``, e.g. ``noise:20``. It is applied to the mono waveform after resampling. The same
-clip under the same condition is the same samples on every run: what is random is drawn from a generator seeded with the
-SHA-256 of the clip's key and the condition.
+A condition is written ``kind:value``, e.g. ``noise:20``. It is applied to the mono waveform after resampling, before
+that is cut or padded to a window. The same clip under the same condition gives the same samples on every run: random
+numbers are drawn from a generator seeded with the SHA-256 of the clip's key and the condition.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gramcli.audio.find import audio_files
 from gramcli.errors import NoInputError, UsageError
 from gramcli.text import shown
 
@@ -40,7 +39,7 @@ _REACH_S = 1.0
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to every clip."""
+    """One condition."""
 
     kind: str
     value: float
@@ -49,10 +48,12 @@ class Condition:
     """Of background recordings."""
     contents: tuple[str, ...] = ()
     """SHA-256 of each background recording, in the order of their paths."""
+    recordings: tuple[str, ...] = field(default=(), compare=False)
+    """Paths of the background recordings, in order; their names are no part of the condition."""
 
     @property
     def text(self) -> str:
-        """As it is written, in one form for each meaning."""
+        """The condition as it is written; equal conditions have the same text."""
         if self.kind == "codec":
             return f"codec:mp3-{self.value:.12g}"
         return ":".join([self.kind, *([self.folder] if self.folder else []), f"{self.value:.12g}"])
@@ -67,21 +68,28 @@ class Condition:
 
     @property
     def identity(self) -> str | list[object]:
-        """What the samples depend on besides the clip, as a JSON value; where background recordings lie is no part."""
+        """What the samples depend on besides the clip, as a JSON value; paths of background recordings do not count."""
         return [self.kind, self.value, list(self.contents)] if self.folder else self.text
 
     def seed(self, key: str) -> np.random.Generator:
-        """Returns the generator of what is random for one clip."""
+        """Returns the random generator for one clip."""
         digest = hashlib.sha256(f"{key} {self.identity}".encode()).digest()
         return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
+class BackgroundSource(Protocol):
+    """Gives background sound; see `gramcli.audio.background`."""
+
+    def piece(self, key: str, length: int) -> npt.NDArray[np.float64]:
+        """Returns `length` samples to mix with the clip of this key."""
+
+
 def parse(text: str) -> Condition:
-    """Reads a condition.
+    """Reads a condition; the folder of background recordings is listed here, once, and each file hashed.
 
     Raises:
-        UsageError: It is none.
-        NoInputError: A folder of background recordings has none.
+        UsageError: It is no condition.
+        NoInputError: A folder of background recordings has none, or one of them cannot be read.
     """
     kind, _, rest = text.partition(":")
     folder, _, number = rest.rpartition(":") if kind == "background" else ("", "", rest)
@@ -105,11 +113,16 @@ def parse(text: str) -> Condition:
     if kind == "codec":
         _require_kbps(value, {kbps for rates in _MP3.values() for kbps in rates}, "")
     if kind == "background":
-        return Condition(kind, value, folder, tuple(_digests(folder)))
+        if not Path(folder).is_dir():
+            raise NoInputError(f"condition background:{shown(folder)}: there is no such folder")
+        recordings = tuple(sorted(audio_files([folder])))
+        return Condition(kind, value, folder, tuple(map(_digest, recordings)), recordings)
     return Condition(kind, value)
 
 
-def apply(condition: Condition, samples: Samples, rate: int, key: str) -> Samples:
+def apply(
+    condition: Condition, samples: Samples, rate: int, key: str, background: BackgroundSource | None = None
+) -> Samples:
     """Returns the waveform as it would sound under the condition.
 
     noise and background are scaled so that the power of the clip's own samples is the stated number of dB above
@@ -119,12 +132,14 @@ def apply(condition: Condition, samples: Samples, rate: int, key: str) -> Sample
     on after the end is cut. codec writes and reads MP3 at the stated rate and takes its delay out.
 
     Args:
-        condition: What to do.
+        condition: The condition.
         samples: Mono.
-        rate: Hz.
-        key: Of the clip; seeds what is random.
+        rate: Sample rate in Hz.
+        key: Key of the clip, which seeds the random generator.
+        background: Sound to mix in; needed by the condition background alone.
 
     Raises:
+        NoInputError: A background recording cannot be decoded.
         UsageError: The low-pass is not below half the sample rate, or MP3 has no such rates.
 
     Shape:
@@ -144,7 +159,9 @@ def apply(condition: Condition, samples: Samples, rate: int, key: str) -> Sample
     elif condition.kind == "reverb":
         changed = _reverb(wide, condition, rate, key)
     elif condition.kind == "background":
-        changed = wide + _scaled(_background(condition, len(wide), rate, key), wide, condition.value)
+        if background is None:
+            raise ValueError("the condition background needs its recordings")
+        changed = wide + _scaled(background.piece(key, len(wide)), wide, condition.value)
     else:
         changed = _codec(samples, condition.value, rate)
     return np.asarray(changed, np.float32)
@@ -161,7 +178,7 @@ def _lowpass(samples: npt.NDArray[np.float64], cutoff: float, rate: int) -> npt.
     from scipy.signal import butter, sosfiltfilt
 
     if cutoff >= rate / 2:
-        raise UsageError(f"condition lowpass:{cutoff:g}: has to be below half the sample rate, {rate / 2:g} Hz")
+        raise UsageError(f"condition lowpass:{cutoff:g}: must be below half the sample rate, {rate / 2:g} Hz")
     sections = butter(8, cutoff, fs=rate, output="sos")
     pad = min(len(samples) - 1, 3 * (2 * len(sections) + 1))
     return np.asarray(sosfiltfilt(sections, samples, padlen=pad))
@@ -178,33 +195,12 @@ def _reverb(samples: npt.NDArray[np.float64], condition: Condition, rate: int, k
     return np.asarray(fftconvolve(samples, response)[: len(samples)])
 
 
-def _recordings(folder: str) -> list[str]:
-    from gramcli.audio.find import audio_files
-
-    return sorted(audio_files([folder]))
-
-
-def _digests(folder: str) -> list[str]:
-    if not Path(folder).is_dir():
-        raise NoInputError(f"condition background:{shown(folder)}: there is no such folder")
-    return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in _recordings(folder)]
-
-
-@lru_cache(maxsize=8)
-def _decoded(path: str, rate: int) -> Samples:
-    from gramcli.audio.reader import Reader
-
-    with Reader(path, rate, "mix") as reader:
-        return reader.read(None)
-
-
-def _background(condition: Condition, length: int, rate: int, key: str) -> npt.NDArray[np.float64]:
-    """Returns a piece of one of the folder's recordings, chosen by the clip's key, repeated where it is too short."""
-    rng = condition.seed(key)
-    paths = _recordings(condition.folder)
-    piece = _decoded(os.fspath(paths[int(rng.integers(len(paths)))]), rate).astype(np.float64)
-    start = int(rng.integers(len(piece))) if len(piece) else 0
-    return np.resize(np.roll(piece, -start), length) if len(piece) else np.zeros(length)
+def _digest(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise NoInputError(f"{shown(path)}: background recording cannot be read: {error.strerror}") from None
 
 
 def _codec(samples: Samples, kbps: float, rate: int) -> npt.NDArray[Any]:
@@ -232,7 +228,7 @@ def _level(kbps: float, rate: int) -> float:
 
 
 def _require_kbps(kbps: float, there: Collection[int], where: str) -> None:
-    """Refuses a bit rate that the encoder would silently replace by the nearest one there is."""
+    """Refuses a bit rate that MP3 does not have, which the encoder would silently replace by the nearest one."""
     if kbps not in there:
         raise UsageError(
             f"condition codec:mp3-{kbps:g}: MP3{where} has {', '.join(map(str, sorted(there)))} kbit/s, and no other"
@@ -240,7 +236,7 @@ def _require_kbps(kbps: float, there: Collection[int], where: str) -> None:
 
 
 def _aligned(decoded: npt.NDArray[Any], samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Takes out the delay that the codec added, found where the two agree best, and keeps the length."""
+    """Removes the delay that the codec added, found by cross-correlation, and keeps the length."""
     from scipy.signal import correlate
 
     reach = min(4096, len(samples))

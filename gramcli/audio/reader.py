@@ -207,6 +207,7 @@ class Reader:
         while position < stop and (block := self._block(min(BLOCK, stop - position), position)) is not None:
             blocks.append(self._mono(block))
             position += len(block)
+            self._alive()
         self._kept = np.concatenate(blocks)
 
     def _block(self, frames: int, position: int) -> Samples | None:

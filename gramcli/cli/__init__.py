@@ -1,1 +1,1 @@
-"""The command line: one thin module a command. Only here are typer and rich known."""
+"""The command line, one thin module a command; typer and rich are imported only here."""

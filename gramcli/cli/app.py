@@ -1,4 +1,4 @@
-"""The program: commands, and the one place where an error becomes a line and an exit code."""
+"""The program: its commands, and the conversion of every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -26,24 +26,30 @@ from gramcli.cli import (
     signals,
     train,
 )
+from gramcli.cli.options import Panel, example, is_out_of_memory
 from gramcli.cli.render import complain
 from gramcli.errors import Exit, GramcliError
 from gramcli.system import malloc
 
-_EXITS = """Exit codes: 0 ok, 1 internal error, 2 usage, 3 no usable input, 4 artefacts do not fit, 5 finished but some
-inputs failed, 6 damaged cache, 7 resource missing, 8 refused as unsafe, 9 locked, 130/143 interrupted."""
+_EPILOG = (
+    "Exit codes: 0 success, 1 internal error, 2 wrong usage, 3 no usable input, 4 a step is missing or files do not "
+    "fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, "
+    "8 refused as unsafe, 9 cache in use, 130 or 143 interrupted.\n\n"
+    + example("gramcli demo", "gramcli extract --help")
+)
 
 app = typer.Typer(
     name="gramcli",
     help="Classify sounds with every layer of a trained CNN, and tell when a sound is like none of the classes.",
-    epilog=_EXITS,
+    epilog=_EPILOG,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for module in (train, extract, calibrate, select_layers, classify, check, evaluate, layers, export, demo, guide):
+# in the order in which the commands are used, which is that of the help
+for module in (demo, layers, train, extract, calibrate, select_layers, evaluate, check, classify, export, guide):
     module.register(app)
-app.add_typer(cache.app, name="cache")
+app.add_typer(cache.app, name="cache", rich_help_panel=Panel.CACHE)
 
 # typer brings its own click; this is its ClickException, whichever that is
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -60,7 +66,7 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")] = False,
 ) -> None:
     _DEBUG[0] = debug
 
@@ -75,9 +81,9 @@ def main() -> NoReturn:
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader had enough; Python would complain once more at exit
+    except BrokenPipeError:  # the reader is gone; else Python reports it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if signals.heard() is not None:  # Python's own end takes a while, in which a second signal would be its death
+    if signals.received() is not None:  # a second signal during Python's own exit would change the exit code
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -88,33 +94,37 @@ def run(arguments: Sequence[str]) -> int:
     _DEBUG[0] = False
     try:
         code = int(app(list(arguments), prog_name="gramcli", standalone_mode=False) or Exit.OK)
-        # typer makes a silent exit of Ctrl-C
+        # typer turns Ctrl-C into an exit without a message
         return _interrupted() if code == Exit.INTERRUPTED else code
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except signals.Terminated:
-        return _fail(signals.words(Exit.TERMINATED), Exit.TERMINATED)
+        return _fail(signals.message(Exit.TERMINATED), Exit.TERMINATED)
     except GramcliError as error:
         return _fail(str(error), error.exit_code)
     except _ClickError as error:
-        message = error.format_message().replace("Value error, ", "")  # which is no word for people
+        message = error.format_message().replace("Value error, ", "")
         return _fail(f"{message} (see --help)", Exit.USAGE) if message else Exit.USAGE
     except BrokenPipeError:
         return Exit.OK
     except Exception as error:
-        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
-            return _fail("out of memory; use a smaller --batch", Exit.RESOURCE)
-        return _fail(f"internal error: {type(error).__name__}: {error}; gramcli --debug shows where", Exit.INTERNAL)
+        if is_out_of_memory(error):  # outside of a command that says what to do
+            return _fail("out of memory; close other programs", Exit.RESOURCE)
+        return _fail(
+            f"internal error: {type(error).__name__}: {error}; please report it with the output of gramcli --debug "
+            "and the same command",
+            Exit.INTERNAL,
+        )
 
 
 def _interrupted() -> int:
-    return _fail(signals.words(Exit.INTERRUPTED), Exit.INTERRUPTED)
+    return _fail(signals.message(Exit.INTERRUPTED), Exit.INTERRUPTED)
 
 
 def _fail(text: str, code: Exit) -> int:
     if _DEBUG[0]:
         traceback.print_exc()
-    if (ended := signals.heard()) is not None:
-        text, code = signals.words(ended), ended
+    if (ended := signals.received()) is not None:
+        text, code = signals.message(ended), ended
     complain("error", text)
     return int(code)

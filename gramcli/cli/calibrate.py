@@ -1,4 +1,4 @@
-"""``gramcli calibrate``."""
+"""``gramcli calibrate``: its options and output; `gramcli.calibration.calibrate` does the work."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ from typing import Annotated
 
 import typer
 
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import Given, Panel, example, takes
 from gramcli.cli.render import Bar, complain
 
-Preset = Annotated[str | None, typer.Option("--preset", metavar="paper", help="The paper's rule as it stands: paper.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", metavar="paper", help="paper: use the rule exactly as published.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("calibrate")(calibrate_cmd)
+    app.command("calibrate", epilog=example("gramcli calibrate"), rich_help_panel=Panel.BUILD)(calibrate_cmd)
 
 
 @takes("calibrate", "cache.dir")
 def calibrate_cmd(given: Given, preset: Preset = None) -> None:
-    """Learn each class's bounds from training clips, and what is normal outside them from validation clips."""
+    """Learn each class's bounds from the training clips.
+
+    The validation clips then show how far clips of a known class usually lie outside these bounds. Run gramcli extract
+    first, and gramcli select-layers afterwards.
+    """
     from gramcli.calibration.calibrate import calibrate
     from gramcli.settings.configure import configure
 
-    settings = configure(given.flags, config=given.config, preset=preset, weights=False)
     with Bar(quiet=given.quiet) as bar:
-        given.tell(bar, settings)
+        settings = configure(given.context(bar), preset=preset)
+        given.note_settings(bar, settings)
         statistics = calibrate(given.cache, settings.calibrate, progress=bar)
     if not given.quiet:
-        complain("done", f"{len(statistics.layers)} layers, epsilon {statistics.epsilon:g}: {statistics.file.path}")
+        complain(
+            "done",
+            f"{len(statistics.layers)} layers calibrated, epsilon {statistics.epsilon:g}: {statistics.file.path}",
+        )

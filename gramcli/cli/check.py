@@ -1,4 +1,4 @@
-"""``gramcli check``."""
+"""``gramcli check``: its options and output; `gramcli.inference.shift_check` does the work."""
 
 from __future__ import annotations
 
@@ -8,52 +8,54 @@ from typing import Annotated, Any
 import typer
 
 from gramcli.cli import render
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import AsJson, FormatOption, Given, Model, Panel, example, takes
 from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("check")(check_cmd)
+    app.command("check", epilog=example("gramcli check recordings/"), rich_help_panel=Panel.USE)(check_cmd)
 
 
 @takes("network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir")
 def check_cmd(
     given: Given,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of recordings; they need no labels.")],
-    model: Annotated[
-        Path | None, typer.Option("--model", help="File made by gramcli export, in place of a cache.")
-    ] = None,
-    format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    model: Model = None,
+    format: FormatOption = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Tell whether the statistics carry over to other recordings: how many of their windows are unknown."""
+    """Check whether the calibration fits other recordings, without labels.
+
+    It counts the windows that are called unknown. If there are more than the stated rate of the threshold, the
+    recordings differ from the clips of the calibration, and their labels may be wrong.
+    """
     from gramcli.inference.shift_check import COLUMNS, check_shift
 
     with Bar(quiet=given.quiet) as bar:
-        found = check_shift(given.model(model), folder, flags=given.flags, config=given.config, progress=bar)
+        found = check_shift(given.model(model), folder, given.context(bar))
     how = render.chosen(format, as_json)
-    places = [place.row() for place in found.places]
+    rows = [one.row() for one in found.folders]
     if how is Format.table:
-        stated = f"unknown windows, of which the threshold is set for {100 * found.threshold.false_reject:.3g}%"
-        render.rows(_SEEN, (_seen(row, folder) for row in places), how, title=stated, shrink="folder")
+        stated = f"windows called unknown; the threshold was set to reject {100 * found.threshold.false_reject:.3g}%"
+        render.table(_SHORT, (_short(row, folder) for row in rows), title=stated, shrink="folder")
     else:
-        render.rows(COLUMNS, places, how, about=found.about())
+        render.rows(COLUMNS, rows, how, about=found.about())
     sentences = [("warning", one) for one in found.warnings] or [("verdict", found.verdict)]
     for kind, sentence in () if how is Format.json else sentences:
         if how is Format.table:
             render.say(f"{kind}: {sentence}")
         elif not given.quiet:
             render.complain(kind, sentence)
-    settle(found.failed, found.files, usable=found.places[0].clips > 0)
+    settle(found.failed, found.files, usable=found.folders[0].clips > 0)
 
 
-_SEEN = ("folder", "clips", "windows", "unknown", "95 % interval", "failed", "finding")
-"""Columns of the table, which has to fit a terminal; the other formats have all."""
+_SHORT = ("folder", "clips", "windows", "unknown", "95 % interval", "failed", "finding")
+"""Columns of the table, which must fit a terminal; the other formats have all columns."""
 
 
-def _seen(row: dict[str, Any], top: Path) -> dict[str, Any]:
+def _short(row: dict[str, Any], top: Path) -> dict[str, Any]:
     below = Path(row["folder"]) != top
     return {
         "folder": Path(row["folder"]).relative_to(top) if below else row["folder"],

@@ -1,4 +1,4 @@
-"""``gramcli classify``."""
+"""``gramcli classify``: its options and output; `gramcli.inference.classifier` does the work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gramcli.cli import render
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import AsJson, FormatOption, Given, Model, Panel, example, takes
 from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
 from gramcli.errors import UsageError
@@ -19,52 +19,57 @@ from gramcli.text import shown
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("classify")(classify_cmd)
+    examples = example(
+        "gramcli classify new.wav recordings/", "gramcli classify --model net.safetensors new.wav --json"
+    )
+    app.command("classify", epilog=examples, rich_help_panel=Panel.USE)(classify_cmd)
 
 
 @takes("network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir")
 def classify_cmd(
     given: Given,
     files: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them.")],
-    model: Annotated[
-        Path | None, typer.Option("--model", help="File made by gramcli export, in place of a cache.")
-    ] = None,
+    model: Model = None,
     prior: Annotated[
         list[str] | None,
         typer.Option(
             "--prior",
             metavar="uniform|CLASS=SHARE,...",
-            help="How frequent the classes are here; those not named get what is left of 1 (default: as in training).",
+            help="How frequent the classes are in these recordings; classes not named share the rest of 1 (default: "
+            "as in training).",
         ),
     ] = None,
     submission: Annotated[
         Path | None,
         typer.Option(
-            "--submission", metavar="FILE.tsv", help="Also write the file that the DCASE challenge takes for scenes."
+            "--submission", metavar="FILE.tsv", help="Also write a file for the DCASE challenge on acoustic scenes."
         ),
     ] = None,
-    format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    format: FormatOption = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Classify recordings, one row a window, by how little they deviate from each class."""
+    """Classify recordings, and say which windows are like none of the classes.
+
+    The output has one row a window. Run gramcli select-layers first, or give --model.
+    """
     from gramcli.audio.decoder_pool import start_ahead
     from gramcli.audio.find import audio_files
     from gramcli.inference import dcase_submission
     from gramcli.inference.classifier import COLUMNS, GramClassifier, Prediction
     from gramcli.system.durable_files import require_place
 
-    paths = audio_files(files)  # before the network is built, so that a slip in a name costs no wait
+    paths = audio_files(files)  # before the network is built, so that a typing error costs no time
     if submission is not None:
         require_place(submission)
+    shares = _prior(prior)
     start_ahead()
-    classifier = GramClassifier.load(given.model(model), given.flags, given.config, _prior(prior))
     how = render.chosen(format, as_json)
     failed: dict[str, str] = {}
     read = set()
     submitted: list[Prediction] = []
 
-    def rows(bar: Bar) -> Iterator[dict[str, Any]]:
-        for prediction in classifier.stream(paths, progress=bar):
+    def rows(classifier: GramClassifier) -> Iterator[dict[str, Any]]:
+        for prediction in classifier.stream(paths):
             if prediction.status == "ok":
                 read.add(prediction.path)
             else:
@@ -73,16 +78,17 @@ def classify_cmd(
                 submitted.append(prediction)
             yield prediction.row()
 
-    # rows that come one by one on a terminal are progress enough; a bar would get between them
+    # on a terminal, rows that are printed one by one show the progress themselves
     streams = how in (Format.csv, Format.jsonl)
     with Bar(quiet=given.quiet or (streams and sys.stdout.isatty())) as bar:
-        given.tell(bar, classifier.settings)
+        classifier = GramClassifier.load(given.model(model), given.context(bar), shares)
+        given.note_settings(bar, classifier.settings)
         if streams:
-            render.rows(COLUMNS, rows(bar), how)
+            render.rows(COLUMNS, rows(classifier), how)
         else:
-            done = list(rows(bar))
+            done = list(rows(classifier))
     if how is Format.table:
-        render.rows(_SEEN, map(_seen, done), how, shrink="file")
+        render.table(_SHORT, map(_short, done), shrink="file")
         for path, reason in failed.items():
             render.say(f"failed: {shown(path)}: {reason}")
     elif how is Format.json:
@@ -91,7 +97,7 @@ def classify_cmd(
         dcase_submission.write(submission, submitted, classifier.classes)
         if (missing := len(paths) - len(read)) and not given.quiet:
             render.complain(
-                "note", f"{shown(submission)}: {missing} of {len(paths)} recordings have no line, as they failed"
+                "note", f"{shown(submission)}: {missing} of {len(paths)} recordings failed and have no line in it"
             )
     settle(failed, len(paths), usable=bool(read))
 
@@ -101,29 +107,31 @@ def _prior(given: list[str] | None) -> dict[str, float] | None:
         return None
     if given == ["uniform"]:
         return {}
-    prior = {}
-    shares = [part.strip() for one in given for part in (one.split(",") if _many(one) else [one])]
-    for one in shares:
-        label, equals, share = one.rpartition("=")
+    prior: dict[str, float] = {}
+    for one in (part.strip() for text in given for part in (text.split(",") if _many(text) else [text])):
+        label, _, share = (part.strip() for part in one.rpartition("="))
         try:
-            prior[label] = float(share)
+            value = float(share)
         except ValueError:
-            equals = ""
-        if not equals or not label:
-            raise UsageError(f"--prior {shown(one)}: give uniform, or CLASS=SHARE,... with shares of 1")
+            label = ""
+        if not label:
+            raise UsageError(f"--prior {shown(one)}: give uniform, or CLASS=SHARE,... with shares that add up to 1")
+        if label in prior:
+            raise UsageError(f"--prior: the class {shown(label)} is named twice; give it one share")
+        prior[label] = value
     return prior
 
 
 def _many(text: str) -> bool:
-    """Tells CLASS=SHARE,CLASS=SHARE from one class with a comma in its name."""
+    """Returns whether a text is CLASS=SHARE,CLASS=SHARE, and not one class with a comma in its name."""
     return all("=" in part for part in text.split(","))
 
 
-_SEEN = ("file", "seconds", "label", "prob", "deviation", "network")
-"""Columns of the table, which has to fit a terminal; the other formats have all."""
+_SHORT = ("file", "seconds", "label", "prob", "deviation", "network")
+"""Columns of the table, which must fit a terminal; the other formats have all columns."""
 
 
-def _seen(row: dict[str, Any]) -> dict[str, Any]:
+def _short(row: dict[str, Any]) -> dict[str, Any]:
     confidence = row["network_confidence"]
     return {
         "file": Path(row["path"]).name,

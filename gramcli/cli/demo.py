@@ -1,11 +1,10 @@
-"""``gramcli demo``: the commands a user would type, one after another, on sounds that are made on the spot."""
+"""``gramcli demo``: run the commands that a user would type, one after another, on synthesised sounds."""
 
 from __future__ import annotations
 
 import csv
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated
 import typer
 
 from gramcli.cli import render
+from gramcli.cli.options import Panel, example
 from gramcli.errors import UsageError
 from gramcli.system import durable_files
 from gramcli.text import shown
@@ -21,46 +21,46 @@ from gramcli.text import shown
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("demo")(demo_cmd)
+    app.command("demo", epilog=example("gramcli demo"), rich_help_panel=Panel.START)(demo_cmd)
 
 
 def demo_cmd(
-    folder: Annotated[Path, typer.Argument(help="Folder to work in; it is made, and kept to look at.")] = Path(
-        "gramcli-demo"
-    ),
+    folder: Annotated[Path, typer.Argument(help="Folder to work in; it is created and kept.")] = Path("gramcli-demo"),
 ) -> None:
-    """Show the whole way in under a minute, offline: sounds, a small trained network, every command and its output."""
+    """Show every step on synthesised sounds, offline and in under a minute."""
     from gramcli.demo import WEIGHTS, sounds
 
     manifest = folder / "sounds" / "manifest.csv"
     if folder.exists() and any(folder.iterdir()) and not manifest.is_file():
-        raise UsageError(f"{shown(folder)}: is there and holds something else; name another folder")
+        raise UsageError(f"{shown(folder)}: exists and holds other files; name another folder")
     durable_files.make_folder(folder / "sounds")
-    _say(f"Sounds of {len(sounds.CLASSES)} classes are made in {folder}; a small network trained on such comes along.")
+    _say(
+        f"This makes sounds of {len(sounds.CLASSES)} classes in {folder}. A small network for them comes with gramcli."
+    )
     sounds.write(manifest.parent)
-    shutil.copy(WEIGHTS, folder / WEIGHTS.name)
+    durable_files.write(folder / WEIGHTS.name, WEIGHTS.read_bytes())
     with manifest.open(newline="") as file:
         rows = list(csv.DictReader(file))
     one = next(row for row in rows if row["split"] == "test")
     clip = f"sounds/{one['file']}"
     for why, command in (
-        ("Every clip goes through the network once; each layer's descriptor is kept.",
+        ("Run the network once on every clip, and keep each layer's descriptor.",
          ["extract", "sounds/manifest.csv", "--weights", WEIGHTS.name]),
-        ("Each class gets its bounds from the training clips.", ["calibrate"]),
-        ("Layers are ranked on the validation clips.", ["select-layers"]),
-        ("Each decision on test clips that none has seen, and which one to use.", ["evaluate"]),
-        (f"One of these clips; its label is {one['label']}.", ["classify", clip]),
+        ("Learn each class's bounds from the training clips.", ["calibrate"]),
+        ("Rank the layers on the validation clips, and fit the decision rule.", ["select-layers"]),
+        ("Measure each decision on the test clips, and say which one to use.", ["evaluate"]),
+        (f"Classify one of these clips, whose label is {one['label']}.", ["classify", clip]),
     ):  # fmt: skip
         _say(f"\n# {why}")
         render.out(f"$ {shlex.join(['gramcli', *command])}")
         done = subprocess.run([sys.executable, "-m", "gramcli", *command], cwd=folder, env=_environment(), check=False)
         if done.returncode:
             raise typer.Exit(done.returncode)
-    _say(f"\nAll of it is in {folder}; next: gramcli cache info, or the same with your own recordings (see README).")
+    _say(f"\nAll files are in {folder}. Next: gramcli cache info there, or the same steps with your own recordings.")
 
 
 def _environment() -> dict[str, str]:
-    """Returns an environment in which a child finds this very package."""
+    """Returns an environment in which a child process finds this very package."""
     package = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
 

@@ -1,4 +1,4 @@
-"""``gramcli export``."""
+"""``gramcli export``: its options and output; `gramcli.inference.export` does the work."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ from typing import Annotated
 import typer
 
 from gramcli.cli import render
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import Given, Panel, example, takes
+from gramcli.progress import Silent
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("export")(export_cmd)
+    examples = example("gramcli export net.safetensors", "gramcli classify --model net.safetensors new.wav")
+    app.command("export", epilog=examples, rich_help_panel=Panel.USE)(export_cmd)
 
 
 @takes("network.weights", "cache.dir")
 def export_cmd(
     given: Given, file: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The file to write.")]
 ) -> None:
-    """Pack weights, statistics and settings into one file for gramcli classify --model."""
+    """Pack network, statistics and rule into one file for classify --model.
+
+    The file replaces the cache and the checkpoint, so it can be copied to another machine.
+    """
     from gramcli.cache.view import View
+    from gramcli.extraction.reopen import require_network
     from gramcli.inference.bundle import export
+    from gramcli.network import checkpoint
     from gramcli.settings.configure import configure
 
-    remembered = View.open(given.cache).recorded["settings"]
-    settings = configure({"run": {"device": "cpu"}, **given.flags}, config=given.config, remembered=remembered)
+    view = View.open(given.cache)
+    require_network(view)
+    given.settings.setdefault("run", {"device": "cpu"})
+    settings = configure(given.context(Silent()), earlier=view.recorded["settings"], metadata=checkpoint.as_source)
     size = export(settings, given.cache, file)
     if not given.quiet:
         render.complain("done", f"{file}: {render.size(size)}")

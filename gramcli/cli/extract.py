@@ -1,14 +1,15 @@
-"""``gramcli extract``."""
+"""``gramcli extract``: its options and output; `gramcli.extraction` does the work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gramcli.cli.options import Condition, Given, OverrideMetadata, takes
+from gramcli.cli.options import Condition, Given, OverrideMetadata, Panel, example, takes
 from gramcli.cli.render import Bar, chosen, complain, duration, rows, size
 from gramcli.errors import Exit, ResourceError, UsageError
 from gramcli.text import shown
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("extract")(extract_cmd)
+    examples = example(
+        "gramcli extract clips.csv --weights net.safetensors",
+        "gramcli extract clips.csv --network resnet18 --weights net.pt",
+    )
+    app.command("extract", epilog=examples, rich_help_panel=Panel.BUILD)(extract_cmd)
 
 
 @takes(
@@ -46,20 +51,20 @@ def extract_cmd(
     override_metadata: OverrideMetadata = False,
     condition: Condition = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try clips once more that failed in an earlier run.")
+        bool, typer.Option("--retry-failed", help="Retry clips that failed in an earlier run.")
     ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what there is to do, and what it takes of disk, memory and time; write nothing."
+            "--dry-run", help="Only say how much there is to do, and the disk, memory and time it needs; write nothing."
         ),
     ] = False,
-    profile: Annotated[bool, typer.Option("--profile", help="Print where the time went, step by step.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Print how long each step took.")] = False,
 ) -> None:
-    """Send every clip through the network once and keep each layer's descriptor.
+    """Run the network on every clip and keep each layer's descriptor.
 
-    Run it again after an interruption or when the manifest has grown: only what is missing is computed. Without
-    arguments it repeats the earlier extract of this cache.
+    Run it again after an interruption, or when clips were added: only missing clips are computed. Without arguments it
+    repeats the earlier extract of this cache.
     """
     from gramcli.audio.condition import parse
     from gramcli.cache.clip_table import require
@@ -68,48 +73,53 @@ def extract_cmd(
     from gramcli.extraction.conditions import extract_conditions
     from gramcli.extraction.dry_run import forecast
     from gramcli.extraction.extract import extract
-    from gramcli.settings.configure import configure, home, says_what_to_extract
+    from gramcli.extraction.reopen import require_network
+    from gramcli.network import checkpoint
+    from gramcli.settings.configure import configure, names_extract
 
     if dry_run and (condition or retry_failed or profile):
-        raise UsageError("--dry-run tells of a plain extract; leave out --condition, --retry-failed and --profile")
+        raise UsageError("--dry-run goes without --condition, --retry-failed and --profile; leave these out")
     given.put("data", "manifest", manifest)
-    conditions = [parse(text) for text in condition or ()]  # a slip costs no wait
-    remembered, folder = None, home(given.config)
-    if not says_what_to_extract(given.flags, given.config) and (given.cache / "views").is_dir():
-        recorded = View.open(given.cache).recorded
-        remembered, folder = recorded["settings"], Path(recorded["folder"])
-    settings = configure(given.flags, config=given.config, remembered=remembered, override_metadata=override_metadata)
+    conditions = [parse(text) for text in condition or ()]  # before the network is built
     with Bar(quiet=given.quiet) as bar:
-        given.tell(bar, settings)
+        context, earlier = given.context(bar), None
+        if not names_extract(context) and (given.cache / "views").is_dir():
+            view = View.open(given.cache)
+            require_network(view)
+            earlier, context = view.recorded["settings"], replace(context, folder=Path(view.recorded["folder"]))
+        settings = configure(
+            context, earlier=earlier, metadata=checkpoint.as_source, override_metadata=override_metadata
+        )
+        given.note_settings(bar, settings)
         if dry_run:
-            _print_forecast(forecast(settings, folder=folder, progress=bar), settings)
+            _print_forecast(forecast(settings, context), settings)
             return
-        done = extract(settings, folder=folder, progress=bar, profile=profile, retry_failed=retry_failed)
-        if conditions:  # training clips set the bounds as they are
-            heard = require(given.cache).used("validation", "test", UNKNOWN)
-            extract_conditions(given.cache, conditions, heard, flags=given.flags, config=given.config, progress=bar)
+        done = extract(settings, context, profile=profile, retry_failed=retry_failed)
+        if conditions:  # bounds come from unchanged training clips
+            used = require(given.cache).used("validation", "test", UNKNOWN)
+            extract_conditions(given.cache, conditions, used, context)
     if not given.quiet:
         complain(
             "done",
             f"{done.clips} clips in {done.shards} shards of {settings.cache.dir}: {done.forwarded} computed, "
-            f"{done.reused} were there, {done.failed} failed, "
+            f"{done.reused} already there, {done.failed} failed, "
             f"{done.seconds:.1f} s",
         )
     if done.profile is not None:
         _print_profile(done.profile, done.forwarded, settings.run.decoders)
     if done.failed:
-        complain("error", f"{done.failed} of {done.clips} clips cannot be used; see {settings.cache.dir}/failures.csv")
+        complain("error", f"{done.failed} of {done.clips} clips failed; {settings.cache.dir}/failures.csv says why")
         raise typer.Exit(Exit.PARTIAL)
 
 
 def _print_forecast(found: Forecast, settings: Settings) -> None:
-    """Prints what an extract would take.
+    """Prints what an extract would do and need.
 
     Raises:
         ResourceError: The disk has no room for it.
     """
     measured = f" (measured on {found.tried} clips)" if found.tried else ""
-    told = {
+    lines = {
         "clips": found.clips,
         "there already": found.there,
         "cannot be read": found.unreadable,
@@ -118,16 +128,16 @@ def _print_forecast(found: Forecast, settings: Settings) -> None:
         "memory": f"about {size(found.memory)}, and {settings.run.decoders} decoders",
         "time": f"about {duration(found.seconds)}{measured}",
     }
-    rows(["what", "value"], [{"what": what, "value": value} for what, value in told.items()], chosen(None, False))
+    rows(["what", "value"], [{"what": what, "value": value} for what, value in lines.items()], chosen(None, False))
     if not found.fits:
         raise ResourceError(
-            f"{shown(settings.cache.dir)}: the disk has {size(found.free)}, and {size(found.bytes)} are needed; free "
-            "some space, or use another --cache"
+            f"{shown(settings.cache.dir)}: {found.todo} clips to compute need about {size(found.bytes)}, and "
+            f"{size(found.free)} are free; free some space, or choose another --cache"
         )
 
 
 def _print_profile(profile: Mapping[str, Mapping[str, float]], clips: int, decoders: int) -> None:
-    """Prints the steps of both parts, the longest first."""
+    """Prints the steps of this process and of the decoders, the longest first."""
     part = {"here": "this process", "decoders": f"{decoders} decoders, meanwhile"}
     whole = sum(profile["here"].values())
     found = [

@@ -1,4 +1,4 @@
-"""``gramcli layers``."""
+"""``gramcli layers``: its options and output; `gramcli.network.inventory` does the work."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from typing import Annotated
 import typer
 
 from gramcli.cli import render
-from gramcli.cli.options import Given, takes
-from gramcli.cli.render import Bar, Format
+from gramcli.cli.options import AsJson, FormatOption, Given, Panel, example, takes
+from gramcli.cli.render import Bar
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("layers")(layers_cmd)
+    app.command("layers", epilog=example("gramcli layers resnet18"), rich_help_panel=Panel.START)(layers_cmd)
 
 
 @takes("segment", "frontend", "network.weights", "network.classes", "network.layers", "network.channel_dims",
        "network.args")  # fmt: skip
 def layers_cmd(
     given: Given,
-    network: Annotated[str | None, typer.Argument(help="timm name, or package.module:factory.")] = None,
-    format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    network: Annotated[
+        str | None, typer.Argument(help="Name of a timm network, or package.module:factory of your own.")
+    ] = None,
+    format: FormatOption = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the activations of a network that can be recorded, and those that cannot."""
+    """List the layers of a network that extract can record."""
+    from gramcli.network import checkpoint
     from gramcli.network.inventory import list_layers
-    from gramcli.settings.configure import configure, home
+    from gramcli.settings.configure import configure
 
     given.put("network", "name", network)
-    settings = configure(given.flags, config=given.config, override_metadata=True)
     with Bar(quiet=given.quiet) as bar:
-        given.tell(bar, settings)
-        found = list_layers(settings, folder=home(given.config))
+        context = given.context(bar)
+        settings = configure(context, metadata=checkpoint.as_source, override_metadata=True)
+        given.note_settings(bar, settings)
+        found = list_layers(settings, context)
     rows = [
         {
             "layer": layer.name,
@@ -51,7 +55,7 @@ def layers_cmd(
     render.rows(columns, rows, how, about={"network": found.architecture, "not_captured": missed})
     if not given.quiet:
         for one in missed:
-            render.complain("not captured", f"{one['name']} ({one['type']}): {one['reason']}")
+            render.complain("not recorded", f"{one['name']} ({one['type']}): {one['reason']}")
         total = sum(layer.bytes for layer in found.recorded)
         channels = sum(layer.channels for layer in found.recorded)
         render.complain(

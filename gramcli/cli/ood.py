@@ -1,4 +1,4 @@
-"""How well unknown sounds were told from known ones, for people."""
+"""Print how well unknown sounds are told from known ones, for `gramcli evaluate`."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ _NAMES = {
 _COLUMNS = ("AUROC", "AUPR", "FPR95")
 
 
-def tell(found: OodStudy, how: Format, quiet: bool) -> None:
-    """Prints a table and its sentence; with csv and jsonl, whose rows are decisions, the sentence alone, on stderr."""
+def show(found: OodStudy, how: Format, quiet: bool) -> None:
+    """Prints a table and a sentence; with csv and jsonl, whose rows are decisions, only the sentence, on stderr."""
     if how is Format.table:
         many, of = ("clips", "groups") if found.folder is None else ("windows", "files")
-        whose = f"{', '.join(found.labels)}, held out" if found.folder is None else found.folder
+        origin = f"{', '.join(found.labels)}, held out" if found.folder is None else found.folder
         title = (
-            f"{shown(whose)}: {found.unknown} unknown {many} of {found.unknown_groups} {of}; "
-            f"{found.known} known clips, {found.known_groups} groups"
+            f"{shown(origin)}: {found.unknown} unknown {many} of {found.unknown_groups} {of}; "
+            f"{found.known} known clips of {found.known_groups} groups"
         )
-        render.rows(
+        render.table(
             ["score", *_COLUMNS, *(f"{name}*" for name in _COLUMNS)],
             [
                 {"score": _NAMES.get(name, name), **_cells(score.all), **_cells(score.matched, "*")}
                 for name, score in found.scores.items()
             ],
-            how,
             title=title,
         )
         if found.matched:
-            render.say(f"* of {found.matched} pairs, known and unknown, of like length, level and bandwidth")
+            render.say(
+                f"* on {found.matched} pairs of a known and an unknown sound of similar length, level, bandwidth"
+            )
         if found.beyond is not None:
             render.say(f"{found.beyond:.1%} of these unknown sounds are called unknown")
         render.say(found.verdict)
@@ -57,7 +58,7 @@ def tell(found: OodStudy, how: Format, quiet: bool) -> None:
 
 
 def end(found: tuple[OodStudy, ...]) -> None:
-    """Ends the command as `settle` does if files of a folder failed."""
+    """Ends the command, as `settle` does, if files of a folder failed."""
     for one in found:
         if one.folder is not None:
             settle(one.failed, one.files, usable=True)

@@ -1,4 +1,4 @@
-"""Flags made from the table of settings, so that a setting has one name and one help text everywhere."""
+"""Flags of the commands, made from the table of settings so that each setting has one name and one help text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from gramcli.errors import NoInputError
+from gramcli.cli.render import Format
+from gramcli.errors import GramcliError, NoInputError, ResourceError
+from gramcli.progress import Progress, Silent
 from gramcli.settings import schema
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.text import shown
 
-if TYPE_CHECKING:
-    from gramcli.progress import Progress
+
+class Panel(StrEnum):
+    """Groups of commands in ``gramcli --help``, in the order in which they are used."""
+
+    START = "First: try it, and get a network"
+    BUILD = "Then build the decision, in this order"
+    USE = "Then evaluate and use it"
+    CACHE = "At any time"
+
+
+def example(*commands: str) -> str:
+    """Returns the last lines of a command's help: how it is typed."""
+    return "\n\n".join([f"Example{'s' * (len(commands) > 1)}:", *commands])
+
 
 _METAVARS = {
     "text": "TEXT",
@@ -45,40 +61,52 @@ Condition = Annotated[
     typer.Option(
         "--condition",
         metavar="KIND:VALUE",
-        help="Also under noise:DB, gain:DB, lowpass:HZ, reverb:SECONDS, background:FOLDER:DB or codec:mp3-KBPS; "
-        "may be repeated.",
+        help="Also with the audio changed: noise:DB, gain:DB, lowpass:HZ, reverb:SECONDS, background:FOLDER:DB or "
+        "codec:mp3-KBPS; may be repeated.",
     ),
 ]
 
 OverrideMetadata = Annotated[
-    bool, typer.Option("--override-metadata", help="Let settings contradict the checkpoint's metadata.")
+    bool, typer.Option("--override-metadata", help="Use settings that contradict the checkpoint's metadata.")
 ]
+
+Model = Annotated[Path | None, typer.Option("--model", help="Use a file made by gramcli export instead of a cache.")]
+
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="How to print (default: table on a terminal, else csv).")
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 
 
 @dataclass
 class Given:
-    """What the command line said, apart from a command's own arguments."""
+    """The options that many commands have."""
 
-    flags: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Settings by section and key."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Values by section and key."""
     config: Path | None = None
     quiet: bool = False
     verbose: bool = False
 
     def put(self, section: str, key: str, value: object) -> None:
-        """Adds a setting that a command takes as an argument of its own; None is not given."""
+        """Adds a setting; None means that it is not given."""
         if value is not None:
-            self.flags.setdefault(section, {})[key] = value
+            self.settings.setdefault(section, {})[key] = value
+
+    def context(self, progress: Progress) -> RunContext:
+        """Returns what the stages need of the command line."""
+        return RunContext(self.settings, self.config, progress)
 
     @property
     def cache(self) -> Path:
         """Folder of the cache, from flags, environment, file or default."""
         from gramcli.settings.configure import cache_folder
 
-        return cache_folder(self.flags, self.config)
+        return cache_folder(self.context(Silent()))
 
     def model(self, named: Path | None) -> Path:
-        """Returns where the network and its statistics are: the exported model that was named, or else the cache.
+        """Returns the exported model that was named, or else the folder of the cache.
 
         Raises:
             NoInputError: There is no file of that name.
@@ -87,18 +115,18 @@ class Given:
             raise NoInputError(f"{shown(named)}: no such file; gramcli export makes one from a cache")
         return self.cache if named is None else named
 
-    def tell(self, bar: Progress, chosen: Settings) -> None:
-        """With --verbose, notes every setting that is not the default."""
+    def note_settings(self, progress: Progress, chosen: Settings) -> None:
+        """With --verbose, notes every setting that differs from the default."""
         if self.verbose:
             default = Settings().as_dict()
             for section, table in chosen.as_dict().items():
                 for key, value in table.items():
                     if default[section].get(key) != value:
-                        bar.note(f"{section}.{key} = {value}")
+                        progress.note(f"{section}.{key} = {value}")
 
 
 def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the flags of some settings, and hands them over as its first argument, a `Given`.
+    """Adds the flags of some settings to a command, which gets their values as its first argument, a `Given`.
 
     Args:
         wanted: ``section`` for all of its keys, or ``section.key``.
@@ -108,6 +136,7 @@ def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         flags = {f"{section}__{key.name}": (section, key) for section, key in _chosen(wanted)}
         added = [_parameter(name, section, key) for name, (section, key) in flags.items()] + _common()
+        keys = {(section, key.name) for section, key in flags.values()}
 
         @functools.wraps(command)
         def run(**values: Any) -> None:
@@ -117,14 +146,39 @@ def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 if isinstance(value, list):
                     value = (",".join(value) if key.metadata["kind"] == "names" else value) if value else None
                 given.put(section, key.name, value)
-            command(given, **values)
+            try:
+                command(given, **values)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise ResourceError(_out_of_memory(command, ("run", "batch") in keys)) from error
 
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *added)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__doc__ = _reflowed(command.__doc__ or "")
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         return run
 
     return decorate
+
+
+def _reflowed(text: str) -> str:
+    """Returns a docstring with one line a paragraph, for the help, which breaks lines where the terminal ends."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error of Python, torch or CUDA says that memory is used up."""
+    if isinstance(error, GramcliError):  # it says already what to do
+        return False
+    stated = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in stated or "out of memory" in stated
+
+
+def _out_of_memory(command: Callable[..., None], has_batch: bool) -> str:
+    name = command.__name__.removesuffix("_cmd").replace("_", "-")
+    advice = "use a smaller --batch, or close other programs" if has_batch else "close other programs"
+    return f"out of memory in gramcli {name}; {advice}"
 
 
 def _chosen(wanted: tuple[str, ...]) -> list[tuple[str, dataclasses.Field[Any]]]:
@@ -175,10 +229,16 @@ def _common() -> list[inspect.Parameter]:
 
     return [
         parameter(
-            "config", None, Path | None, typer.Option("--config", "-c", help="Settings file (./gramcli.toml if there).")
+            "config",
+            None,
+            Path | None,
+            typer.Option("--config", "-c", help="Settings file (default: ./gramcli.toml, if there is one)."),
         ),
-        parameter("quiet", False, bool, typer.Option("--quiet", "-q", help="Neither progress nor notes on stderr.")),
+        parameter("quiet", False, bool, typer.Option("--quiet", "-q", help="Print no progress and no notes.")),
         parameter(
-            "verbose", False, bool, typer.Option("--verbose", "-v", help="Also say which settings are in force.")
+            "verbose",
+            False,
+            bool,
+            typer.Option("--verbose", "-v", help="Also print the settings that differ from the defaults."),
         ),
     ]

@@ -1,4 +1,4 @@
-"""How a command ends that has gone through many files, some of which may have failed."""
+"""End a command that has processed many files, some of which may have failed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gramcli.text import shown
 
 
 def settle(failed: Mapping[str, str], files: int, *, usable: bool) -> None:
-    """Ends the command if files failed, with one line that names the first.
+    """Ends the command if files failed, with one line that names the first of them.
 
     Args:
-        failed: Why, by path.
-        files: How many there were.
-        usable: Whether anything could be used.
+        failed: Reasons by path.
+        files: Number of all files.
+        usable: Whether any file could be used.
 
     Raises:
-        NoInputError: Nothing could.
-        typer.Exit: Some could, with the code for that.
+        NoInputError: No file could be used.
+        typer.Exit: Some files could be used; the exit code says so.
     """
     if not failed:
         return

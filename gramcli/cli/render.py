@@ -1,4 +1,4 @@
-"""What a person sees: tables and records on stdout, progress and notes on stderr."""
+"""Print results as tables or records on stdout, and progress and notes on stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMAT = 1
 """Version of the JSON documents."""
 
 _LEAST = 8
-"""Characters that are left of a column that is cut."""
+"""Least width of a column that is shortened, in characters."""
 
 
 class Format(StrEnum):
@@ -37,7 +37,7 @@ class Format(StrEnum):
 
 
 def chosen(format: Format | None, as_json: bool) -> Format:
-    """Returns the format asked for; without a wish, a table for a person and CSV for a program."""
+    """Returns the format that was asked for; by default a table on a terminal, and CSV elsewhere."""
     if as_json:
         return Format.json
     return format or (Format.table if sys.stdout.isatty() else Format.csv)
@@ -58,18 +58,18 @@ def document(content: Mapping[str, Any]) -> None:
 
 
 def out(line: str) -> None:
-    """Writes one line to stdout; bytes that are no characters come out as they came in."""
+    """Writes one line to stdout; bytes that are not UTF-8 are written as they were read."""
     sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
-    """Writes a sentence to stdout, on a terminal in lines that end between words."""
+    """Writes a sentence to stdout; on a terminal, lines are broken between words."""
     out(_wrapped(text) if sys.stdout.isatty() else text)
 
 
 def _wrapped(text: str) -> str:
-    """Breaks a line at words where the terminal would break it anywhere; a longer word, as a path, stays whole."""
+    """Breaks a line between words to fit the terminal; a longer word, such as a path, is not broken."""
     return textwrap.fill(text, Console().width, break_long_words=False, break_on_hyphens=False)
 
 
@@ -78,18 +78,14 @@ def rows(
     records: Iterable[Mapping[str, Any]],
     format: Format,
     *,
-    title: str = "",
-    shrink: str = "",
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes records in one of the formats, as they come where the format allows.
+    """Writes records in one of the formats; CSV and JSON lines are written record by record.
 
     Args:
         columns: Keys of a record, in order.
         records: The rows.
-        format: How.
-        title: Above a table.
-        shrink: Column of a table that is cut at its left where the table is too wide.
+        format: The format.
         about: Further fields of the JSON document.
     """
     if format is Format.json:
@@ -103,33 +99,41 @@ def rows(
         for record in records:
             writer.writerow([_cell(record[column], exact=True) for column in columns])
     else:
-        if title:
-            say(title)
-        _print(columns, list(records), shrink)
+        table(columns, records)
 
 
-def _print(columns: Sequence[str], records: Sequence[Mapping[str, Any]], shrink: str) -> None:
-    """Prints a table as wide as the terminal at most."""
+def table(columns: Sequence[str], records: Iterable[Mapping[str, Any]], *, title: str = "", shrink: str = "") -> None:
+    """Writes a table that fits the terminal.
+
+    Args:
+        columns: Keys of a record, in order.
+        records: The rows.
+        title: A line above the table.
+        shrink: Column that is shortened at its left if the table is too wide.
+    """
+    if title:
+        say(title)
+    records = list(records)
     console = Console(highlight=False)
     cells = {column: [_cell(record[column]) for record in records] for column in columns}
     if shrink:
         others = [max(map(cell_len, [name, *texts])) + 2 for name, texts in cells.items() if name != shrink]
         room = max(console.width - sum(others), cell_len(shrink), _LEAST)
         cells[shrink] = [_tail(text, room) for text in cells[shrink]]
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    grid = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     for column in columns:
         number = all(isinstance(record[column], int | float | None) for record in records) and bool(records)
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        grid.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in zip(*cells.values(), strict=True):
-        table.add_row(*map(Text, row))
+        grid.add_row(*map(Text, row))
     with console.capture() as printed:
-        console.print(table)
+        console.print(grid)
     for line in printed.get().rstrip("\n").split("\n"):
         out(line.rstrip())
 
 
 def _tail(text: str, room: int) -> str:
-    """Returns the end of a text, which tells names and folders apart."""
+    """Returns the end of a text, in which file names differ most."""
     if cell_len(text) <= room:
         return text
     while cell_len(text) > room - 1:
@@ -138,7 +142,7 @@ def _tail(text: str, room: int) -> str:
 
 
 class _Lines:
-    """A file to the csv module; a record may span several pieces."""
+    """A text file for the csv module that writes bytes which are not UTF-8 as they were read."""
 
     def write(self, text: str) -> int:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
@@ -157,7 +161,7 @@ def _cell(value: Any, *, exact: bool = False) -> str:
 
 
 def size(count: float) -> str:
-    """Returns a number of bytes for people."""
+    """Returns a number of bytes in a readable unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -166,7 +170,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time for people."""
+    """Returns a duration in a readable unit."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -174,7 +178,7 @@ def duration(seconds: float) -> str:
 
 
 def complain(kind: str, text: str) -> None:
-    """Writes one line to stderr, on a terminal in lines that end between words."""
+    """Writes one line to stderr; on a terminal, it is broken between words."""
     line = f"{kind}: {' '.join(text.split())}"
     sys.stderr.write(f"{_wrapped(line) if sys.stderr.isatty() else line}\n")
     sys.stderr.flush()
@@ -191,7 +195,7 @@ class Bar:
         self._bar: Progress | None = None
         self._task: Any = None
         self._name, self._total, self._done, self._failed = "", 0, 0, 0
-        self._began = self._said = time.monotonic()
+        self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> Bar:
         return self
@@ -208,7 +212,7 @@ class Bar:
         """See `gramcli.progress.Progress`."""
         self._stop()
         self._name, self._total, self._done, self._failed = task, total, 0, 0
-        self._began = self._said = time.monotonic()
+        self._began = self._printed = time.monotonic()
         if self._console.is_terminal and not self._quiet and total:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -232,8 +236,8 @@ class Bar:
         if self._bar is not None:
             failures = f"{self._failed} failed" if self._failed else ""
             self._bar.update(self._task, advance=steps, rate=rate, failures=failures)
-        elif not self._quiet and now - self._said >= self._EVERY_S:
-            self._said = now
+        elif not self._quiet and now - self._printed >= self._EVERY_S:
+            self._printed = now
             left = (self._total - self._done) / rate
             complain(
                 self._name,

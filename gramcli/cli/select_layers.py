@@ -1,4 +1,4 @@
-"""``gramcli select-layers``."""
+"""``gramcli select-layers``: its options and output; `gramcli.calibration.select_layers` does the work."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import typer
 
 from gramcli.cli import render
 from gramcli.cli.calibrate import Preset
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import AsJson, FormatOption, Given, Panel, example, takes
 from gramcli.cli.outcome import settle
-from gramcli.cli.render import Bar, Format
+from gramcli.cli.render import Bar
 from gramcli.text import shown
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("select-layers")(select_layers_cmd)
+    examples = example("gramcli select-layers", "gramcli select-layers --threshold-from site/recordings")
+    app.command("select-layers", epilog=examples, rich_help_panel=Panel.BUILD)(select_layers_cmd)
 
 
 @takes("decision", "network.weights", "run", "cache.dir")
@@ -31,21 +32,26 @@ def select_layers_cmd(
         typer.Option(
             "--threshold-from",
             metavar="FOLDER",
-            help="Set the threshold of unknown sounds on the ordinary recordings of a place, without labels "
-            "(default: on validation clips).",
+            help="Set the threshold for unknown sounds on a folder of ordinary recordings of a site, which need no "
+            "labels (default: on the validation clips).",
         ),
     ] = None,
-    format: Annotated[Format | None, typer.Option("--format", help="How to print.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    format: FormatOption = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Rank the layers by how well they tell the classes apart, and store which of them decide."""
+    """Rank the layers, fit the decision rule and set the threshold.
+
+    Layers are ranked by how well they tell the classes apart on the validation clips. The result is what classify,
+    check, evaluate and export use. Run gramcli calibrate first.
+    """
     from gramcli.settings.configure import configure
     from gramcli.settings.schema import PRESETS
 
-    settings = configure(given.flags, config=given.config, preset=preset, weights=False)
-    epsilon = PRESETS[preset]["calibrate"]["epsilon"] if preset else None
     with Bar(quiet=given.quiet) as bar:
-        given.tell(bar, settings)
+        context = given.context(bar)
+        settings = configure(context, preset=preset)
+        epsilon = PRESETS[preset]["calibrate"]["epsilon"] if preset else None
+        given.note_settings(bar, settings)
         failed: Mapping[str, str] = {}
         files = 0
         if threshold_from is None:
@@ -53,16 +59,10 @@ def select_layers_cmd(
 
             decision, known = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
         else:
-            from gramcli.inference.site_threshold import select_layers_at  # imports what decodes audio
+            from gramcli.inference.site_threshold import select_layers_at  # slow to import: decoders and network
 
             selected = select_layers_at(
-                given.cache,
-                threshold_from,
-                settings.decision,
-                epsilon=epsilon,
-                flags=given.flags,
-                config=given.config,
-                progress=bar,
+                given.cache, threshold_from, settings.decision, epsilon=epsilon, context=context
             )
             decision, known = selected.decision, selected.statistics
             failed, files = selected.failed, selected.files
@@ -97,16 +97,15 @@ def select_layers_cmd(
         best = ranking.accuracy[ranking.chosen - 1]
         render.complain(
             "done",
-            f"{ranking.chosen} of {len(rows)} layers make up the deviation (ranking {ranking.method}, top-k "
-            f"{ranking.top_k}); validation accuracy of the first k layers, here {best:.3f}, selects and does not "
-            "estimate",
+            f"{ranking.chosen} of {len(rows)} layers are used in the deviation (ranking {ranking.method}, top-k "
+            f"{ranking.top_k}); their validation accuracy, {best:.3f}, was used to choose them and is no estimate",
         )
         if decision.held_out is not None:
             render.complain(
                 "rule",
-                f"{decision.rule.name}, right on {decision.held_out:.3f} of validation clips held out; ridge and "
-                "shares were chosen on the same clips, so this flatters (evaluate judges on test clips)",
+                f"{decision.rule.name}, accuracy {decision.held_out:.3f} on validation clips held out; its settings "
+                "were chosen on the same clips, so this flatters; gramcli evaluate judges test clips",
             )
         if limit is not None:
-            render.complain("unknown", f"beyond strangeness {limit.value:.3f}, which {shown(limit.promise)}")
+            render.complain("unknown", f"above strangeness {limit.value:.3f}, which {shown(limit.promise)}")
     settle(failed, files, usable=True)

@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM: the first one lets a command leave in order, and whatever it is at, it is gone in a few seconds.
+"""Ctrl-C and SIGTERM: the first signal ends a command in an orderly way; after a few seconds it is ended in any case.
 
-Python tells its main thread of a signal between two steps of its own, which may be long in coming: a batch in a large
-network is one such step, and what a library's destructor is told is lost. So a thread hears of signals too. It ends the
-process when the first one has had its time, or when a second one comes. Nothing is lost by that: files appear whole or
-not at all, as after a kill.
+Python handles a signal in its main thread between two of its own steps, which can take long (a batch in a large
+network is one step), and an exception in a library's destructor is lost. So a thread watches for signals as well. It
+ends the process when a grace period after the first signal is over, or when a second signal arrives. No data is lost:
+files appear complete or not at all, as after a kill.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from types import FrameType
 from gramcli.errors import Exit
 
 GRACE_S = 4.0
-"""Seconds to leave in order after the first signal."""
+"""Grace period after the first signal, in seconds."""
 
 _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 _WORDS = {Exit.INTERRUPTED: "interrupted", Exit.TERMINATED: "terminated"}
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C. Of a plain KeyboardInterrupt, caught or not, Python may make a death by the signal as it ends."""
+    """Ctrl-C. After a plain KeyboardInterrupt, Python may end by the signal instead of the exit code."""
 
 
 class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
-_HEARD: list[Exit] = []
+_RECEIVED: list[Exit] = []
 
 
-def heard() -> Exit | None:
-    """Returns the exit code of the first signal that came, which a library may have turned into an error of its own."""
-    return _HEARD[0] if _HEARD else None
+def received() -> Exit | None:
+    """Returns the exit code of the first signal received, which a library may have turned into another error."""
+    return _RECEIVED[0] if _RECEIVED else None
 
 
-def words(code: Exit) -> str:
-    """Returns what to say of an end by a signal."""
-    return f"{_WORDS[code]}; what was committed is kept, the same command goes on"
+def message(code: Exit) -> str:
+    """Returns the message for an end by a signal."""
+    return f"{_WORDS[code]}; finished work is kept, run the same command again to go on"
 
 
 def end_at_once() -> None:
-    """Makes either signal the end of the process, with its exit code and no word, until `heed` is called."""
+    """Makes either signal end the process at once, with its exit code and no message, until `heed` is called."""
     for number, code in _CODES.items():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, functools.partial(_end, code))
@@ -58,14 +58,14 @@ def _end(code: Exit, number: int, frame: FrameType | None) -> None:
 
 
 def heed() -> None:
-    """Makes the first of these signals an `Interrupted` or `Terminated` in this thread, the main one.
+    """Turns the first of these signals into an `Interrupted` or `Terminated` in this thread, the main one.
 
-    A signal that was to be ignored, as Ctrl-C in a job in the background, still is.
+    A signal that is ignored, such as Ctrl-C in a background job, stays ignored.
     """
 
     def first(number: int, frame: FrameType | None) -> None:
-        if not _HEARD:
-            _HEARD.append(_CODES[signal.Signals(number)])
+        if not _RECEIVED:
+            _RECEIVED.append(_CODES[signal.Signals(number)])
             raise Interrupted if number == signal.SIGINT else Terminated
 
     reader, writer = os.pipe()
@@ -78,13 +78,13 @@ def heed() -> None:
 
 
 def _watch(reader: int) -> None:
-    """Waits for the first signal, and then for a second one or the end of the first one's time."""
+    """Waits for the first signal, and then for a second one or the end of the grace period."""
     code = _next(reader)
     if select.select([reader], [], [], GRACE_S)[0]:
         _next(reader)
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar hides
-    # not through Python's own stream, which the main thread may hold
-    os.write(2, f"{show_cursor}error: {words(code)}\n".encode())
+    # not through Python's own stream, which the main thread may have locked
+    os.write(2, f"{show_cursor}error: {message(code)}\n".encode())
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""``gramcli train``."""
+"""``gramcli train``: its options and output; `gramcli.training` does the work."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from gramcli.cli.options import Given, takes
+from gramcli.cli.options import Given, Panel, example, takes
 from gramcli.cli.render import Bar, complain
 from gramcli.errors import Exit
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("train")(train_cmd)
+    examples = example("gramcli train clips.csv --network resnet18 --out net.safetensors")
+    app.command("train", epilog=examples, rich_help_panel=Panel.START)(train_cmd)
 
 
 @takes(
@@ -44,20 +45,21 @@ def train_cmd(
         str | None, typer.Argument(help="Folder, CSV/TSV/JSONL file or DCASE folder that lists the clips.")
     ] = None,
 ) -> None:
-    """Train a network from random weights, by the paper's recipe unless told otherwise.
+    """Train a network, if you have none, by the paper's recipe.
 
-    The checkpoint holds the epoch that does best on the validation split, and says how it was made and on which clips;
-    gramcli extract --weights takes all settings from it. Run the command again after an interruption and it goes on.
-    Needs Lightning, which the extra train brings.
+    The checkpoint keeps the weights of the epoch with the best validation accuracy, and the settings and clips they
+    were trained with: gramcli extract --weights reads these settings. After an interruption, run the same command
+    again to go on. Needs Lightning, which the extra train of gramcli installs.
     """
-    from gramcli.settings.configure import configure, home
+    from gramcli.settings.configure import configure
     from gramcli.training.train import train
 
     given.put("data", "manifest", manifest)
-    settings = configure(given.flags, config=given.config, weights=False)
     with Bar(quiet=given.quiet) as bar:
-        given.tell(bar, settings)
-        done = train(settings, out, folder=home(given.config), progress=bar)
+        context = given.context(bar)
+        settings = configure(context)
+        given.note_settings(bar, settings)
+        done = train(settings, out, context)
     if not given.quiet:
         complain(
             "done",
@@ -65,5 +67,5 @@ def train_cmd(
             f"{done.seconds:.1f} s",
         )
     if done.failed:
-        complain("error", f"clips that cannot be used were left out: {done.failed}")
+        complain("error", f"{done.failed} clips failed and were left out")
         raise typer.Exit(Exit.PARTIAL)

@@ -1,1 +1,1 @@
-"""How good decisions are on labelled clips, beside the network alone and beside other classifiers."""
+"""Measure decisions on labelled clips, and compare them with the network alone and with other classifiers."""

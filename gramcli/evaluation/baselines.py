@@ -1,4 +1,4 @@
-"""Rival decisions on the same descriptors, with the same labels, tuning and cross-fitting as the fused rule."""
+"""Rival classifiers on the same descriptors, with the same labels, tuning and cross-fitting as the fused rule."""
 
 from __future__ import annotations
 
@@ -43,17 +43,36 @@ K = (1, 3, 5, 9, 15, 25)
 STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)
 """C of the probe, for clips at a distance of about 1."""
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""What holds vector scaling near one temperature for all classes."""
+"""Penalties that hold vector scaling near one temperature for all classes."""
 
 
 def require_scikit_learn() -> None:
-    """Raises a ResourceError where scikit-learn, which the probe is made with, is not installed."""
+    """Raises a ResourceError if scikit-learn, which fits the probe, is not installed."""
     try:
         importlib.import_module("sklearn.linear_model")
     except ImportError:
         raise ResourceError(
-            "rivals need scikit-learn, which is not installed; install it, or gramcli with its extra evaluate"
+            "--rivals needs scikit-learn, which is not installed; install it, or gramcli with its extra evaluate"
         ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class FittingClips:
+    """N training and validation clips that rivals are fitted on."""
+
+    labels: NDArray[np.integer]
+    """True classes, 0 to C - 1, (N,)."""
+    part_of: NDArray[np.intp]
+    """Part of each validation clip, 0 and up, as `deal_parts` deals them; -1 for training clips, (N,)."""
+    classes: int
+    """C."""
+    log_p: Array | None = None
+    """Log-probabilities of the network, (N, C)."""
+
+    def only(self, chosen: NDArray[np.bool_]) -> FittingClips:
+        """Returns some of the clips."""
+        log_p = None if self.log_p is None else self.log_p[chosen]
+        return FittingClips(self.labels[chosen], self.part_of[chosen], self.classes, log_p)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +81,9 @@ class Baseline:
 
     name: str
     kind: str | None
-    """Of feature that was chosen; None where only the network's logits are used."""
+    """Kind of feature that was chosen; None where only the network's logits are used."""
     setting: float | None
-    """k, C, s or ridge that was chosen; None where there is none, or it is the estimate's own."""
+    """k, C, shrinkage or ridge that was chosen; None where there is none, or where it is estimated."""
     held_out: NDArray[np.float64]
     """Log-probabilities of the validation clips from fits that had not seen their part, (V, C)."""
     sharpness: float
@@ -98,27 +117,17 @@ class Baseline:
         return floored_log_softmax(scores * self.sharpness)
 
 
-def fit(
-    name: str,
-    coordinates: Mapping[str, Coordinates],
-    labels: NDArray[np.integer],
-    part_of: NDArray[np.intp],
-    classes: int,
-    log_p: Array | None = None,
-) -> Baseline:
-    """Fits one rival: kind of feature, hyper-parameter and temperature by what it says of clips held out.
+def fit(name: str, coordinates: Mapping[str, Coordinates], clips: FittingClips) -> Baseline:
+    """Fits one rival; kind of feature, hyper-parameter and temperature are chosen on clips held out.
 
     Every choice is fitted on all training clips and all parts of validation but one, and scores that one. The choice
-    whose scores make the true classes likeliest, each at its own best temperature, is fitted again on all clips. What
-    concerns the network's own outputs is fitted on validation clips alone: on training clips a network is too sure.
+    that makes the true classes likeliest, each at its own best temperature, is fitted again on all clips. The weights
+    of the network's own outputs are fitted on validation clips alone: on training clips a network is too sure.
 
     Args:
         name: One of `NAMES`.
         coordinates: By kind of feature, `Spaces.fitted`.
-        labels: True classes, 0 to C - 1.
-        part_of: Part of each validation clip, 0 and up, as `parts` deals them; -1 for training clips.
-        classes: C.
-        log_p: Log-probabilities of the network.
+        clips: The clips.
 
     Raises:
         ValueError: No such rival, labels or shapes that do not fit, fewer than two parts, or no log-probabilities.
@@ -126,9 +135,8 @@ def fit(
 
     Shape:
         - coordinates: (N, R) each
-        - labels, part_of: (N,)
-        - log_p: (N, C)
     """
+    labels, part_of, classes, log_p = clips.labels, clips.part_of, clips.classes, clips.log_p
     if name not in NAMES:
         raise ValueError(f"no such rival: {name}; there are {', '.join(NAMES)}")
     if labels.shape != part_of.shape or not ((labels >= 0) & (labels < classes)).all():
@@ -138,7 +146,7 @@ def fit(
     if name in NEEDS_NETWORK and (log_p is None or log_p.shape != (len(labels), classes)):
         raise ValueError(f"{name} needs the network's log-probabilities of {len(labels)} clips and {classes} classes")
     if name not in NEEDS_NETWORK:
-        log_p = None
+        log_p, clips = None, FittingClips(labels, part_of, classes)
 
     held = part_of >= 0
     truth = labels[held]
@@ -151,29 +159,25 @@ def fit(
             seen, out = part_of != part, part_of == part
             if name == VECTOR:
                 seen &= held
-            scorer = _fitted(name, points[seen], labels[seen], classes, features, setting, _some(log_p, seen))
-            scores[out] = scorer(points[out], _some(log_p, out))
+            scorer = _fitted(name, setting, points[seen], features, clips.only(seen))
+            scores[out] = scorer(points[out], clips.only(out).log_p)
         pool, own = None, scores[held]
         if name == PROBE_AND_NETWORK:
             assert log_p is not None
             pool = pool_weights(own, log_p[held], truth)
             own = pool_scores(own, log_p[held], pool)
         sharpness = inverse_temperature(own, truth)
-        told = floored_log_softmax(own * sharpness)
-        loss = -float(told[np.arange(len(truth)), truth].mean())
+        held_out = floored_log_softmax(own * sharpness)
+        loss = -float(held_out[np.arange(len(truth)), truth].mean())
         if best is None or loss < best[0]:
-            best = loss, kind, setting, sharpness, pool, told
+            best = loss, kind, setting, sharpness, pool, held_out
     assert best is not None
-    _, kind, setting, sharpness, pool, told = best
+    _, kind, setting, sharpness, pool, held_out = best
     everyone = held if name == VECTOR else np.ones(len(labels), bool)
     points = np.empty((len(labels), 0)) if kind is None else coordinates[kind].values
     features = 0 if kind is None else coordinates[kind].features
-    scorer = _fitted(name, points[everyone], labels[everyone], classes, features, setting, _some(log_p, everyone))
-    return Baseline(name, kind, setting, told, sharpness, pool, scorer)
-
-
-def _some(log_p: Array | None, clips: NDArray[np.bool_]) -> Array | None:
-    return None if log_p is None else log_p[clips]
+    scorer = _fitted(name, setting, points[everyone], features, clips.only(everyone))
+    return Baseline(name, kind, setting, held_out, sharpness, pool, scorer)
 
 
 def _choices(name: str, kinds: Sequence[str]) -> Iterator[tuple[str | None, float | None]]:
@@ -192,15 +196,8 @@ def _choices(name: str, kinds: Sequence[str]) -> Iterator[tuple[str | None, floa
         yield from ((kind, setting) for setting in settings[name])
 
 
-def _fitted(
-    name: str,
-    points: Array,
-    labels: NDArray[np.integer],
-    classes: int,
-    features: int,
-    setting: float | None,
-    log_p: Array | None,
-) -> Scorer:
+def _fitted(name: str, setting: float | None, points: Array, features: int, clips: FittingClips) -> Scorer:
+    labels, classes, log_p = clips.labels, clips.classes, clips.log_p
     if name == VECTOR:
         assert log_p is not None
         assert setting is not None

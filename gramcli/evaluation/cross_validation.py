@@ -1,12 +1,15 @@
-"""A cross-validation judged whole: one checkpoint a fold, every clip by a network that never heard it."""
+"""``gramcli evaluate --folds``: evaluate a cross-validation, each fold with its own checkpoint and cache.
+
+Every clip is judged by a network that was trained without it, and all test clips are evaluated together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from gramcli.audio.condition import parse
 from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
 from gramcli.dataset import manifest
@@ -17,13 +20,13 @@ from gramcli.evaluation.evaluate import Evaluation, judge_conditions, summarise
 from gramcli.extraction.extract import extract
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
-from gramcli.progress import Progress, Silent
-from gramcli.settings.configure import configure, home
+from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.text import shown
 
 PLACE = "{fold}"
-"""Stands for the fold in a pattern of checkpoints."""
+"""Part of the pattern of checkpoints that is replaced by the name of the fold."""
 
 
 @dataclass(frozen=True)
@@ -43,56 +46,53 @@ def evaluate_folds(
     *,
     conditions: Sequence[str] = (),
     rivals: bool = False,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Path | None = None,
     override_metadata: bool = False,
-    progress: Progress | None = None,
+    context: RunContext | None = None,
 ) -> Evaluation:
-    """Extracts, calibrates and selects layers fold by fold, and judges all test clips together.
+    """Extracts, calibrates and selects layers fold by fold, and evaluates all test clips together.
 
     Each fold has a cache of its own, ``folds/<fold>`` in the folder of the cache, so a second call computes only what
     is missing. Every fold's clips are judged by that fold's own statistics, rule and threshold.
 
     Args:
-        pattern: Checkpoints, with ``{fold}`` where the value of the manifest's fold column stands.
+        pattern: Paths of the checkpoints, with ``{fold}`` in place of the value of the manifest's fold column.
         conditions: As for `evaluate`.
         rivals: As for `evaluate`.
-        flags: Settings by section and key; ``data.manifest`` must be given there or in a settings file.
-        config: A settings file.
-        override_metadata: Whether explicit settings may contradict the checkpoints' metadata.
-        progress: Told of steps and notes, and of checkpoints that do not say what they were trained on.
+        override_metadata: Whether other settings may contradict the checkpoints' metadata.
+        context: Settings, among them ``data.manifest``, the settings file, and progress.
 
     Raises:
         UsageError: No fold column, no ``{fold}`` in the pattern, one checkpoint for several folds, or one that says it
             was trained on the clips that it would be judged on.
         NoInputError: A checkpoint is missing, or a fold has no usable clip.
-        ArtefactError: Folds differ in their classes or in their rule; and what the stages raise.
+        ArtefactError: Folds differ in their classes or in their rule; and what the single steps raise.
         ResourceError: Rivals are wanted, and scikit-learn is not installed.
     """
-    progress = progress or Silent()
-    flags = flags or {}
+    context = context or RunContext()
+    progress = context.progress
     if rivals:
         require_scikit_learn()
-    folds = plan(pattern, flags, config)
-    # what can be said of all folds without decoding is said before the first one is extracted
-    chosen = [_settings(fold, flags, config, override_metadata) for fold in folds]
+    parsed = [parse(text) for text in conditions]
+    folds = plan(pattern, context)
+    # errors of any fold that need no audio to be found are raised before the first fold is extracted
+    chosen = [_settings(fold, context, override_metadata) for fold in folds]
     for fold in folds:
         if not checkpoint.metadata(fold.weights).get("trained_on"):
             progress.note(
-                f"{shown(fold.weights)}: does not say what it was trained on; that it never heard fold "
-                f"{shown(fold.name)} is taken on trust"
+                f"{shown(fold.weights)}: does not say which clips it was trained on; it is assumed that fold "
+                f"{shown(fold.name)} is not among them"
             )
     parts: list[dict[str, JudgedClips]] = []
     rules: dict[str, Rule] = {}
     for fold, settings in zip(folds, chosen, strict=True):
         progress.note(f"fold {shown(fold.name)}: {shown(fold.weights)}, validated on fold {shown(fold.validation)}")
-        extract(settings, folder=home(config), progress=progress)
+        extract(settings, context)
         calibrate(fold.cache, settings.calibrate, progress=progress)
         select_layers(fold.cache, settings.decision, progress=progress)
-        run = {"network": {"weights": str(fold.weights)}, "run": flags.get("run", {})}
-        contenders = Decisions.of(fold.cache, progress, with_rivals=rivals)
-        parts.append(judge_conditions(fold.cache, contenders, "test", conditions, progress, flags=run, config=config))
-        rules[fold.name] = contenders.rule
+        run = {"network": {"weights": str(fold.weights)}, "run": context.settings.get("run", {})}
+        decisions = Decisions.of(fold.cache, progress, with_rivals=rivals)
+        parts.append(judge_conditions(fold.cache, decisions, "test", parsed, replace(context, settings=run)))
+        rules[fold.name] = decisions.rule
     first = next(iter(rules))
     _require_alike(rules, first)
     pooled = {name: JudgedClips.pooled([part[name] for part in parts]) for name in parts[0]}
@@ -109,20 +109,21 @@ def _require_alike(rules: Mapping[str, Rule], first: str) -> None:
             what = f"classes ({len(one.classes)} and {len(other.classes)} of them, or in another order)"
         if what:
             raise ArtefactError(
-                f"folds {shown(first)} and {shown(name)} have different {what}: their clips cannot be judged together"
+                f"folds {shown(first)} and {shown(name)} have different {what}: their clips cannot be evaluated "
+                "together"
             )
 
 
-def plan(pattern: str, flags: Mapping[str, Mapping[str, Any]], config: Path | None) -> list[Fold]:
-    """Returns the folds of the manifest, whose checkpoints are all there, each another; see `evaluate_folds`."""
+def plan(pattern: str, context: RunContext) -> list[Fold]:
+    """Returns the folds of the manifest, each with a checkpoint of its own that exists; see `evaluate_folds`."""
     if PLACE not in pattern:
-        raise UsageError(f"--folds {shown(pattern)}: name one checkpoint a fold, as in resnet18-{PLACE}.safetensors")
-    base = configure(flags, config=config, weights=False)
+        raise UsageError(f"--folds {shown(pattern)}: give one checkpoint a fold, as in resnet18-{PLACE}.safetensors")
+    base = configure(context)
     names = manifest.folds(base.data)
     if len(names) < 3:
         raise UsageError(
-            f"{shown(base.data.manifest)}: a cross-validation takes 3 folds, for training, validation and test; there "
-            f"are {len(names)}"
+            f"{shown(base.data.manifest)}: a cross-validation needs at least 3 folds, for training, validation and "
+            f"test; there are {len(names)}"
         )
     folds = list(_folds(pattern, names, Path(base.cache.dir)))
     first: dict[str, Fold] = {}
@@ -130,8 +131,8 @@ def plan(pattern: str, flags: Mapping[str, Mapping[str, Any]], config: Path | No
         other = first.setdefault(checkpoint.digest(fold.weights), fold)
         if other is not fold:
             raise UsageError(
-                f"{shown(other.weights)} and {shown(fold.weights)} are the same network, which has learnt the clips of "
-                f"fold {shown(other.name)} or {shown(fold.name)}; give each fold a network trained without it"
+                f"{shown(other.weights)} and {shown(fold.weights)} are the same checkpoint, which was trained on fold "
+                f"{shown(other.name)} or {shown(fold.name)}; give each fold a network trained without it"
             )
     return folds
 
@@ -142,24 +143,25 @@ def _folds(pattern: str, names: Sequence[str], cache: Path) -> Iterator[Fold]:
         if not weights.is_file():
             raise NoInputError(f"{shown(weights)}: the checkpoint of fold {shown(name)} is missing")
         training = checkpoint.metadata(weights).get("training")
-        # another's checkpoint does not say; the next fold is as good as any
-        told = str(training.get("validation_fold")) if isinstance(training, dict) else ""
-        validation = told if told in names and told != name else names[(n + 1) % len(names)]
+        # a checkpoint of another program does not name its validation fold: any other fold will do
+        stated = str(training.get("validation_fold")) if isinstance(training, dict) else ""
+        validation = stated if stated in names and stated != name else names[(n + 1) % len(names)]
         yield Fold(name, validation, weights, cache / "folds" / _folder(name))
 
 
 def _folder(name: str) -> str:
-    """Returns the name of a folder; a value of a table can be anything."""
+    """Returns a folder's name for a fold; unusual characters are escaped."""
     return "".join(sign if sign.isalnum() or sign in "-_" else f"%{ord(sign):02X}" for sign in name)
 
 
-def _settings(
-    fold: Fold, flags: Mapping[str, Mapping[str, Any]], config: Path | None, override_metadata: bool
-) -> Settings:
+def _settings(fold: Fold, context: RunContext, override_metadata: bool) -> Settings:
+    given = context.settings
     own = {
         "data": {"test_fold": fold.name, "validation_fold": fold.validation},
         "network": {"weights": str(fold.weights)},
         "cache": {"dir": str(fold.cache)},
     }
-    sections = {section: {**flags.get(section, {}), **own.get(section, {})} for section in {*flags, *own}}
-    return configure(sections, config=config, override_metadata=override_metadata)
+    sections = {section: {**given.get(section, {}), **own.get(section, {})} for section in {*given, *own}}
+    return configure(
+        replace(context, settings=sections), metadata=checkpoint.as_source, override_metadata=override_metadata
+    )

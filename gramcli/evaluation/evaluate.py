@@ -1,4 +1,4 @@
-"""``gramcli evaluate``: on labelled clips, what each decision is worth beside the network alone."""
+"""``gramcli evaluate``: measure each decision on labelled clips and compare the default with the network alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.audio.condition import parse
+from gramcli.audio.condition import Condition, parse
 from gramcli.cache import clip_table
 from gramcli.cache.labelled_rows import require_extracted
 from gramcli.cache.view import CLEAN
@@ -21,7 +21,7 @@ from gramcli.extraction.conditions import extract_conditions
 from gramcli.inference.rule import Rule
 from gramcli.metrics import classification
 from gramcli.metrics.intervals import LEAST_GROUPS, Paired, paired
-from gramcli.progress import Progress, Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.text import shown
 
 FORMAT = 2
@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """Measures of every decision on the clips as they sound under one condition."""
+    """Measures of every decision on the clips under one condition."""
 
     clips: int
     """Labelled clips that were judged."""
@@ -42,17 +42,17 @@ class ConditionResult:
     """accuracy, balanced_accuracy, macro_f1, negative_log_likelihood (nats) and brier by decision; None where a
     decision gives no probabilities."""
     confusion: Sequence[Sequence[int]]
-    """Of the default decision: clips of each true class (row) by class decided (column)."""
+    """Confusion matrix of the default decision: clips by true class (rows) and predicted class (columns)."""
     rejected: float | None
     """Share of these known clips that are called unknown; None without a threshold."""
     rejected_by_group: Mapping[str, float]
     comparison: Paired | None
-    """Default minus network, in shares of clips right; None where they cannot be compared."""
+    """Accuracy of the default minus that of the network; None where they cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `gramcli evaluate` found."""
+    """Outcome of `gramcli evaluate`."""
 
     split: str
     default: str
@@ -60,9 +60,9 @@ class Evaluation:
     classes: tuple[str, ...]
     conditions: Mapping[str, ConditionResult]
     verdict: str
-    """One sentence: which decision to use on this data, or why these clips cannot tell."""
+    """One sentence: which decision to use on this data, or why these clips cannot show that."""
     unknown: tuple[OodStudy, ...] | None
-    """Unknown sounds beside the known ones of the test split; None where there are none."""
+    """How well unknown sounds are told from the known ones of the test split; None where there are none."""
 
     @property
     def clean(self) -> ConditionResult:
@@ -75,100 +75,88 @@ class Evaluation:
 
 
 def evaluate(
-    cache: Path,
+    cache: str | Path = ".gramcli",
     split: str = "test",
     *,
     conditions: Sequence[str] = (),
     rivals: bool = False,
-    unknown: Path | None = None,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Path | None = None,
-    progress: Progress | None = None,
+    unknown: str | Path | None = None,
+    context: RunContext | None = None,
 ) -> Evaluation:
-    """Judges the decisions on clips of the cache; the network runs only for conditions that it has not heard yet.
+    """Measures the decisions on clips of the cache; the network runs only for conditions not extracted yet.
 
     Args:
         cache: Folder of the cache.
         split: train, validation or test.
-        conditions: Also judge the clips under these, e.g. ``noise:20`` (see `gramcli.audio.condition`).
-        rivals: Also judge other classifiers on the same descriptors, fitted on the same clips.
-        unknown: A folder of sounds of no class, to be told from the test clips, as labels held out are without it.
-        flags: Settings of that run over those of the extract, by section and key.
-        config: A settings file.
-        progress: Told of steps and notes.
+        conditions: Also evaluate under these conditions, e.g. ``noise:20`` (see `gramcli.audio.condition`).
+        rivals: Also evaluate other classifiers, fitted on the descriptors of the same clips.
+        unknown: A folder of sounds of no class, to be compared with the test clips. Clips of labels that were held out
+            are compared with them in any case.
+        context: Settings of how to run the network, and progress.
 
     Raises:
         UsageError: No such split or condition, or unknown sounds that are clips of the cache, or for another split than
             test.
         NoInputError: The split has no labelled, usable clip.
-        ArtefactError: A stage has not run, or its result no longer fits.
+        ArtefactError: The cache is not calibrated, or has changed since.
         DamagedError: A file of the cache is not as it was written.
         ResourceError: Rivals are wanted, and scikit-learn is not installed.
     """
-    progress = progress or Silent()
+    context, cache = context or RunContext(), Path(cache)
     if split not in SPLITS:
-        raise UsageError(f"split is {shown(split)}; there are {', '.join(SPLITS)}")
-    contenders = Decisions.of(cache, progress, with_rivals=rivals)
-    strange = compare_unknown(
-        cache, contenders.view, contenders.rule, split, unknown, progress, flags=flags, config=config
-    )
-    found = judge_conditions(cache, contenders, split, conditions, progress, flags=flags, config=config)
-    return summarise(split, contenders.rule, found, strange)
+        raise UsageError(f"there is no split {shown(split)}; there are {', '.join(SPLITS)}")
+    parsed = [parse(text) for text in conditions]
+    decisions = Decisions.of(cache, context.progress, with_rivals=rivals)
+    studies = compare_unknown(cache, decisions, split, None if unknown is None else Path(unknown), context)
+    found = judge_conditions(cache, decisions, split, parsed, context)
+    return summarise(split, decisions.rule, found, studies)
 
 
 def judge_conditions(
-    cache: Path,
-    contenders: Decisions,
-    split: str,
-    conditions: Sequence[str],
-    progress: Progress,
-    *,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Path | None = None,
+    cache: Path, decisions: Decisions, split: str, conditions: Sequence[Condition], context: RunContext
 ) -> dict[str, JudgedClips]:
-    """Returns what the decisions of a cache say of a split under each condition; see `evaluate`."""
+    """Returns the decisions on the clips of a split, by condition, the clean one first; see `evaluate`."""
     clips = clip_table.require(cache)
     chosen = [clip for clip in clips.used(split) if clip.label]
-    require_extracted(contenders.view, chosen)
+    require_extracted(decisions.view, chosen)
     unread = sum(bool(clip.label) and clip.split == split and clip.shard is None for clip in clips.rows)
-    views = {CLEAN: (contenders.view, chosen)}
-    asked = [parse(text) for text in conditions]
-    views |= extract_conditions(cache, asked, chosen, flags=flags, config=config, progress=progress)
+    views = {CLEAN: (decisions.view, chosen)}
+    views |= extract_conditions(cache, conditions, chosen, context)
     found = {}
-    for name, (one, placed) in views.items():
-        progress.start("evaluating", len(placed))
-        found[name] = contenders.judge(one, placed, progress, unread)
+    for name, (view, placed) in views.items():
+        context.progress.start("evaluating", len(placed))
+        found[name] = decisions.judge(view, placed, context.progress, unread)
         if not found[name].clips:
-            raise NoInputError(f"{shown(cache)}: the {split} split has no usable labelled clip; nothing to evaluate")
+            raise NoInputError(f"{shown(cache)}: the {split} split has no labelled clip that can be used")
     return found
 
 
 def summarise(
     split: str, rule: Rule, found: Mapping[str, JudgedClips], unknown: tuple[OodStudy, ...] | None = None
 ) -> Evaluation:
-    """Returns the measures of what was said under each condition."""
-    conditions = {name: _condition(contest, rule.name, len(rule.classes)) for name, contest in found.items()}
-    told = verdict(rule.name, conditions[CLEAN].comparison) if split == "test" else fitted_on(split)
-    return Evaluation(split, rule.name, rule.classes, conditions, told, unknown)
+    """Returns the measures of the decisions under each condition."""
+    conditions = {name: _condition(judged, rule.name, len(rule.classes)) for name, judged in found.items()}
+    sentence = verdict(rule.name, conditions[CLEAN].comparison) if split == "test" else fitted_on(split)
+    return Evaluation(split, rule.name, rule.classes, conditions, sentence, unknown)
 
 
-def _condition(contest: JudgedClips, default: str, classes: int) -> ConditionResult:
-    labels, own = contest.labels, contest.decisions[default].label
+def _condition(judged: JudgedClips, default: str, classes: int) -> ConditionResult:
+    labels, own = judged.labels, judged.decisions[default].label
     comparison = None
-    if NETWORK in contest.decisions:
-        ahead = (own == labels).astype(float) - (contest.decisions[NETWORK].label == labels)
-        comparison = paired(ahead, contest.groups)
+    if NETWORK in judged.decisions:
+        ahead = (own == labels).astype(float) - (judged.decisions[NETWORK].label == labels)
+        comparison = paired(ahead, judged.groups)
     rejected: dict[str, list[bool]] = {}
-    if contest.unknown is not None:
-        for clip, beyond in zip(contest.clips, contest.unknown.tolist(), strict=True):
+    if judged.unknown is not None:
+        for clip, beyond in zip(judged.clips, judged.unknown.tolist(), strict=True):
             rejected.setdefault(clip.group, []).append(beyond)
     return ConditionResult(
         clips=len(labels),
-        failed=contest.failed,
-        groups=len({clip.group for clip in contest.clips}),
-        decisions={name: _measures(said.label, said.log_p, labels) for name, said in contest.decisions.items()},
+        failed=judged.failed,
+        groups=len({clip.group for clip in judged.clips}),
+        decisions={name: _measures(one.label, one.log_p, labels) for name, one in judged.decisions.items()},
         confusion=classification.confusion(own, labels, classes).tolist(),
-        rejected=None if contest.unknown is None else float(contest.unknown.mean()),
+        rejected=None if judged.unknown is None else float(judged.unknown.mean()),
         rejected_by_group={group: sum(of) / len(of) for group, of in sorted(rejected.items())},
         comparison=comparison,
     )
@@ -185,15 +173,15 @@ def _measures(predicted: Array, log_p: Array | None, labels: Array) -> dict[str,
 
 
 def fitted_on(split: str) -> str:
-    """Returns what stands in place of a verdict on clips of training and validation."""
+    """Returns the sentence that replaces a verdict on training and validation clips."""
     return (
         f"Nothing can be concluded from the {split} split: statistics and rule were fitted on these clips, so the "
-        "figures flatter."
+        "figures are too good."
     )
 
 
 def verdict(default: str, comparison: Paired | None) -> str:
-    """Returns one sentence that says which decision to use, and no more than the figures show."""
+    """Returns one sentence that says which decision to use, as far as the figures show it."""
     if comparison is None:
         return f"The network has no outputs for these classes, so {default} is the only decision there is."
     points, on = 100 * comparison.mean, f"on {comparison.clips} clips of {comparison.groups} groups"

@@ -1,4 +1,4 @@
-"""Rivals of the decision, fitted on the training and validation clips of a cache as the fused rule is."""
+"""Fit the rival classifiers on the training and validation clips of a cache, as the fused rule is fitted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gramcli.cache.labelled_rows import label_indices
 from gramcli.calibration.clip_sample import ClipSample
 from gramcli.errors import NoInputError
 from gramcli.evaluation import baselines
-from gramcli.evaluation.baselines import Baseline
+from gramcli.evaluation.baselines import Baseline, FittingClips
 from gramcli.evaluation.spaces import Spaces
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import deal_parts
@@ -24,14 +24,14 @@ from gramcli.progress import Progress
 from gramcli.text import shown
 
 ON_MEANS = {"means-lda": baselines.LDA, "means-probe": baselines.PROBE}
-"""Rivals on channel means, in caches that keep them: what more layers give without correlations."""
+"""Rivals on channel means, in caches that keep them; they show what all layers give without correlations."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class FittedBaselines:
-    """Fitted rivals and the spaces they are at home in."""
+    """Fitted rivals, and the spaces of their features."""
 
     fitted: Mapping[str, Baseline]
     spaces: Spaces
@@ -66,7 +66,7 @@ class FittedBaselines:
         )
         clips, training = sample.clips, sample.training
         if not training.any():
-            raise NoInputError(f"{shown(source.folder)}: no usable training clips to fit rivals on")
+            raise NoInputError(f"{shown(source.folder)}: no training clip can be used, so rivals cannot be fitted")
         labels = label_indices(clips, {label: n for n, label in enumerate(rule.classes)})
         part_of = np.full(len(clips), -1, np.intp)
         held = [clip for clip, seen in zip(clips, training, strict=True) if not seen]
@@ -74,7 +74,7 @@ class FittedBaselines:
         try:
             part_of[~training] = deal_parts(groups, labels[~training])
         except ValueError as error:
-            progress.note(f"no rivals: {error} in validation")
+            progress.note(f"rivals are left out: {error} in validation")
             return None
         log_p = log_softmax(sample.logits) if view.outputs else None
         spaces = Spaces.fit(sample.descriptors, training)
@@ -82,13 +82,14 @@ class FittedBaselines:
         names = [name for name in baselines.NAMES if log_p is not None or name not in baselines.NEEDS_NETWORK]
         progress.start("fitting rivals", len(names) + len(ON_MEANS) * (mean_spaces is not None))
         fitted = {}
+        fitting = FittingClips(labels, part_of, len(rule.classes), log_p)
         for name in names:
-            fitted[name] = baselines.fit(name, spaces.fitted, labels, part_of, len(rule.classes), log_p)
+            fitted[name] = baselines.fit(name, spaces.fitted, fitting)
             progress.advance(1)
         if mean_spaces is None:
             return cls(fitted, spaces, None)
         for name, kind in ON_MEANS.items():
-            fitted[name] = baselines.fit(kind, mean_spaces.fitted, labels, part_of, len(rule.classes))
+            fitted[name] = baselines.fit(kind, mean_spaces.fitted, fitting)
             progress.advance(1)
         return cls(fitted, spaces, mean_spaces)
 
@@ -102,9 +103,9 @@ class FittedBaselines:
             - logits: (N, C)
         """
         log_p = None if logits is None else log_softmax(logits)
-        places = self.spaces.of(descriptors)
+        coordinates = self.spaces.of(descriptors)
         on_means = {} if self.mean_spaces is None else self.mean_spaces.of(means)
         return {
-            name: rival.log_probabilities(on_means if name in ON_MEANS else places, log_p)
+            name: rival.log_probabilities(on_means if name in ON_MEANS else coordinates, log_p)
             for name, rival in self.fitted.items()
         }

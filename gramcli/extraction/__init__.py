@@ -1,1 +1,1 @@
-"""From the clips of a manifest to descriptors in the cache."""
+"""Compute the descriptors of the clips of a manifest and keep them in the cache."""

@@ -1,14 +1,13 @@
-"""The same clips under a condition, each condition a view of the cache that is extracted once.
+"""Extract clips under conditions such as added noise; each condition is a view of the cache.
 
-A condition's view holds only the clips that were asked for, so it has places of its own: its shards say which keys they
-hold, and what is missing goes into new ones.
+The view of a condition holds only the clips that were asked for, so its shards are laid out on their own: they say
+which keys they hold, and missing clips go into new shards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from gramcli.audio.condition import Condition
 from gramcli.audio.decoder_pool import Decoders
@@ -16,10 +15,10 @@ from gramcli.cache import placement
 from gramcli.cache.placement import RowPlace
 from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip
-from gramcli.extraction.compute import fill_shards
+from gramcli.extraction.compute import Extractor, fill_shards
 from gramcli.extraction.reopen import reopen_network
 from gramcli.network.prepare import PreparedNetwork
-from gramcli.progress import Progress, Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.system.versions import versions
@@ -29,49 +28,46 @@ def extract_conditions(
     cache: Path,
     conditions: Sequence[Condition],
     clips: Sequence[Clip],
-    *,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Path | None = None,
-    progress: Progress | None = None,
+    context: RunContext | None = None,
 ) -> dict[str, tuple[View, list[Clip]]]:
-    """Brings the views of some conditions up to date; the network is built only if something is missing.
+    """Brings the views of some conditions up to date; the network is built only if clips are missing.
 
     Args:
-        cache: Folder of a cache whose clean view is there.
-        conditions: What the clips go through.
-        clips: Which of them, as `Clips.used` returns them.
-        flags: Settings over those of the extract, by section and key; only how to run may differ.
-        config: A settings file.
-        progress: Told of tasks, steps and notes.
+        cache: Folder of a cache with a clean view.
+        conditions: The conditions.
+        clips: Clips of the clean view, as `ClipTable.used` returns them.
+        context: Its settings may change how the network runs, not what it computes.
 
     Returns:
-        For each condition, as it is written: its view, and the clips with their places in it.
+        For each condition, as it is written: its view, and the clips with their shards and rows in it.
 
     Raises:
-        ArtefactError: Nothing was extracted, or the network or a background folder is no longer what it was.
+        ArtefactError: Nothing was extracted, or the network or a background folder has changed since.
+        NoInputError: A background recording cannot be decoded.
         DamagedError: The cache is damaged.
         ResourceError: Device, space or permission is missing.
         LockedError: Another process writes to the cache.
     """
-    progress = progress or Silent()
+    context = context or RunContext()
     clean = View.open(cache)
     settings: Settings | None = None
     ready: PreparedNetwork | None = None
     found: dict[str, tuple[View, list[Clip]]] = {}
     for condition in conditions:
         identity = {**clean.identity, "condition": condition.identity}
-        # a view that is whole is only read, so that a cache on a read-only disk can be judged
-        view = View.open(cache, condition.name) if _there(cache, condition) else None
+        # a complete view is only read, so that a cache on a read-only disk can be evaluated
+        view = View.open(cache, condition.name) if _exists(cache, condition) else None
         where = {} if view is None else _places(view)
         if view is None or any(clip.key not in where for clip in clips):
             if settings is None or ready is None:
-                settings, ready = reopen_network(clean, flags, config)
+                settings, ready = reopen_network(clean, context)
             with durable_files.lock(cache), Decoders.of(settings) as decoders:
                 recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
                 view = View.create(cache, identity, recorded, condition.name)
                 where = _places(view)
                 todo = _missing(view, clips, where, settings.cache.clips_per_shard)
-                fill_shards(view, todo, ready, decoders, settings, progress, condition=condition)
+                extractor = Extractor(ready, decoders, settings, context.progress)
+                fill_shards(extractor, view, todo, condition=condition)
                 where = _places(view)
         else:
             view.require(identity)
@@ -80,12 +76,12 @@ def extract_conditions(
     return found
 
 
-def _there(cache: Path, condition: Condition) -> bool:
+def _exists(cache: Path, condition: Condition) -> bool:
     return (cache / "views" / condition.name / "view.json").is_file()
 
 
 def _places(view: View) -> dict[str, RowPlace]:
-    """Returns where each key has its row; where two shards have one, the first counts."""
+    """Returns shard and row of each key; if two shards have a key, those of the first."""
     where: dict[str, RowPlace] = {}
     for number in sorted(view.present()):
         for row, key in enumerate(view.read(number, layers=()).keys):

@@ -1,4 +1,4 @@
-"""``gramcli extract --dry-run``: what an extract would do, and what it would take."""
+"""``gramcli extract --dry-run``: forecast how much an extract would compute, and the disk, memory and time it needs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from gramcli.cache import clip_table, placement
 from gramcli.cache.view import CLEAN, View
 from gramcli.dataset.clip import Clip
 from gramcli.extraction import windows
-from gramcli.extraction.compute import compute_shards
+from gramcli.extraction.compute import Extractor, compute_shards
 from gramcli.extraction.inputs import present_shards, read_inputs
-from gramcli.network.prepare import PreparedNetwork
-from gramcli.progress import Progress, Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 
 BATCHES = 5
-"""Batches that are tried; the first is not timed, as whatever is used first takes longer."""
+"""Batches that are computed; the first is not timed, as it includes one-time start-up work."""
 SHARDS = 4
-"""Copies of a shard that are in memory at once: batches, rows, image, file."""
+"""Copies of a shard that are in memory at once: batches, rows, HDF5 image, file."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,21 @@ class Forecast:
     clips: int
     """Clips of the manifest, windows counted one by one."""
     there: int
-    """Of these, clips that have a row already."""
+    """Clips that have a row already."""
     unreadable: int
     """Clips whose file cannot be read."""
     todo: int
-    """Clips to compute, at most: a file that was moved, or is there twice, is only found out by reading it."""
+    """Clips to compute, at most: only reading a file shows that it was moved, or has the same audio as another."""
     bytes: int
-    """What they take on disk."""
+    """Disk space that they need."""
     free: int
-    """What the disk has."""
+    """Free disk space."""
     tried: int
-    """Clips that were computed for the two that follow."""
+    """Clips that were computed to measure `seconds` and `memory`."""
     seconds: float
-    """How long the rest would take."""
+    """Time that the extract would take."""
     memory: int
-    """Bytes that the process would hold, decoders not counted."""
+    """Memory that the process would need in bytes, without the decoders."""
 
     @property
     def fits(self) -> bool:
@@ -56,25 +55,25 @@ class Forecast:
         return self.bytes <= self.free
 
 
-def forecast(settings: Settings, *, folder: Path | None = None, progress: Progress | None = None) -> Forecast:
-    """Reads manifest and headers, computes a few clips, and writes nothing.
+def forecast(settings: Settings, context: RunContext | None = None) -> Forecast:
+    """Reads the manifest and the headers of audio files, computes a few clips, and writes nothing.
 
     Args:
-        settings: All settings, as of `extract`.
-        folder: First on the import path of a factory; the working folder if None.
-        progress: Told of tasks, steps and notes.
+        settings: Complete settings, as for `extract`.
+        context: Progress, and the folder of a network's factory; its settings are taken to be part of `settings`.
 
     Raises:
         UsageError: Settings or manifest contradict themselves.
         NoInputError: No clip is in a split.
-        ArtefactError: The cache was made otherwise, weights do not fit, or a label is none of the outputs.
+        ArtefactError: The cache was made with other settings, the weights do not fit, or a label is none of the
+            network's classes.
         DamagedError: The cache is damaged.
         ResourceError: The device is missing.
         LockedError: Another process writes to the cache.
     """
-    progress = progress or Silent()
+    context = context or RunContext()
     cache = Path(settings.cache.dir)
-    start = read_inputs(settings, folder or Path.cwd(), progress)
+    start = read_inputs(settings, context)
     view = View(cache / "views" / CLEAN, start.ready.identity, {})
     if (view.folder / "view.json").is_file():
         View.open(cache).require(start.ready.identity)
@@ -83,10 +82,10 @@ def forecast(settings: Settings, *, folder: Path | None = None, progress: Progre
         return Forecast(start.before.clips, start.before.clips, 0, 0, 0, free, 0, 0.0, _held())
     previous = clip_table.read(cache)
     with Decoders.of(settings) as decoders:
-        clips = windows.find_clips(start.listed, previous, decoders, settings.segment.seconds, progress, hashed=False)
+        clips = windows.estimate_clips(start.listed, previous, decoders, settings.segment.seconds, context.progress)
         known = placement.known_places(previous, present_shards(cache))
         new = list({clip.key: clip for clip in clips if clip.key and clip.key not in known}.values())
-        tried, seconds = _try(new, start.ready, decoders, settings, progress)
+        tried, seconds = _try(new, Extractor(start.ready, decoders, settings, context.progress))
     rows = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_a_clip)
     return Forecast(
         clips=len(clips),
@@ -101,15 +100,13 @@ def forecast(settings: Settings, *, folder: Path | None = None, progress: Progre
     )
 
 
-def _try(
-    clips: Sequence[Clip], ready: PreparedNetwork, decoders: Decoders, settings: Settings, progress: Progress
-) -> tuple[int, float]:
+def _try(clips: Sequence[Clip], extractor: Extractor) -> tuple[int, float]:
     """Computes a few clips, and returns how many and the seconds that one takes."""
-    size = settings.run.batch
+    size = extractor.settings.run.batch
     batches = {n: clips[n * size : (n + 1) * size] for n in range(min(BATCHES, -(-len(clips) // size)))}
-    progress.start("trying", sum(map(len, batches.values())))
+    extractor.progress.start("computing a few clips to measure the time", sum(map(len, batches.values())))
     began, done = [time.monotonic()], [0]
-    for number, _ in compute_shards(batches, ready, decoders, settings, progress):
+    for number, _ in compute_shards(extractor, batches):
         began.append(time.monotonic())
         done.append(done[-1] + len(batches[number]))
     first = 1 if len(batches) > 1 else 0
@@ -118,12 +115,12 @@ def _try(
 
 
 def _held() -> int:
-    """Returns the most memory that this process has held, in bytes."""
+    """Returns the peak memory of this process, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def _nearest(folder: Path) -> Path:
-    """Returns the folder, or the nearest above it that is there."""
+    """Returns the folder, or its nearest parent that exists."""
     folder = folder.absolute()
     return folder if folder.is_dir() else _nearest(folder.parent)

@@ -1,4 +1,4 @@
-"""``gramcli extract``: every clip through the network once, every layer's descriptor into the cache."""
+"""``gramcli extract``: run the network once on every clip and keep each layer's descriptor in the cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.cache import clip_table, completion, failures, placement
@@ -17,12 +18,13 @@ from gramcli.dataset import provenance
 from gramcli.dataset.clip import Clip
 from gramcli.errors import NoInputError
 from gramcli.extraction import windows
-from gramcli.extraction.compute import fill_shards
+from gramcli.extraction.compute import Extractor, fill_shards
 from gramcli.extraction.inputs import present_shards, read_inputs
 from gramcli.extraction.retry import retry_failed_clips
 from gramcli.network import checkpoint
-from gramcli.network.prepare import PreparedNetwork
-from gramcli.progress import Progress, Silent
+from gramcli.progress import Progress
+from gramcli.settings.configure import complete
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.system.profiler import NoStopwatch, Stopwatch
@@ -32,82 +34,84 @@ from gramcli.text import shown
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What one run did."""
+    """What one extract did."""
 
     clips: int
     """Clips of the manifest, windows counted one by one."""
     forwarded: int
-    """Audio that was decoded in this run."""
+    """Windows of audio that were decoded in this run; several clips may share one."""
     reused: int
     """Clips that had a row before."""
     failed: int
-    """Of these, without a usable row."""
+    """Clips without a usable row."""
     shards: int
     """Shards of the view."""
     seconds: float
     """Wall time."""
     profile: Mapping[str, Mapping[str, float]] | None = None
-    """Seconds by step if they were asked for: of this process, which add up to `seconds`, and of the decoders, which
-    work meanwhile."""
+    """Seconds by step if they were asked for: ``here`` of this process, which add up to `seconds`, and ``decoders``,
+    which work at the same time."""
 
 
 def extract(
-    settings: Settings,
+    settings: Settings | Mapping[str, Mapping[str, Any]],
+    context: RunContext | None = None,
     *,
-    folder: Path | None = None,
-    progress: Progress | None = None,
     profile: bool = False,
     retry_failed: bool = False,
 ) -> ExtractResult:
     """Brings the cache up to date with the manifest.
 
-    Only clips whose audio is not in the cache are decoded and forwarded; a run that was interrupted is finished by
-    running it again.
+    Only clips whose audio is not in the cache are decoded and run through the network. To finish an interrupted run,
+    run it again.
 
     Args:
-        settings: All settings; ``data.manifest`` and ``network.name`` must be given.
-        folder: First on the import path of a factory; the working folder if None.
-        progress: Told of tasks, steps and notes.
+        settings: Complete settings, or values by section and key such as ``{"data": {"manifest": "clips.csv"},
+            "network": {"weights": "net.safetensors"}}``, which are completed as the command line does: by the settings
+            file, the environment and the metadata of the checkpoint. Manifest and network must be given.
+        context: Progress, the folder of a network's factory and, for values to complete, more settings and the file.
         profile: Whether to time the steps.
-        retry_failed: Whether clips that failed before are tried once more.
+        retry_failed: Whether to retry clips that failed in an earlier run.
 
     Raises:
         UsageError: Settings or manifest contradict themselves.
         NoInputError: No clip is usable.
-        ArtefactError: The cache was made otherwise, weights do not fit, or a label is none of the outputs.
+        ArtefactError: The cache was made with other settings, the weights do not fit, or a label is none of the
+            network's classes.
         DamagedError: The cache is damaged.
         ResourceError: Device, space or permission is missing.
         LockedError: Another process writes to the cache.
     """
-    progress, began = progress or Silent(), time.monotonic()
+    context, began = context or RunContext(), time.monotonic()
+    settings = complete(settings, context, checkpoint.as_source)
     stopwatch = Stopwatch() if profile else NoStopwatch()
     with stopwatch.step("other"):
-        done, decoding, trouble = _extracted(settings, folder or Path.cwd(), progress, stopwatch, retry_failed)
+        done, decoding, trouble = _extract(settings, context, stopwatch, retry_failed)
     done = replace(done, seconds=time.monotonic() - began)
     if profile:
         done = replace(done, profile={"here": stopwatch.seconds, "decoders": decoding})
     _write_run(Path(settings.cache.dir), "extract", settings, done)
     if done.failed == done.clips:
         raise NoInputError(
-            f"{shown(settings.data.manifest)}: none of its {done.failed} clips is usable (the first: {trouble})"
+            f"{shown(settings.data.manifest)}: none of its {done.failed} clips can be used (the first: {trouble})"
         )
     return done
 
 
-def _extracted(
-    settings: Settings, folder: Path, progress: Progress, stopwatch: Stopwatch, retry_failed: bool
+def _extract(
+    settings: Settings, context: RunContext, stopwatch: Stopwatch, retry_failed: bool
 ) -> tuple[ExtractResult, dict[str, float], str]:
     """Does the work of `extract`.
 
     Returns:
-        What was done, the decoders' seconds by step, and why the first clip that failed did.
+        What was done, the decoders' seconds by step, and why the first failed clip failed.
     """
-    cache = Path(settings.cache.dir)
-    start = read_inputs(settings, folder, progress, stopwatch)
+    cache, progress = Path(settings.cache.dir), context.progress
+    start = read_inputs(settings, context, stopwatch)
     before, ready, notes = start.before, start.ready, list(start.notes)
     with durable_files.lock(cache), Decoders.of(settings) as decoders:
-        recorded = {"settings": settings.as_dict(), "folder": str(folder.absolute()), "versions": versions()}
-        if (cache / "views").is_dir():  # a cache of something else is told before any file is read
+        recorded = {"settings": settings.as_dict(), "folder": str(context.folder), "versions": versions()}
+        if (cache / "views").is_dir():  # a cache with another identity is refused before any file is read
             View.create(cache, ready.identity, recorded)
         if before is not None:
             return ExtractResult(before.clips, 0, before.clips, 0, len(present_shards(cache)), 0.0), {}, ""
@@ -119,17 +123,18 @@ def _extracted(
         view = View.create(cache, ready.identity, recorded)
         rows = _plan(clips, previous, cache, view, settings)
         reasons = failures.read(cache, view, rows)
+        extractor = Extractor(ready, decoders, settings, progress)
         if retry_failed:
-            reasons = retry_failed_clips(cache, view, rows, reasons, ready, decoders, settings, progress)
+            reasons = retry_failed_clips(extractor, cache, view, rows, reasons)
         failures.write(cache, rows, reasons)
-        there = view.present()
-        forwarded = _fill(view, cache, rows, reasons, ready, decoders, settings, progress)
+        present = view.present()
+        forwarded = _fill(extractor, cache, view, rows, reasons)
         used = [clip for clip in rows if clip.split]
         troubles = [clip.error or reasons[clip.key] for clip in used if clip.error or clip.key in reasons]
         if start.source and not troubles:
             finished = completion.Completion(len(used), start.labels, tuple(notes))
             completion.write(cache, start.source, finished, rows, view.present())
-    reused = sum(clip.shard in there for clip in used)
+    reused = sum(clip.shard in present for clip in used)
     done = ExtractResult(len(used), forwarded, reused, len(troubles), len(view.present()), 0.0)
     return done, dict(decoders.seconds), troubles[0] if troubles else ""
 
@@ -138,29 +143,29 @@ def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress)
     """Refuses validation and test clips that the network was trained on, as far as its checkpoint says.
 
     Returns:
-        What it said.
+        The notes that were given.
     """
-    said = []
+    notes = []
     if settings.network.weights is not None:
         path = Path(settings.network.weights)
         metadata = checkpoint.metadata(path)
         provenance.check_unseen(clips, metadata, path)
         if count := provenance.chose_by(clips, metadata):
-            said.append(
-                f"{count} test clips were validation clips when {shown(path.name)} was trained, and chose its epoch: "
-                "what is measured on them flatters"
+            notes.append(
+                f"{count} test clips were validation clips when {shown(path.name)} was trained, and its epoch was "
+                "chosen on them: figures measured on them are too good"
             )
-    for note in said:
+    for note in notes:
         progress.note(note)
-    return said
+    return notes
 
 
 def _plan(clips: Sequence[Clip], previous: ClipTable | None, cache: Path, view: View, settings: Settings) -> list[Clip]:
-    """Gives each clip its place and writes the table; shards follow."""
+    """Assigns each clip a shard and a row, and writes the table of clips; the shards are written later."""
     done = view.present()
     taken = placement.known_places(previous, done)
     if previous is None:
-        for number in sorted(done):  # the table was deleted: the shards know what they hold
+        for number in sorted(done):  # the table was deleted, but shards hold their keys
             keys = view.read(number, layers=()).keys
             taken.update({key: placement.RowPlace(number, row) for row, key in enumerate(keys)})
     rows_a_shard = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_a_clip)
@@ -169,17 +174,8 @@ def _plan(clips: Sequence[Clip], previous: ClipTable | None, cache: Path, view: 
     return rows
 
 
-def _fill(
-    view: View,
-    cache: Path,
-    rows: Sequence[Clip],
-    reasons: dict[str, str],
-    ready: PreparedNetwork,
-    decoders: Decoders,
-    settings: Settings,
-    progress: Progress,
-) -> int:
-    """Computes the missing shards, adds failures to `reasons`, returns how many clips were read."""
+def _fill(extractor: Extractor, cache: Path, view: View, rows: Sequence[Clip], reasons: dict[str, str]) -> int:
+    """Computes the missing shards, adds failures to `reasons`, and returns how many clips were decoded."""
     done = view.present()
     # two files with the same audio share a row; either of them will do
     missing = (clip for clip in rows if clip.shard not in done)
@@ -192,11 +188,11 @@ def _fill(
         reasons.update(bad)
         failures.write(cache, rows, reasons)
 
-    return fill_shards(view, todo, ready, decoders, settings, progress, failed=note_failures)
+    return fill_shards(extractor, view, todo, on_failures=note_failures)
 
 
 def _write_run(cache: Path, stage: str, settings: Settings, done: ExtractResult) -> None:
-    """Leaves a record for people: what was asked, with what, and how long it took."""
+    """Writes a record of the run for people: its settings, versions, outcome and time."""
     folder = cache / "runs"
     durable_files.make_folder(folder)
     durable_files.sweep(folder)

@@ -1,4 +1,4 @@
-"""What an extract knows before it reads any audio: the clips of the manifest, and a network that is ready for them."""
+"""Read the inputs of an extract: the rows of the manifest and the network, before any audio is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gramcli.dataset.clip import UNKNOWN
 from gramcli.errors import ArtefactError, NoInputError
 from gramcli.extraction import windows
 from gramcli.network.prepare import PreparedNetwork, check_held_out, prepare
-from gramcli.progress import Progress
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.system.profiler import NoStopwatch, Stopwatch
@@ -27,37 +27,34 @@ class ExtractInputs:
     """Manifest and network of an extract."""
 
     source: str
-    """Names the manifest and all that says how to read it; empty for a folder."""
+    """See `windows.manifest_digest`; empty for a folder."""
     before: Completion | None
-    """What an earlier extract finished, if nothing has changed since; the manifest was not read then."""
+    """What an earlier extract finished, if nothing has changed since; the manifest is not read then."""
     listed: Sequence[manifests.Row]
     """Rows of the manifest that are in a split."""
     notes: tuple[str, ...]
-    """What was said of the manifest."""
+    """Notes on the manifest."""
     labels: tuple[str, ...]
     """Labels of the manifest, in natural order."""
     ready: PreparedNetwork
 
 
-def read_inputs(
-    settings: Settings, folder: Path, progress: Progress, stopwatch: Stopwatch | None = None
-) -> ExtractInputs:
+def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | None = None) -> ExtractInputs:
     """Reads the manifest and builds the network.
 
     Args:
-        settings: All settings; ``data.manifest`` and ``network.name`` must be given.
-        folder: First on the import path of a factory.
-        progress: Told of notes.
-        stopwatch: Times the two.
+        settings: Complete settings; ``data.manifest`` and ``network.name`` must be given.
+        context: Progress, which is told of notes, and the folder of a network's factory.
+        stopwatch: Times the two steps.
 
     Raises:
         UsageError: Settings or manifest contradict themselves.
         NoInputError: No row is in a split.
-        ArtefactError: Weights do not fit, or a label is none of the outputs.
+        ArtefactError: Weights do not fit, or a label is none of the network's classes.
         ResourceError: The device is missing.
         LockedError: Another process writes to the cache.
     """
-    stopwatch = stopwatch or NoStopwatch()
+    progress, stopwatch = context.progress, stopwatch or NoStopwatch()
     check_held_out(settings)
     cache = Path(settings.cache.dir)
     durable_files.require_free(cache)  # before the network is built, which takes seconds
@@ -73,24 +70,25 @@ def read_inputs(
         _check_labels(listed, settings.network.classes)
         if not settings.network.classes:
             progress.note(
-                f"network.classes is not given: its outputs are taken to be, in this order, {', '.join(labels)}"
+                "network.classes is not given: the network's outputs are assumed to be, in this order, "
+                f"{', '.join(labels)}"
             )
     if before is None:
         start_ahead(settings.run.decoders)
     with stopwatch.step("network"):
-        ready = prepare(settings, labels, folder)
+        ready = prepare(settings, labels, context.folder)
     for note in ready.built.notes():
         progress.note(note)
     ready.scorer.time_with(stopwatch)
     ready.scorer.note = progress.note
     if settings.network.weights is None:
-        progress.note("no weights given: the network is as its constructor left it")
+        progress.note("no --weights given: the network keeps the weights that its constructor gave it")
     progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
     return ExtractInputs(source, before, listed, tuple(notes), labels, ready)
 
 
 def present_shards(cache: Path) -> set[int]:
-    """Returns the shards that are there, in a cache that may not be there yet."""
+    """Returns the numbers of the shards of a cache, which need not exist yet."""
     return View(cache / "views" / CLEAN, {}, {}).present()
 
 
@@ -99,7 +97,7 @@ def _listed(settings: Settings) -> tuple[list[manifests.Row], list[str]]:
     manifest = manifests.read(settings.data)
     listed = [row for row in manifest.rows if row.split]
     if not listed:
-        raise NoInputError(f"{shown(settings.data.manifest)}: no row is in a split; give labels or a split column")
+        raise NoInputError(f"{shown(settings.data.manifest)}: no row belongs to a split; add labels or a split column")
     return listed, list(manifest.notes)
 
 
@@ -108,7 +106,7 @@ def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None
     for row in rows:
         if classes and row.label and row.split != UNKNOWN and row.label not in known:
             raise ArtefactError(
-                f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} outputs "
-                f"({shown(', '.join(classes[:5]))}, ...); mend the manifest or network.classes, "
-                "name it in data.hold_out, or set network.head to none"
+                f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} classes "
+                f"({shown(', '.join(classes[:5]))}, ...); correct the manifest or --classes, hold the label out with "
+                "--hold-out, or use --head none"
             )

@@ -1,4 +1,4 @@
-"""Another try at the clips whose row in a shard is a failed one; shards get a new generation, never a change."""
+"""Retry failed clips. A shard is never changed: it is written again as a new generation that has the new rows."""
 
 from __future__ import annotations
 
@@ -8,38 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.audio.decoder_pool import Decoders
 from gramcli.cache import clip_table, failures, shard
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip
-from gramcli.extraction.compute import compute_shards
-from gramcli.network.prepare import PreparedNetwork
-from gramcli.progress import Progress
-from gramcli.settings.schema import Settings
+from gramcli.extraction.compute import Extractor, compute_shards
 
 
 def retry_failed_clips(
-    cache: Path,
-    view: View,
-    rows: Iterable[Clip],
-    reasons: Mapping[str, str],
-    ready: PreparedNetwork,
-    decoders: Decoders,
-    settings: Settings,
-    progress: Progress,
+    extractor: Extractor, cache: Path, view: View, rows: Iterable[Clip], reasons: Mapping[str, str]
 ) -> dict[str, str]:
-    """Computes failed rows again; a shard of which one is usable now is committed anew, its other rows as they were.
+    """Computes failed rows again; a shard with a row that succeeds now is written again, its other rows unchanged.
 
     Args:
-        cache: Folder of the cache; the list of failures is gone from it afterwards, as its shards know better.
-        view: Where the shards are.
+        extractor: Computes the rows; its progress is told of every clip, and of the outcome.
+        cache: Folder of the cache. Its list of failures is removed, as it would no longer fit the shards.
+        view: Keeps the shards.
         rows: All clips.
         reasons: Why clips failed, by key.
-        ready: The network.
-        decoders: What reads the audio.
-        settings: Batch, window and front end.
-        progress: Told of every clip, and of what became of them.
 
     Returns:
         Why clips are still not usable, by key.
@@ -57,34 +43,36 @@ def retry_failed_clips(
     total = sum(map(len, todo.values()))
     if not total:
         return dict(reasons)
-    failures.forget(cache)  # were the run killed, the list would outlive the failures
-    progress.start("trying again", total)
+    failures.forget(cache)  # else a killed run would leave failures listed that are none any more
+    progress = extractor.progress
+    progress.start("retrying failed clips", total)
     left = dict(reasons)
-    for number, again in compute_shards(todo, ready, decoders, settings, progress):
+    for number, again in compute_shards(extractor, todo):
         left.update(zip(again.keys, again.status, strict=True))
         if any(again.usable()):
-            places = [clip.row for clip in todo[number] if clip.row is not None]
+            replaced = [clip.row for clip in todo[number] if clip.row is not None]
             before = view.read(number, with_means=view.with_means)
-            view.write(number, _replaced(before, places, again), view.generations(number)[-1] + 1)
+            view.write(number, _with_rows(before, replaced, again), view.generations(number)[-1] + 1)
     left = {key: reason for key, reason in left.items() if reason != shard.OK}
     usable = len(reasons) - len(left)
     progress.note(
-        f"{total} clips tried again: {usable} are usable now" + ("; calibrate again to use them" if usable else "")
+        f"{total} failed clips retried: {usable} are usable now"
+        + ("; run gramcli calibrate and select-layers again to use them" if usable else "")
     )
     return left
 
 
-def _replaced(before: Shard, places: list[int], again: Shard) -> Shard:
-    """Returns the rows of a shard with those at some places exchanged."""
+def _with_rows(before: Shard, replaced: list[int], again: Shard) -> Shard:
+    """Returns a shard with some of its rows replaced."""
 
     def exchanged(old: np.ndarray, new: np.ndarray) -> np.ndarray:
         rows = old.copy()
-        rows[places] = new
+        rows[replaced] = new
         return rows
 
     status = list(before.status)
-    for place, text in zip(places, again.status, strict=True):
-        status[place] = text
+    for row, text in zip(replaced, again.status, strict=True):
+        status[row] = text
     return dataclasses.replace(
         before,
         status=tuple(status),

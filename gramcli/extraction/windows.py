@@ -1,11 +1,11 @@
-"""From the rows of a manifest to clips: each row cut into windows, each window known by its content."""
+"""Turn the rows of a manifest into clips: cut each row into windows, and identify each window by its content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,17 +31,68 @@ def find_clips(
     decoders: Decoders,
     seconds: float,
     progress: Progress,
-    *,
-    hashed: bool = True,
 ) -> list[Clip]:
-    """Cuts every row of a manifest into windows and gives each its key; nothing has a place yet.
+    """Cuts every row of a manifest into windows and gives each its key; no clip has a shard or a row yet.
 
-    A file whose size and time of change are those of the previous table is not read again. Without `hashed`, of others
-    only the header is, and their keys are made up: each file is taken to be one that no other has the audio of.
+    A file whose size and modification time are those of the previous table is not read again.
+
+    Args:
+        rows: Rows of the manifest.
+        previous: Clips of an earlier extract.
+        decoders: Read and hash the audio files.
+        seconds: Length of a window.
+        progress: Told of files.
 
     Raises:
-        UsageError: One group or one audio in two splits, or one audio with two labels; both rows are named.
+        UsageError: One group or the same audio in two splits, or the same audio with two labels; both rows are named.
     """
+    return _find(rows, previous, seconds, lambda paths: _probe(paths, decoders, progress))
+
+
+def estimate_clips(
+    rows: Iterable[Row],
+    previous: ClipTable | None,
+    decoders: Decoders,
+    seconds: float,
+    progress: Progress,
+) -> list[Clip]:
+    """Does what `find_clips` does, but reads only the headers of new files, for a forecast.
+
+    Their keys are made from their paths, as if no two files held the same audio.
+    """
+
+    def probe(paths: Sequence[str]) -> dict[str, Probe | AudioError]:
+        return {
+            path: one if isinstance(one, AudioError) else replace(one, digest=_path_digest(path))
+            for path, one in _probe(paths, decoders, progress, hashed=False).items()
+        }
+
+    return _find(rows, previous, seconds, probe)
+
+
+def _path_digest(path: str) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
+
+
+def _probe(
+    paths: Sequence[str], decoders: Decoders, progress: Progress, *, hashed: bool = True
+) -> dict[str, Probe | AudioError]:
+    """Returns what each file says, or why it cannot be used."""
+    probes: dict[str, Probe | AudioError] = {}
+    if paths:
+        progress.start("reading files", len(paths))
+    for path, probe in zip(paths, decoders.probe(paths, hashed=hashed), strict=True):
+        probes[path] = probe
+        progress.advance(1, failed=isinstance(probe, AudioError))
+    return probes
+
+
+def _find(
+    rows: Iterable[Row],
+    previous: ClipTable | None,
+    seconds: float,
+    probe: Callable[[Sequence[str]], Mapping[str, Probe | AudioError]],
+) -> list[Clip]:
     rows = list(rows)
     known: dict[tuple[str, str, int, int], list[Clip]] = {}
     if previous is not None and previous.seconds == seconds:
@@ -54,15 +105,7 @@ def find_clips(
         for row in rows
         if not isinstance(stat := stats[row.path], str) and (row.id, row.path, *stat) not in known
     ]
-    probes: dict[str, Probe | AudioError] = {}
-    paths = list(dict.fromkeys(unread))
-    if paths:
-        progress.start("reading files", len(paths))
-        for path, probe in zip(paths, decoders.probe(paths, hashed=hashed), strict=True):
-            if not hashed and not isinstance(probe, AudioError):
-                probe = replace(probe, digest=hashlib.sha256(os.fsencode(path)).hexdigest())
-            probes[path] = probe
-            progress.advance(1, failed=isinstance(probe, AudioError))
+    probes = probe(list(dict.fromkeys(unread)))
     clips: list[Clip] = []
     origins: list[str] = []
     for row in rows:
@@ -76,16 +119,16 @@ def find_clips(
 
 
 def manifest_digest(settings: Settings) -> str:
-    """Names all that the rows of a table of clips depend on, but for the audio files; empty for a folder.
+    """Returns the SHA-256 of the manifest and of the settings that say how to read it; empty for a folder.
 
-    That is the bytes of the manifest and the settings that say how to read it.
+    Apart from the audio files, the table of clips depends on nothing else.
     """
     manifest = Path(settings.data.manifest or "")
     if not manifest.is_file():
         return ""
     sections = settings.as_dict()
-    told = [__version__, str(manifest.absolute()), *(sections[name] for name in ("data", "segment", "network"))]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8", "surrogatepass"))
+    about = [__version__, str(manifest.absolute()), *(sections[name] for name in ("data", "segment", "network"))]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode("utf-8", "surrogatepass"))
     digest.update(manifest.read_bytes())
     return digest.hexdigest()
 

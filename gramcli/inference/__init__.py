@@ -1,1 +1,1 @@
-"""From new recordings to predictions, with a calibrated network."""
+"""Apply a calibrated network to new recordings."""

@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from gramcli.cache import decision, fitted_rule, sealed, statistics
 from gramcli.cache.view import View
-from gramcli.errors import ArtefactError
+from gramcli.extraction.reopen import require_network
 from gramcli.identity import require_identity
 from gramcli.inference.rule import Rule
 from gramcli.network.prepare import StoredNetwork, prepare
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
-from gramcli.text import shown
 
 KIND = "model"
 
@@ -51,19 +50,13 @@ def from_cache(cache: Path) -> ModelBundle:
         DamagedError: A file is not as it was written.
     """
     view = View.open(cache)
-    require_network(cache, view)
+    require_network(view)
     known = statistics.load(cache, view.fingerprint)
     return of_view(view, Rule.of(known, decision.load(cache, known)))
 
 
-def require_network(cache: Path, view: View) -> None:
-    """Raises an ArtefactError where the descriptors came from another framework."""
-    if "settings" not in view.recorded:
-        raise ArtefactError(f"{shown(cache)}: its descriptors were computed elsewhere; there is no network to run")
-
-
 def of_view(view: View, rule: Rule) -> ModelBundle:
-    """Returns the network of a view with a rule, which may not be stored yet; see `require_network`."""
+    """Returns the network of a view with a rule, which may not be stored yet; see `reopen.require_network`."""
     return ModelBundle(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)
 
 

@@ -1,6 +1,8 @@
-"""``gramcli classify``: new recordings through the network and against the statistics.
+"""``gramcli classify``: classify new recordings with a calibrated network.
 
-`GramClassifier` is the same for Python::
+From Python::
+
+    from gramcli import GramClassifier
 
     classifier = GramClassifier.load(".gramcli")
     for row in classifier.predict(["new.wav"]):
@@ -9,6 +11,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +27,11 @@ from gramcli.inference import bundle
 from gramcli.inference.bundle import ModelBundle
 from gramcli.inference.rule import Rule
 from gramcli.inference.window_stream import WindowBatch, WindowRef, score_windows
+from gramcli.network import checkpoint
 from gramcli.network.prepare import PreparedNetwork, StoredNetwork, prepare
 from gramcli.progress import Progress, Silent
-from gramcli.settings.configure import configure
+from gramcli.settings.configure import configure, configure_stored
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.text import shown
 
@@ -52,21 +57,22 @@ class Prediction:
     probability_if_known: float | None = None
     """Probability of the label, if the sound is of one of the classes."""
     unknown: bool | None = None
-    """Whether the window is unlike everything in training; None where no threshold could be set."""
+    """Whether the window is unlike every class; None where no threshold could be set."""
     deviation: float | None = None
-    """Δ̄ of the label: 1 is what validation clips show against their own class; higher is less like it."""
+    """Δ̄ of the label: about 1 for validation clips against their own class; the higher, the less like the class."""
     runner_up: str | None = None
     margin: float | None = None
     """With the rule gram Δ̄ of the runner-up minus that of the label; with fused the difference of their
     log-probabilities, None where the prior gives the runner-up no chance."""
     network_label: str | None = None
-    """What the network alone says."""
+    """The class that the network alone decides for."""
     network_confidence: float | None = None
     """Its softmax, 0 to 1."""
     tied: bool | None = None
     """Whether label and runner-up score alike, so that the network's logits decided."""
     strangeness: float | None = None
-    """What the threshold of the unknown is set on: log-deviation from the nearest class, the mean over all layers."""
+    """Score that the threshold for unknown sounds is set on: log-deviation from the nearest class, averaged over all
+    layers."""
     status: str = "ok"
     """ok or failed."""
     error: str = ""
@@ -84,15 +90,23 @@ class GramClassifier:
     """A calibrated network, built and ready.
 
     Args:
-        settings: All settings, as `configure` returns them.
+        settings: Complete settings, as `configure` returns them.
         model: Identity, rule and weights.
-        prior: How frequent each class is where the recordings come from; as in training if None.
+        prior: How frequent each class is among the recordings; as in training if None.
+        progress: Told of files as they are done, and of notes.
 
     Raises:
         UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.
     """
 
-    def __init__(self, settings: Settings, model: ModelBundle, prior: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: ModelBundle,
+        prior: Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.progress = progress or Silent()
         self._prior = None if prior is None else _prior(prior, model.rule)
         self.settings = settings
         self.model = model
@@ -109,19 +123,17 @@ class GramClassifier:
     @classmethod
     def load(
         cls,
-        path: str | Path,
-        flags: Mapping[str, Mapping[str, Any]] | None = None,
-        config: Path | None = None,
+        path: str | Path = ".gramcli",
+        context: RunContext | None = None,
         prior: Mapping[str, float] | None = None,
     ) -> GramClassifier:
         """Loads a calibrated cache or an exported model.
 
         Args:
             path: Folder of a cache, or the file that `gramcli export` wrote.
-            flags: Settings over those of the extract, by section and key, e.g. ``{"run": {"device": "cpu"}}``.
-            config: A settings file; ``gramcli.toml`` of the working folder if None and there is one.
-            prior: How frequent each class is where the recordings come from: shares, of which classes that are not
-                named get what is left of 1, or weights of all classes; as in training if None.
+            context: Settings of how to run, e.g. ``RunContext({"run": {"device": "cpu"}})``, and progress.
+            prior: How frequent each class is among the recordings: shares that add up to at most 1, the rest being
+                divided evenly among the classes not named, or weights of all classes; as in training if None.
 
         Raises:
             UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.
@@ -129,56 +141,60 @@ class GramClassifier:
             DamagedError: A file is not as it was written.
             ResourceError: The device is missing.
         """
-        return cls.of(bundle.load(Path(path)), flags, config, prior)
+        return cls.of(bundle.load(Path(path)), context, prior)
 
     @classmethod
     def of(
         cls,
         model: ModelBundle,
-        flags: Mapping[str, Mapping[str, Any]] | None = None,
-        config: Path | None = None,
+        context: RunContext | None = None,
         prior: Mapping[str, float] | None = None,
     ) -> GramClassifier:
         """Builds a model that was read already; see `load` for arguments and errors."""
-        alone = model.weights is not None
-        settings = configure(flags or {}, config=config, remembered=model.settings, standalone=alone)
-        return cls(settings, model, prior)
+        context = context or RunContext()
+        if model.weights is None:
+            settings = configure(context, earlier=model.settings, metadata=checkpoint.as_source)
+        else:
+            settings = configure_stored(context, model.settings)
+        return cls(settings, model, prior, context.progress)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Labels it can give."""
+        """Labels that it can give."""
         return self.model.rule.classes
 
-    def predict(self, files: Iterable[str | Path], *, progress: Progress | None = None) -> list[Prediction]:
+    def predict(self, files: Iterable[str | Path]) -> list[Prediction]:
         """Classifies recordings and folders of recordings; see `stream`."""
-        return list(self.stream(files, progress=progress))
+        return list(self.stream(files))
 
-    def stream(self, files: Iterable[str | Path], *, progress: Progress | None = None) -> Iterator[Prediction]:
-        """Yields one prediction a window, in order of the files; what cannot be used is a row with an error.
+    def stream(self, files: Iterable[str | Path]) -> Iterator[Prediction]:
+        """Yields one prediction a window, in order of the files; a window that cannot be used has an error instead.
 
         Args:
-            files: Recordings, folders (searched to their depth) and globs.
-            progress: Told of files as they are done.
+            files: Recordings, folders (searched with all their sub-folders) and globs.
 
         Raises:
             NoInputError: No recording is found.
         """
-        progress = progress or Silent()
+        progress = self.progress
         paths = find.audio_files([str(file) for file in files])
         progress.start("classifying", len(paths))
         for note in self._ready.built.notes():
             progress.note(note)
         self._ready.scorer.note = progress.note
-        last = None
-        for batch in self.score_windows(paths):
-            for row in self._rows(batch):
-                if row.path != last:
-                    progress.advance(1, failed=row.status != "ok")
-                    last = row.path
+        for _, windows in itertools.groupby(self._predictions(paths), key=lambda row: row.path):
+            failed = False
+            for row in windows:
+                failed = failed or row.status != "ok"
                 yield row
+            progress.advance(1, failed)
+
+    def _predictions(self, paths: Sequence[str]) -> Iterator[Prediction]:
+        for batch in self.score_windows(paths):
+            yield from self._rows(batch)
 
     def score_windows(self, paths: Sequence[str]) -> Iterator[WindowBatch]:
-        """Yields what the network makes of the windows of some files, in their order; see `window_stream`."""
+        """Yields descriptors and logits of the windows of some files, in their order; see `window_stream`."""
         return score_windows(paths, self.settings, self._ready)
 
     def _rows(self, batch: WindowBatch) -> Iterator[Prediction]:
@@ -199,30 +215,30 @@ class GramClassifier:
         rule, own = self.model.rule, self.settings.network.head == "map"
         if not parts:
             return
-        judged = rule.judge(descriptors, logits if own else None, self._prior)
-        choice, there = judged.choice, np.flatnonzero(rule.present)
+        output = rule.judge(descriptors, logits if own else None, self._prior)
+        choice, present = output.choice, np.flatnonzero(rule.present)
         for n, part in enumerate(parts):
             label, runner_up = int(choice.label[n]), int(choice.runner_up[n])
-            # beside a class of prior 0 there is none
+            # the margin to a class of prior 0 is infinite
             ahead = runner_up >= 0 and bool(np.isfinite(choice.margin[n]))
             network, confidence = _network(logits[n]) if own else (None, None)
-            chances = None if judged.log_p is None else np.exp(judged.log_p[n])
+            chances = None if output.log_p is None else np.exp(output.log_p[n])
             yield Prediction(
                 part.path,
                 part.begin,
                 part.stop,
                 label=rule.classes[label],
                 probability_if_known=None if chances is None else float(chances[label]),
-                unknown=None if judged.unknown is None else bool(judged.unknown[n]),
-                deviation=float(judged.deviations[n, label]),
+                unknown=None if output.unknown is None else bool(output.unknown[n]),
+                deviation=float(output.deviations[n, label]),
                 runner_up=rule.classes[runner_up] if runner_up >= 0 else None,
                 margin=float(choice.margin[n]) if ahead else None,
                 network_label=None if network is None else rule.classes[network],
                 network_confidence=confidence,
                 tied=bool(choice.tied[n]),
-                strangeness=float(judged.strangeness[n]),
-                deviations={rule.classes[c]: float(judged.deviations[n, c]) for c in there},
-                probabilities=None if chances is None else {rule.classes[c]: float(chances[c]) for c in there},
+                strangeness=float(output.strangeness[n]),
+                deviations={rule.classes[c]: float(output.deviations[n, c]) for c in present},
+                probabilities=None if chances is None else {rule.classes[c]: float(chances[c]) for c in present},
             )
 
 
@@ -232,20 +248,20 @@ def _prior(prior: Mapping[str, float], rule: Rule) -> Array:
     values = np.zeros(len(index))
     for label, chance in prior.items():
         if label not in index:
-            raise UsageError(f"prior: {shown(label)} is none of the classes ({shown(', '.join(index))})")
+            raise UsageError(f"prior: {shown(label)} is none of the classes; these are {shown(', '.join(index))}")
         if not (math.isfinite(chance) and chance >= 0):
-            raise UsageError(f"prior of {shown(label)} is {chance:g}; a frequency is at least 0")
+            raise UsageError(f"prior: the share of {shown(label)} is {chance:g}; give 0 or more")
         values[index[label]] = chance
     left = [n for label, n in index.items() if label not in prior]
     if left:
         if values.sum() > 1 + 1e-9:
             raise UsageError(
-                f"prior: the shares of {len(prior)} of {len(index)} classes add up to {values.sum():.4g}, more than 1; "
-                "give shares of 1, or a weight for every class"
+                f"prior: the shares of {len(prior)} of {len(index)} classes add up to {values.sum():.4g}; give shares "
+                "that add up to at most 1, or a weight for every class"
             )
         values[left] = max(0.0, 1.0 - values.sum()) / len(left)
     if not values[rule.present].sum() > 0:
-        raise UsageError("prior: no class that has training clips is given a chance")
+        raise UsageError("prior: every class that has training clips has the share 0; give at least one of them more")
     return values
 
 

@@ -1,7 +1,8 @@
-"""The tab-separated file that the DCASE challenge takes for acoustic scenes.
+"""Write the tab-separated file that the DCASE challenge accepts for acoustic scenes.
 
-One line a recording, after a header: ``filename`` (as in the challenge's own lists, ``audio/0.wav``), ``scene_label``
-and, as task 1 asks since 2020, a probability for every class. Task 1 of 2019 wants the first two columns alone.
+After a header it has one line a recording: ``filename`` (as in the challenge's own lists, ``audio/0.wav``),
+``scene_label`` and, as task 1 asks since 2020, a probability for every class. Task 1 of 2019 asks for the first two
+columns only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gramcli.text import shown
 
 
 class Predicted(Protocol):
-    """What is known of one window; see `gramcli.inference.classifier.Prediction`."""
+    """Prediction of one window; see `gramcli.inference.classifier.Prediction`."""
 
     @property
     def path(self) -> str:
@@ -35,11 +36,12 @@ class Predicted(Protocol):
 def submission(predictions: Iterable[Predicted], classes: Sequence[str]) -> str:
     """Returns the text of the file.
 
-    Of a recording of several windows the label is that of the largest mean probability or, where the rule gives no
-    probabilities, of most windows, the first of several. A recording without a usable window has no line.
+    The label of a recording with several windows is that of the largest mean probability. Where the rule gives no
+    probabilities it is the most frequent label, the first one of several. A recording without a usable window has no
+    line.
 
     Args:
-        predictions: Windows, those of one recording in any places.
+        predictions: Windows, in any order.
         classes: Labels, in the order of the columns.
 
     Raises:

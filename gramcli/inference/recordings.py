@@ -1,4 +1,4 @@
-"""What a classifier hears in the recordings of a folder, file by file."""
+"""Judge the recordings of a folder, file by file."""
 
 from __future__ import annotations
 
@@ -13,39 +13,38 @@ from gramcli.audio.find import audio_files
 from gramcli.dataset.clip import Clip, window_key
 from gramcli.errors import NoInputError
 from gramcli.inference.classifier import GramClassifier
-from gramcli.progress import Progress
 from gramcli.text import shown
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The windows of one file, judged."""
+    """The judged windows of one file."""
 
     path: str
     windows: int
     """Windows that could be judged."""
     unknown: int
-    """Those of them beyond the threshold; 0 without one."""
+    """Windows above the threshold for unknown sounds; 0 without a threshold."""
     strangest: float
     """Largest strangeness of a window; -inf where none could be judged."""
     error: str
-    """Why a window could not be used, the first of them; empty if all could."""
+    """Why the first window that could not be used could not; empty if all could."""
 
 
 def recordings_in(folder: Path) -> list[str]:
-    """Returns the recordings in a folder, to its depth, in order.
+    """Returns the recordings in a folder and its sub-folders, in order.
 
     Raises:
         NoInputError: There is no such folder, no recording in it, or it cannot be read.
     """
     if not folder.is_dir():
-        raise NoInputError(f"{shown(folder)}: is no folder; name one that holds recordings")
+        raise NoInputError(f"{shown(folder)}: there is no such folder; name a folder of recordings")
     return audio_files([folder])
 
 
-def judge_recordings(classifier: GramClassifier, paths: Sequence[str], progress: Progress) -> Iterator[Recording]:
-    """Yields each of some files when its last window is judged; memory does not grow with them."""
-    for path, group in itertools.groupby(classifier.stream(paths, progress=progress), key=lambda row: row.path):
+def judge_recordings(classifier: GramClassifier, paths: Sequence[str]) -> Iterator[Recording]:
+    """Yields each file when its last window is judged; memory does not grow with the number of files."""
+    for path, group in itertools.groupby(classifier.stream(paths), key=lambda row: row.path):
         windows, unknown, strangest, error = 0, 0, float("-inf"), ""
         for row in group:
             if row.strangeness is None:
@@ -58,7 +57,7 @@ def judge_recordings(classifier: GramClassifier, paths: Sequence[str], progress:
 
 
 def same_audio(paths: Iterable[str], clips: Iterable[Clip]) -> dict[str, Clip]:
-    """Returns which files are the audio of some clips, or hold their windows, known by content and not by name.
+    """Returns the files that hold the audio of some clips, each with the first such clip; names do not matter.
 
     A file is hashed only if it is as large as that of a clip, and is not the very file that the clip was made of.
     """
@@ -74,7 +73,7 @@ def same_audio(paths: Iterable[str], clips: Iterable[Clip]) -> dict[str, Clip]:
             if candidates is None:
                 continue
             digest = _known_digest(path, about.st_mtime_ns, candidates) or _digest(path)
-        except OSError:  # decoding will say so
+        except OSError:  # reported when it is decoded
             continue
         for clip in candidates:
             # a table made before digests were kept has only the keys of windows

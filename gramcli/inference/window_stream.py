@@ -1,4 +1,4 @@
-"""New recordings, window by window, through decoding and the network."""
+"""Decode new recordings window by window and run the network on them, in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ class WindowRef:
 
     path: str
     start: float | None = None
-    """As asked of the decoder; None for the whole file."""
+    """In seconds, as the decoder is asked for it; None for the whole file."""
     end: float | None = None
     begin: float | None = None
-    """As shown to people."""
+    """In seconds, as it is reported; `stop` likewise."""
     stop: float | None = None
     error: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class WindowBatch:
-    """Some windows, in order of files and time."""
+    """A batch of windows, in order of files and time."""
 
     parts: tuple[WindowRef, ...]
     errors: Mapping[int, str]
-    """Why a window cannot be used, by its place in `parts`."""
+    """Why a window cannot be used, by its index in `parts`."""
     sound: tuple[int, ...]
-    """Places of the windows that can, S of them."""
+    """Indices of the S windows that can be used."""
     samples: tuple[Array, ...]
-    """Of each of these, as decoded: not yet cut or padded."""
+    """Samples of each of these as decoded, neither cut nor padded."""
     descriptors: Mapping[str, Array]
-    """ĝ of these by layer, (S, K_l) each; empty without any."""
+    """ĝ of these by layer, (S, K_l) each; empty if S is 0."""
     logits: Array | None
-    """(S, O); None without any."""
+    """(S, O); None if S is 0."""
 
 
 def score_windows(paths: Sequence[str], settings: Settings, ready: PreparedNetwork) -> Iterator[WindowBatch]:
-    """Yields all windows of some files in batches; memory does not grow with them.
+    """Yields all windows of some files in batches; memory does not grow with the number of files.
 
     Args:
         paths: The files.
@@ -62,7 +62,7 @@ def score_windows(paths: Sequence[str], settings: Settings, ready: PreparedNetwo
     with Decoders.of(settings) as decoders:
         ahead, behind = itertools.tee(_parts(paths, decoders, settings.segment.seconds))
         decoded = decoders.decode(requests((part for part in ahead if not part.error), settings))
-        # a part that cannot be read has no place in the stream of decoded ones
+        # no window of an unreadable file is requested from the decoders
         pending = ((part, Decoded(None, part.error) if part.error else next(decoded)) for part in behind)
         while batch := list(itertools.islice(pending, settings.run.batch)):
             yield _score(batch, settings, ready)
@@ -76,14 +76,14 @@ def _score(batch: Sequence[tuple[WindowRef, Decoded]], settings: Settings, ready
         return WindowBatch(parts, errors, (), (), {}, None)
     found = ready.scorer.score(stack([samples for _, samples in decoded], ready.samples, settings.segment.pad))
     errors |= {n: error for (n, _), error in zip(decoded, found.errors, strict=True) if error}
-    sound = [place for place, error in enumerate(found.errors) if not error]
+    usable = [index for index, error in enumerate(found.errors) if not error]
     return WindowBatch(
         parts,
         errors,
-        tuple(decoded[place][0] for place in sound),
-        tuple(decoded[place][1] for place in sound),
-        {layer: values[sound] for layer, values in found.descriptors.items()},
-        found.logits[sound],
+        tuple(decoded[index][0] for index in usable),
+        tuple(decoded[index][1] for index in usable),
+        {layer: values[usable] for layer, values in found.descriptors.items()},
+        found.logits[usable],
     )
 
 

@@ -1,1 +1,1 @@
-"""Looking at a cache, checking it, and mending it."""
+"""Describe, check, repair and clean up a cache."""

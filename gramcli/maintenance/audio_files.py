@@ -68,7 +68,7 @@ def compare_audio(clips: Iterable[Clip], decoders: Decoders, progress: Progress)
     """
     files: dict[str, list[Clip]] = {}
     for clip in clips:
-        if clip.key:
+        if clip.key and clip.path:  # descriptors that were computed elsewhere have no audio
             files.setdefault(clip.path, []).append(clip)
     progress.start("reading audio", len(files))
     changed: list[str] = []

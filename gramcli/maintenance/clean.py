@@ -1,4 +1,4 @@
-"""``gramcli cache clean``: what a cache holds that nothing reads any more."""
+"""``gramcli cache clean``: delete files of a cache that are no longer needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gramcli.system import durable_files
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file that can go."""
+    """A file that can be deleted."""
 
     path: Path
     bytes: int
@@ -22,12 +22,12 @@ class Leftover:
 
 
 def leftovers(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
-    """Returns the files of a cache that can go.
+    """Returns the files of a cache that can be deleted.
 
     Args:
         cache: Folder of the cache.
-        unlisted: Whether shards count whose clips have all left the manifest; they would have to be computed again,
-            should these come back.
+        unlisted: Whether to include shards whose clips have all been removed from the manifest; if the clips are
+            listed again later, they must be computed again.
 
     Raises:
         ArtefactError: There is no cache.
@@ -40,22 +40,22 @@ def leftovers(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
 def _found(cache: Path, unlisted: bool) -> Iterator[tuple[Path, str]]:
     for path in sorted((cache / QUARANTINE).rglob("*")):
         if not path.is_dir() or path.is_symlink():
-            yield path, "was damaged, and moved there"
+            yield path, "damaged, moved into quarantine by a repair"
     listed = {clip.shard for clip in clip_table.require(cache).rows if clip.split}
     for name in names(cache):
         view = View.open(cache, name)
         for number in sorted(view.present()):
             *earlier, latest = view.generations(number)
             if earlier:
-                view.read(number, layers=())  # what counts must be whole before what it replaced can go
+                view.read(number, layers=())  # the latest generation must be undamaged
             for generation in earlier:
-                yield view.path(number, generation), f"{view.path(number, latest).name} counts in its place"
+                yield view.path(number, generation), f"replaced by {view.path(number, latest).name}"
             if unlisted and name == CLEAN and number not in listed:
-                yield view.path(number, latest), "its clips have left the manifest"
+                yield view.path(number, latest), "its clips are no longer in the manifest"
 
 
 def clean(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
-    """Deletes what `leftovers` finds, for good, and returns it.
+    """Deletes the files that `leftovers` finds, and returns them.
 
     Raises:
         ArtefactError: There is no cache.
@@ -67,7 +67,7 @@ def clean(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
         found = leftovers(cache, unlisted=unlisted)
         gone = {one.path for one in found}
         clips, view = clip_table.require(cache), View.open(cache)
-        # the table first: a shard that it does not know is harmless, a row without its shard would be computed again
+        # the table first: a shard without rows in it is harmless, but a row without its shard would be computed again
         kept = [clip for clip in clips.rows if clip.split or clip.shard is None or view.path(clip.shard) not in gone]
         if len(kept) < len(clips.rows):
             clip_table.write(cache, kept, clips.seconds)

@@ -1,4 +1,4 @@
-"""``gramcli cache info``: what a cache holds."""
+"""``gramcli cache info``: describe what a cache holds and which steps have been run on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def info(cache: Path) -> dict[str, Any]:
     return {
         "cache": str(cache),
         "network": view.identity["architecture"],
-        "weights": view.identity["weights"],
+        "weights": view.identity.get("weights", "not known"),
         "layers": len(view.layers),
         "channels": sum(view.layers.values()),
         "clips": {split: count for split in splits if (count := Counter(c.split for c in used)[split])},
@@ -46,12 +46,12 @@ def info(cache: Path) -> dict[str, Any]:
         "calibrated": _state(lambda: statistics.load(cache, view.fingerprint)),
         **_selected(cache, view),
         "fingerprint": view.fingerprint,
-        "made with": view.recorded["versions"],
+        "made with": view.recorded.get("versions", {}),
     }
 
 
 def _selected(cache: Path, view: View) -> dict[str, str]:
-    """Returns whether layers are selected, and from which strangeness on a sound is unknown."""
+    """Returns whether layers are selected, and the strangeness above which a sound is unknown."""
     try:
         limit = decision.load(cache, statistics.load(cache, view.fingerprint)).rule.threshold
     except ArtefactError as error:

@@ -1,22 +1,21 @@
-"""``gramcli cache verify --repair``: damaged files move into quarantine, and what they held is computed again."""
+"""``gramcli cache verify --repair``: move damaged files into quarantine, and compute their clips again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.cache import clip_table, decision, failures, statistics
 from gramcli.cache.view import CLEAN, View, shard_name
 from gramcli.dataset.clip import Clip
-from gramcli.extraction.compute import compute_shards
+from gramcli.extraction.compute import Extractor, compute_shards
 from gramcli.extraction.reopen import reopen_network
 from gramcli.extraction.retry import retry_failed_clips
 from gramcli.maintenance.audio_files import AudioCheck, compare_audio
 from gramcli.maintenance.verify import verify
-from gramcli.progress import Progress, Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.system import durable_files
 from gramcli.text import shown
 
@@ -30,45 +29,42 @@ class Repaired:
     """Outcome of a repair."""
 
     moved: Mapping[Path, Path]
-    """Where damaged files are now."""
+    """Damaged files, and where they are now."""
     computed: int
     """Clips that were computed again."""
     whole: bool
-    """Whether every clip has its row again; if not, extract must derive or compute some."""
+    """Whether every clip has its row again; if not, extract must be run again."""
     advice: tuple[str, ...]
-    """What else is left to do, a line each."""
+    """What the user has to do, a line each."""
 
 
 def repair(
     cache: Path,
+    context: RunContext | None = None,
     *,
     full: bool = False,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Path | None = None,
-    progress: Progress | None = None,
 ) -> Repaired:
-    """Moves every damaged file into ``quarantine/`` and computes the clips of damaged shards again, and only these.
+    """Moves every damaged file into ``quarantine/`` and computes the clips of damaged shards again.
 
-    A shard is laid out as it was, by ``clips.csv``, so it gets its old bytes back where network and audio are as they
-    were. Nothing is deleted.
+    ``clips.csv`` says which clip each row of a shard holds, so a shard gets its old bytes back if network and audio
+    have not changed. Nothing is deleted.
 
     Args:
         cache: Folder of the cache.
+        context: Settings of how to run, and progress.
         full: Whether to look for damage as `verify` does with ``full``.
-        flags: Settings of how to run, over those of the extract, by section and key.
-        config: A settings file.
-        progress: Told of tasks, steps and notes.
 
     Raises:
-        ArtefactError: There is no cache, or its network is no longer what it was.
+        ArtefactError: There is no cache, or its network has changed since or is not known.
         ResourceError: Device, space or permission is missing.
         LockedError: Another process writes to the cache.
     """
-    progress = progress or Silent()
+    context = context or RunContext()
+    progress = context.progress
     with durable_files.lock(cache):
         faults = verify(cache, full=full, progress=progress).faults
         if any(_is_shard(cache, path) for path in faults):
-            failures.forget(cache)  # it would outlive the rows that it tells of; shards say the same
+            failures.forget(cache)  # its rows may be lost with the shard; it is written again below
         moved = {
             path: durable_files.move(path, cache / QUARANTINE / path.parent.relative_to(cache))
             for path in sorted(faults)
@@ -80,7 +76,7 @@ def repair(
             view, rows, lost = View.open(cache), clip_table.require(cache).rows, _lost(cache)
             view.sweep(view.folder)
             groups = {number: group for number, group in clip_table.by_shard(rows).items() if number in lost}
-            computed, whole = _compute(cache, view, groups, flags, config, progress)
+            computed, whole = _compute(cache, view, groups, context)
             failures.write(cache, rows, failures.read(cache, view, rows))
     return Repaired(moved, computed, whole, tuple(_advice(cache, moved)))
 
@@ -90,7 +86,7 @@ def _is_shard(cache: Path, path: Path) -> bool:
 
 
 def _lost(cache: Path) -> set[int]:
-    """Returns the shards that are in quarantine with nothing as good in their place, whichever run moved them there."""
+    """Returns the shards that are in quarantine and have not been replaced, whichever run moved them there."""
     view = View.open(cache)
     present, lost = view.present(), set()
     for path in (cache / QUARANTINE / _SHARDS).glob("*.h5*"):
@@ -100,15 +96,8 @@ def _lost(cache: Path) -> set[int]:
     return lost
 
 
-def _compute(
-    cache: Path,
-    view: View,
-    groups: Mapping[int, Sequence[Clip]],
-    flags: Mapping[str, Mapping[str, Any]] | None,
-    config: Path | None,
-    progress: Progress,
-) -> tuple[int, bool]:
-    """Fills the places of lost shards.
+def _compute(cache: Path, view: View, groups: Mapping[int, Sequence[Clip]], context: RunContext) -> tuple[int, bool]:
+    """Computes lost shards again.
 
     Returns:
         How many clips were computed, and whether these are all.
@@ -117,32 +106,33 @@ def _compute(
         return 0, True
     present = view.present()
     gone = {number: _each_row(group) for number, group in groups.items() if number not in present}
-    # of these an earlier generation counts again, and what it lacks is tried once more
+    # these have an earlier generation, whose failed clips are retried
     older = [clip for number, group in groups.items() if number in present for clip in group]
-    settings, ready = reopen_network(view, flags, config)
+    settings, ready = reopen_network(view, context)
     with Decoders.of(settings) as decoders:
-        heard = compare_audio([clip for group in gone.values() for clip in group], decoders, progress)
-        todo = {number: group for number, group in gone.items() if _as_before(group, heard)}
-        progress.start("computing again", sum(map(len, todo.values())))
-        for number, rows in compute_shards(todo, ready, decoders, settings, progress):
+        audio = compare_audio([clip for group in gone.values() for clip in group], decoders, context.progress)
+        todo = {number: group for number, group in gone.items() if _as_before(group, audio)}
+        extractor = Extractor(ready, decoders, settings, context.progress)
+        context.progress.start("computing again", sum(map(len, todo.values())))
+        for number, rows in compute_shards(extractor, todo):
             view.write(number, rows)
         failed = failures.read(cache, view, older)
-        retry_failed_clips(cache, view, older, failed, ready, decoders, settings, progress)
+        retry_failed_clips(extractor, cache, view, older, failed)
     return sum(map(len, todo.values())) + len(failed), len(todo) == len(gone)
 
 
 def _each_row(clips: Sequence[Clip]) -> list[Clip]:
-    """Returns one clip a row: several names of one audio share theirs."""
+    """Returns one clip a row; files with the same audio share a row."""
     return list({clip.row: clip for clip in clips}.values())
 
 
-def _as_before(clips: Sequence[Clip], heard: AudioCheck) -> bool:
-    """Tells whether these are all rows of a shard, and their audio is still there and the same."""
-    return [clip.row for clip in clips] == list(range(len(clips))) and not {clip.path for clip in clips} & heard.lost
+def _as_before(clips: Sequence[Clip], audio: AudioCheck) -> bool:
+    """Returns whether these are all rows of a shard, and none of their audio files has changed or is missing."""
+    return [clip.row for clip in clips] == list(range(len(clips))) and not {clip.path for clip in clips} & audio.lost
 
 
 def _advice(cache: Path, moved: Mapping[Path, Path]) -> Iterator[str]:
-    """Says what only the user can do."""
+    """Yields what the user has to do, a line each."""
     views = {path.relative_to(cache / "views").parts[0] for path in moved if cache / "views" in path.parents}
     for name in sorted(views - {CLEAN}):
         yield f"condition {shown(name)}: the next evaluate or extract with --condition computes what is missing"

@@ -1,13 +1,11 @@
-"""``gramcli cache verify --replay``: some clips computed once more, here and now, beside what the cache holds."""
+"""``gramcli cache verify --replay``: compute some clips again and compare them with the cache."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +17,11 @@ from gramcli.cache.shard import OK, Shard
 from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip
 from gramcli.errors import NoInputError
-from gramcli.extraction.compute import compute_shards
+from gramcli.extraction.compute import Extractor, compute_shards
 from gramcli.extraction.reopen import reopen_network
 from gramcli.gram.descriptor import normalise
 from gramcli.maintenance.audio_files import compare_audio
-from gramcli.progress import Progress, Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.system.versions import versions
 from gramcli.text import shown
 
@@ -35,71 +33,67 @@ TOLERANCE = 5e-5
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What computing clips again has shown."""
+    """Outcome of computing clips again."""
 
     clips: int
     identical: int
-    """Of these, with the same bits in every layer and in the logits."""
+    """Clips with the same bits in every layer and in the logits."""
     difference: float
     """Largest |Δg̃|."""
     where: str
     """The clip and layer that it was found in."""
     logits: float
-    """Largest difference of a logit; 0 where there are none."""
+    """Largest difference of a logit; 0 without logits."""
     tolerance: float | None
-    """What `difference` may be; None where nothing is promised."""
+    """Largest acceptable `difference`; None where none is stated."""
     versions: tuple[str, ...]
-    """What differs in version from when the cache was made."""
+    """Software versions that have changed since the cache was made."""
 
     @property
     def fits(self) -> bool:
-        """Whether the difference is one that machines may have."""
+        """Whether the difference is within the tolerance."""
         return self.tolerance is None or self.difference <= self.tolerance
 
 
-def reproduce(
-    cache: Path,
-    count: int,
-    *,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Path | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Draws clips of the cache, computes them again, and compares.
+def reproduce(cache: Path, count: int, context: RunContext | None = None) -> Reproduction:
+    """Draws clips of the cache at random, computes them again, and compares.
 
     Args:
         cache: Folder of the cache.
-        count: Clips, at most; of those whose audio is still there.
-        flags: Settings of how to run, over those of the extract, by section and key.
-        config: A settings file.
-        progress: Told of tasks, steps and notes.
+        count: Most clips to compute; those whose audio file has changed or is missing are left out.
+        context: Settings of how to run, and progress.
 
     Raises:
-        ArtefactError: Nothing was extracted, or the network is no longer what it was.
+        ArtefactError: Nothing was extracted, or the network has changed since or is not known.
         DamagedError: The cache is damaged.
         NoInputError: No clip can be computed again.
         ResourceError: The device is missing.
     """
-    progress = progress or Silent()
+    context = context or RunContext()
     view, rows = View.open(cache), clip_table.require(cache).rows
     present = view.present()
     drawn = list({clip.key: clip for clip in rows if clip.split and clip.shard in present}.values())
     drawn = random.Random(0).sample(drawn, min(count, len(drawn)))
-    settings, ready = reopen_network(view, flags, config)
+    settings, ready = reopen_network(view, context)
     found: list[_Found] = []
     with Decoders.of(settings) as decoders:
-        heard = compare_audio(drawn, decoders, progress)
-        if heard.lost:
-            progress.note(f"{len(heard.lost)} audio files are gone or changed, and left out")
-        progress.start("computing again", len(drawn))
-        for group, stored, where in read_rows(view, [clip for clip in drawn if clip.path not in heard.lost]):
+        audio = compare_audio(drawn, decoders, context.progress)
+        if audio.lost:
+            context.progress.note(
+                f"{len(audio.lost)} audio files have changed or are missing; their clips are left out"
+            )
+        extractor = Extractor(ready, decoders, settings, context.progress)
+        context.progress.start("computing again", len(drawn))
+        for group, stored, where in read_rows(view, [clip for clip in drawn if clip.path not in audio.lost]):
             if group:
-                ((_, anew),) = compute_shards({0: group}, ready, decoders, settings, progress)
+                ((_, anew),) = compute_shards(extractor, {0: group})
                 found += [
                     _compare(clip, stored, row, anew, n) for n, (clip, row) in enumerate(zip(group, where, strict=True))
                 ]
     if not found:
-        raise NoInputError(f"{shown(cache)}: no clip whose audio is there as it was, so none can be computed again")
+        raise NoInputError(
+            f"{shown(cache)}: the audio files of these clips have changed or are missing, so none can be computed again"
+        )
     worst = max(found, key=lambda one: one.difference)
     before = view.recorded.get("versions", {})
     return Reproduction(
@@ -115,7 +109,7 @@ def reproduce(
 
 @dataclass(frozen=True)
 class _Found:
-    """What became of one clip."""
+    """Comparison of one clip."""
 
     where: str
     identical: bool
@@ -124,7 +118,7 @@ class _Found:
 
 
 def _compare(clip: Clip, stored: Shard, row: int, found: Shard, n: int) -> _Found:
-    """Compares a row of the cache with one computed now; a clip that fails now differs without limit."""
+    """Compares a row of the cache with one computed now; the difference of a clip that fails now is infinite."""
     if found.status[n] != OK:
         return _Found(f"{shown(clip.id)}: {found.status[n]}", False, math.inf, math.inf)
     pairs = {layer: (values[row], found.descriptors[layer][n]) for layer, values in stored.descriptors.items()}

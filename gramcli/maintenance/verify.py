@@ -1,4 +1,4 @@
-"""``gramcli cache verify``: whether a cache is whole, and on demand whether the audio is still what it was made of."""
+"""``gramcli cache verify``: check every file of a cache against the digest that it carries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
 
     Args:
         cache: Folder of the cache.
-        full: Whether to look at every number too: whoever can write a file can seal it.
+        full: Whether to check the numbers too: a file with a correct digest can still hold wrong ones.
         progress: Told of shards.
 
     Raises:
@@ -58,7 +58,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
     except DamagedError as error:
         faults[cache / "clips.csv"] = str(error)
     rows = () if clips is None else clips.rows
-    places = {(clip.shard, clip.row): clip.key for clip in rows}
+    keys = {(clip.shard, clip.row): clip.key for clip in rows}
     checked = 1
     for name in names(cache):
         checked += 1
@@ -72,8 +72,8 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
         progress.start(f"verifying {name}", len(found))
         for number, generation in found:
             path = view.path(number, generation)
-            # a condition's view has places of its own, which its shards alone know
-            check = partial(_check, view, number, generation, places if name == CLEAN else {}, full)
+            # clips.csv lists the rows of the clean view only
+            check = partial(_check, view, number, generation, keys if name == CLEAN else {}, full)
             if fault := _fault(check if known else partial(_sealed, path)):
                 faults[path] = fault
             progress.advance(1, failed=bool(fault))
@@ -89,7 +89,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
 
 
 def _fault(read: Callable[[], object]) -> str:
-    """Returns what is wrong with a file; that it cannot be read, just now or by this version, says nothing of it."""
+    """Returns what is wrong with a file; a file that cannot be read, or is of a newer version, is not at fault."""
     try:
         read()
     except (ResourceError, NewerError):
@@ -106,28 +106,28 @@ def _derived(cache: Path, view: View | None, file: str) -> None:
 
 
 def _sealed(path: Path) -> None:
-    """Raises a GramcliError if a shard, of a view that is not known, does not have the content it was sealed with."""
+    """Raises a GramcliError if a shard of a view whose ``view.json`` is damaged does not match its digest."""
     shard.check(shard.read_bytes(path), path)
 
 
 def _check(
-    view: View, number: int, generation: int, places: Mapping[tuple[int | None, int | None], str], full: bool
+    view: View, number: int, generation: int, keys: Mapping[tuple[int | None, int | None], str], full: bool
 ) -> None:
-    """Raises a GramcliError if a shard is not what was written, or not where it belongs."""
+    """Raises a GramcliError if a shard does not match its digest, the view or ``clips.csv``."""
     rows = view.read(number, with_means=view.with_means and full, generation=generation)
     path = shown(view.path(number, generation))
     for row, key in enumerate(rows.keys):
-        if places.get((number, row), key) != key:
-            raise ArtefactError(f"{path}: row {row} is not the clip that clips.csv has there")
+        if keys.get((number, row), key) != key:
+            raise ArtefactError(f"{path}: row {row} is not the clip that clips.csv lists for it")
     if {layer: values.shape[1] for layer, values in rows.descriptors.items()} != view.layers:
         raise ArtefactError(f"{path}: its layers are not those of the view")
     if full:
         for row in _odd(rows):
-            raise DamagedError(f"{path}: row {row} holds numbers that extract never writes; {shard.ADVICE}")
+            raise DamagedError(f"{path}: row {row} holds numbers, though it is marked as failed; {shard.ADVICE}")
 
 
 def _odd(rows: shard.Shard) -> Iterator[int]:
-    """Yields rows that have failed and are not NaN throughout."""
+    """Yields failed rows that are not all NaN."""
     failed, filled = ~rows.usable(), np.zeros(len(rows.keys), bool)
     for values in (rows.logits, *rows.descriptors.values(), *rows.means.values()):
         filled |= ~np.isnan(values).all(axis=1)

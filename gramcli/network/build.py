@@ -49,7 +49,8 @@ def require_name(network: NetworkSettings) -> str:
     """Returns the name of the network; raises a UsageError if none is set."""
     if network.name is None:
         raise UsageError(
-            "no network named; set network.name in gramcli.toml (extract and train take --network, layers an argument)"
+            "no network given; name it with --network (extract, train) or as the argument of layers, or set "
+            "network.name in gramcli.toml"
         )
     return network.name
 

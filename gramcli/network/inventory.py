@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ class LayerInventory:
         return [layer for layer in self.survey.layers if layer.name in self.chosen]
 
 
-def list_layers(settings: Settings, *, folder: Path | None = None) -> LayerInventory:
-    """Builds the network and lists its activations after one probe forward.
+def list_layers(settings: Settings, context: RunContext | None = None) -> LayerInventory:
+    """Builds the network and lists its activations after one forward pass.
 
     Args:
-        settings: All settings; `network.name` must be given.
-        folder: First on the import path of a factory; the working folder if None.
+        settings: Complete settings; ``network.name`` must be given.
+        context: Folder of a network's factory.
 
     Raises:
         UsageError: No network named, or an unknown one.
@@ -43,7 +43,7 @@ def list_layers(settings: Settings, *, folder: Path | None = None) -> LayerInven
 
     # the number of outputs does not change the layers
     classes = settings.network.classes or (() if settings.network.weights else ("any", "other"))
-    built = build_network(settings, classes, folder or Path.cwd())
+    built = build_network(settings, classes, (context or RunContext()).folder)
     samples = frontend.samples(settings.frontend, settings.segment)
     survey = probe(built, frontend.build(settings.frontend), samples, settings.network)
     chosen = capture.choose(survey.layers, settings.network.layers)

@@ -1,1 +1,1 @@
-"""Every setting, and how the settings of a run come together."""
+"""All settings, and how the settings of a run are put together."""

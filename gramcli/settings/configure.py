@@ -1,93 +1,130 @@
-"""The settings of a run from all their sources, checkpoint and earlier extract included."""
+"""Put the settings of a run together, from the settings file, the environment, the caller and earlier runs.
+
+Nothing here reads a checkpoint: callers that want its metadata hand over the function that reads it, which is
+`gramcli.network.checkpoint.as_source`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gramcli.audio.limits import Limits
 from gramcli.errors import UsageError
-from gramcli.network import checkpoint
 from gramcli.settings import sources
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import PRESETS, Settings
 from gramcli.settings.sources import Source
 
 FILE = "gramcli.toml"
 
-_LIMITS = {key.name for key in dataclasses.fields(Limits)}
+AUDIO_LIMITS = ("max_seconds", "allow_truncated")
+"""Keys of [data] that say which audio files may be read, and nothing about what is computed from them."""
+
+MetadataReader = Callable[[Path], Source]
+"""Reads the settings in the metadata of a checkpoint, given its path."""
 
 
 def configure(
-    flags: Mapping[str, Mapping[str, Any]],
+    context: RunContext,
     *,
-    config: Path | None = None,
     preset: str | None = None,
-    remembered: Mapping[str, Any] | None = None,
+    earlier: Mapping[str, Any] | None = None,
+    metadata: MetadataReader | None = None,
     override_metadata: bool = False,
-    standalone: bool = False,
-    weights: bool = True,
 ) -> Settings:
-    """Puts the settings of a run together.
+    """Puts the settings of a run together; `gramcli.settings.sources` says which source wins.
 
     Args:
-        flags: Values given on the command line, by section and key.
-        config: A settings file; ``gramcli.toml`` of the working folder if None and there is one.
-        preset: Name of a preset, over the file and under the flags.
-        remembered: Settings of the extract that made the cache, under all others.
-        override_metadata: Whether explicit settings may contradict the checkpoint's metadata.
-        standalone: Whether `remembered` is all there is to know, so that of a settings file only [run] and the
-            limits of audio files count.
-        weights: Whether to read the metadata of the checkpoint.
+        context: Settings of the caller, and the settings file.
+        preset: Name of a preset. It wins over settings file and environment; the caller's settings win over it.
+        earlier: Settings of the extract that made the cache; all others win over them.
+        metadata: Reads the metadata of the checkpoint, over which all others win. None: they are not needed.
+        override_metadata: Whether other settings may contradict the metadata.
 
     Raises:
         UsageError: Unknown or invalid settings.
-        ArtefactError: Explicit settings contradict the metadata of the checkpoint.
+        ArtefactError: Settings contradict the metadata of the checkpoint.
     """
-    explicit = _explicit(flags, config)
-    if standalone:
-        explicit = [Source(one.origin, _of_a_run(one.values)) for one in explicit]
+    explicit = _explicit(context)
     if preset is not None:
         if preset not in PRESETS:
             raise UsageError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
         explicit.insert(-1, sources.source(PRESETS[preset], f"preset {preset}", Path.cwd()))
-    base = [] if remembered is None else [sources.source(remembered, "earlier extract", Path.cwd())]
+    return _resolve(explicit, earlier, metadata, override_metadata)
+
+
+def complete(
+    settings: Settings | Mapping[str, Mapping[str, Any]], context: RunContext, metadata: MetadataReader | None = None
+) -> Settings:
+    """Returns complete settings as they are, and completes values by section and key as the command line does.
+
+    Args:
+        settings: Complete settings, or values such as ``{"data": {"manifest": "clips.csv"}}``. These win over settings
+            file and environment; the settings of `context` win over them.
+        context: As for `configure`.
+        metadata: As for `configure`.
+
+    Raises:
+        UsageError: Unknown or invalid settings.
+        ArtefactError: Settings contradict the metadata of the checkpoint.
+    """
+    if isinstance(settings, Settings):
+        return settings
+    explicit = _explicit(context)
+    explicit.insert(-1, sources.source(settings, "settings", Path.cwd()))
+    return _resolve(explicit, None, metadata, override_metadata=False)
+
+
+def configure_stored(context: RunContext, stored: Mapping[str, Any]) -> Settings:
+    """Returns stored settings of a network; of the context count only [run] and the limits of audio files.
+
+    Args:
+        context: Settings of the caller, and the settings file.
+        stored: All that there is to know of the network: no checkpoint is read.
+
+    Raises:
+        UsageError: Unknown or invalid settings.
+    """
+    explicit = [Source(one.origin, _of_a_run(one.values)) for one in _explicit(context)]
+    return _resolve(explicit, stored, None, override_metadata=False)
+
+
+def _resolve(
+    explicit: list[Source], earlier: Mapping[str, Any] | None, metadata: MetadataReader | None, override_metadata: bool
+) -> Settings:
+    base = [] if earlier is None else [sources.source(earlier, "earlier extract", Path.cwd())]
     path = sources.resolve(*base, *explicit).network.weights
-    if weights and path is not None:
-        metadata = checkpoint.as_source(Path(path))
+    if metadata is not None and path is not None:
+        found = metadata(Path(path))
         if not override_metadata:
-            sources.check_metadata(metadata, explicit, base[0] if base else None)
-        base.insert(0, metadata)
+            sources.check_metadata(found, explicit, base[0] if base else None)
+        base.insert(0, found)
     return sources.resolve(*base, *explicit)
 
 
 def _of_a_run(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns of settings those that say nothing about what a network computes."""
-    limits = {key: value for key, value in values.get("data", {}).items() if key in _LIMITS}
+    """Returns the settings that say nothing about what a network computes."""
+    limits = {key: value for key, value in values.get("data", {}).items() if key in AUDIO_LIMITS}
     return {key: value for key, value in (("run", values.get("run")), ("data", limits)) if value}
 
 
-def says_what_to_extract(flags: Mapping[str, Mapping[str, Any]], config: Path | None = None) -> bool:
-    """Returns whether network, weights or manifest are named anywhere, so that an earlier extract is not asked."""
-    settings = sources.resolve(*_explicit(flags, config))
+def names_extract(context: RunContext) -> bool:
+    """Returns whether network, weights or manifest are named anywhere; if not, extract repeats the earlier extract."""
+    settings = sources.resolve(*_explicit(context))
     return bool(settings.network.name or settings.network.weights or settings.data.manifest)
 
 
-def cache_folder(flags: Mapping[str, Mapping[str, Any]], config: Path | None = None) -> Path:
-    """Returns where the cache is, which no checkpoint and no earlier extract has a say in."""
-    return Path(sources.resolve(*_explicit(flags, config)).cache.dir)
+def cache_folder(context: RunContext) -> Path:
+    """Returns the folder of the cache; neither checkpoint nor earlier extract can name it."""
+    return Path(sources.resolve(*_explicit(context)).cache.dir)
 
 
-def _explicit(flags: Mapping[str, Mapping[str, Any]], config: Path | None) -> list[Source]:
-    path = config or Path(FILE)
-    explicit = [sources.from_file(path)] if config is not None or path.is_file() else []
+def _explicit(context: RunContext) -> list[Source]:
+    """Returns what the user has set: settings file, environment, and last the caller."""
+    path = context.config or Path(FILE)
+    explicit = [sources.from_file(path)] if context.config is not None or path.is_file() else []
     explicit.append(sources.from_environment(os.environ))
-    explicit.append(sources.source(flags, "command line", Path.cwd()))
+    explicit.append(sources.source(context.settings, "command line", Path.cwd()))
     return explicit
-
-
-def home(config: Path | None = None) -> Path:
-    """Returns the folder that comes first on the import path of factories: that of the settings file."""
-    return config.parent.absolute() if config is not None else Path.cwd()

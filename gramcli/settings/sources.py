@@ -1,8 +1,8 @@
-"""How the settings of a run come together.
+"""Sources of settings: read them, check their values, and put them together.
 
-A value comes from the highest of these sources that has it::
+If several sources give a value, the one furthest to the right wins::
 
-    defaults < checkpoint metadata < gramcli.toml < GRAMCLI_<SECTION>_<KEY> < command-line flags
+    defaults < checkpoint metadata < earlier extract < gramcli.toml < GRAMCLI_<SECTION>_<KEY> < preset < flags
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gramcli.text import shown
 
 @dataclass(frozen=True)
 class Source:
-    """Values from one place, already checked, by section and key."""
+    """Checked values from one source, by section and key."""
 
     origin: str
     """Where the values come from, as shown in errors."""
@@ -33,17 +33,17 @@ class Source:
 
 
 def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, folder: Path) -> Any:
-    """Checks one value, given as text or as a TOML/JSON value, and gives it its type.
+    """Checks one value, given as text or as a TOML or JSON value, and converts it to its type.
 
     Args:
         section: Name of the section.
         key: The field.
         value: Text from a flag or the environment, or a typed value from a file.
-        origin: Where it comes from, for the message.
-        folder: What a relative path is relative to.
+        origin: The source, for the message.
+        folder: Folder that a relative path is relative to.
 
     Raises:
-        UsageError: The value is none the setting can have.
+        UsageError: The setting cannot have this value.
     """
     about = key.metadata
     words, kind = about["words"], about["kind"]
@@ -103,7 +103,7 @@ def _number(value: Any, *, whole: bool) -> int | float:
 
 
 def _table(value: Any) -> dict[str, Any] | None:
-    """Reads ``key=value`` pairs; a value that is JSON is taken as that, any other as text."""
+    """Reads ``key=value`` pairs; a value that is not JSON is text."""
     if isinstance(value, Mapping):
         return dict(value)
     pairs = [value] if isinstance(value, str) else value
@@ -181,7 +181,7 @@ def from_environment(environ: Mapping[str, str]) -> Source:
 
 
 def resolve(*sources: Source) -> Settings:
-    """Puts sources together; a later one wins. ``network.args`` is merged key by key."""
+    """Puts sources together; later ones win. ``network.args`` is merged key by key."""
     sections: dict[str, Any] = {}
     for section in dataclasses.fields(Settings):
         values: dict[str, Any] = {}
@@ -193,15 +193,15 @@ def resolve(*sources: Source) -> Settings:
 
 
 def check_metadata(metadata: Source, explicit: list[Source], settled: Source | None = None) -> None:
-    """Refuses a setting that contradicts what the checkpoint says of itself.
+    """Refuses settings that contradict the metadata of a checkpoint.
 
     Args:
-        metadata: What the checkpoint says.
+        metadata: Settings in the metadata.
         explicit: Settings that may not contradict it.
-        settled: Settings of an earlier run, whose contradictions were overruled then.
+        settled: Settings of an earlier run, whose contradictions were allowed then.
 
     Raises:
-        ArtefactError: Naming each contradiction, stored → wanted.
+        ArtefactError: It names each contradiction, stored → wanted.
     """
     clashes = []
     for section, table in metadata.values.items():
@@ -215,6 +215,6 @@ def check_metadata(metadata: Source, explicit: list[Source], settled: Source | N
                     clashes.append(f"{section}.{key} {stored!r} → {wanted!r} ({one.origin})")
     if clashes:
         raise ArtefactError(
-            f"{metadata.origin} contradicts the settings: {'; '.join(clashes)}; leave these out, or overrule it with "
-            "--override-metadata (of extract, and of evaluate --folds)"
+            f"the metadata of {metadata.origin} contradicts the settings: {'; '.join(clashes)}; leave these settings "
+            "out, or use them all the same with --override-metadata (of extract and of evaluate --folds)"
         )

@@ -2,9 +2,9 @@
 
 From Python::
 
-    from gramcli.training.train import train
+    from gramcli import train
 
-    trained = train(settings, out=Path("w.safetensors"))
+    trained = train({"data": {"manifest": "clips.csv"}, "network": {"name": "resnet18"}}, "w.safetensors")
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from __future__ import annotations
 import importlib
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.errors import ResourceError, UsageError
 from gramcli.network import torch_compat
 from gramcli.network.prepare import check_held_out
-from gramcli.progress import Progress, Silent
+from gramcli.progress import Progress
+from gramcli.settings.configure import complete
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.text import shown
@@ -29,17 +33,19 @@ from gramcli.training.recipe import Recipe
 from gramcli.training.saving import TrainResult
 
 
-def train(settings: Settings, out: Path, folder: Path | None = None, progress: Progress | None = None) -> TrainResult:
+def train(
+    settings: Settings | Mapping[str, Mapping[str, Any]], out: str | Path, context: RunContext | None = None
+) -> TrainResult:
     """Trains a network on the training split and keeps the epoch that does best on the validation split.
 
     Weights start at random. A training that was interrupted goes on from the file ``<out>.resume`` when it is called
     again; on a CPU, with as many threads, it ends with the same weights. A training that is finished is not repeated.
 
     Args:
-        settings: All settings; ``data.manifest`` and ``network.name`` must be given, ``network.weights`` is not read.
+        settings: Complete settings, or values by section and key, which are completed as the command line does;
+            ``data.manifest`` and ``network.name`` must be given, ``network.weights`` is not read.
         out: The checkpoint to write, safetensors.
-        folder: First on the import path of a factory; the working folder if None.
-        progress: Told of tasks, steps and notes.
+        context: Progress, the folder of a network's factory and, for values to complete, more settings and the file.
 
     Raises:
         UsageError: Settings or manifest contradict themselves, or the loss is not finite.
@@ -48,7 +54,8 @@ def train(settings: Settings, out: Path, folder: Path | None = None, progress: P
         DamagedError: The resume file is damaged.
         ResourceError: Lightning, the device, space or permission is missing.
     """
-    progress = progress or Silent()
+    context, out = context or RunContext(), Path(out)
+    settings, folder, progress = complete(settings, context), context.folder, context.progress
     began = time.monotonic()
     _check(settings, out)
     _import_lightning()
@@ -58,7 +65,7 @@ def train(settings: Settings, out: Path, folder: Path | None = None, progress: P
             done = saving.finished(out, recipe)
             progress.note(f"{shown(out)}: is there already, from the same clips and settings; delete it to train again")
         else:
-            done = _train(recipe, out, folder or Path.cwd(), decoders, progress)
+            done = _train(recipe, out, folder, decoders, progress)
     return replace(done, seconds=time.monotonic() - began)
 
 

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gramcli.audio import condition
+from gramcli.audio.background import Backgrounds
 from gramcli.audio.condition import apply, parse
+from gramcli.audio.decoder_pool import Decoders
 from gramcli.errors import NoInputError, UsageError
 
 RATE = 16000
@@ -81,7 +83,7 @@ def test_lowpass_takes_the_highs_and_moves_nothing(tone):
     low = 0.2 * np.sin(2 * np.pi * 440 * time)
     changed = apply(parse("lowpass:3000"), tone, RATE, "clip")
     np.testing.assert_allclose(changed[2000:-2000], low[2000:-2000], atol=1e-4)
-    with pytest.raises(UsageError, match="lowpass:8000: has to be below half the sample rate, 8000 Hz"):
+    with pytest.raises(UsageError, match="lowpass:8000: must be below half the sample rate, 8000 Hz"):
         apply(parse("lowpass:8000"), tone, RATE, "clip")
 
 
@@ -135,11 +137,15 @@ def test_a_rate_that_mp3_has_not_is_refused_before_anything_is_heard(kbps):
 
 def test_background_is_mixed_at_the_ratio(tone, street):
     about = parse(f"background:{street}:10")
-    changed = apply(about, tone, RATE, "clip")
-    assert decibels(tone, changed) == pytest.approx(10, abs=1e-3)
-    np.testing.assert_array_equal(changed, apply(about, tone, RATE, "clip"))
-    pieces = {apply(about, tone, RATE, f"clip {n}").tobytes() for n in range(8)}
+    with Decoders(1) as decoders:
+        sounds = Backgrounds(about, decoders, RATE)
+        changed = apply(about, tone, RATE, "clip", sounds)
+        assert decibels(tone, changed) == pytest.approx(10, abs=1e-3)
+        np.testing.assert_array_equal(changed, apply(about, tone, RATE, "clip", sounds))
+        pieces = {apply(about, tone, RATE, f"clip {n}", sounds).tobytes() for n in range(8)}
     assert len(pieces) == 8
+    with pytest.raises(ValueError, match="needs its recordings"):
+        apply(about, tone, RATE, "clip")
 
 
 def test_background_is_known_by_its_content(street, tmp_path_factory):

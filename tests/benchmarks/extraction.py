@@ -20,9 +20,10 @@ import soxr
 import torch
 
 from gramcli.extraction.extract import ExtractResult, extract
-from gramcli.network import frontend
+from gramcli.network import checkpoint, frontend
 from gramcli.network.execution import device
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import FrontendSettings
 from gramcli.system import malloc
 from tests.benchmarks.forward import BATCH, BATCH_CUDA, CLASSES, naive, network, plain
@@ -96,7 +97,7 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
         done: list[ExtractResult] = []
 
         def whole(flags: dict[str, Any] = flags, done: list[ExtractResult] = done) -> None:
-            done.append(extract(configure(flags, config=None), profile=True))
+            done.append(extract(configure(RunContext(flags), metadata=checkpoint.as_source), profile=True))
             shutil.rmtree(folder / "cache")
 
         with contextlib.ExitStack() as stack:

@@ -14,8 +14,10 @@ from gramcli.cache import clip_table, shard
 from gramcli.cache.view import View
 from gramcli.dataset.clip import SPLITS, Clip
 from gramcli.extraction.extract import extract
+from gramcli.network import checkpoint
 from gramcli.network.prepare import prepare
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from tests.benchmarks.measure import Figure
 
@@ -53,7 +55,7 @@ def finished(folder: Path) -> Settings:
         "network": {"name": "tests.benchmarks.resume:small", "classes": labels},
         "cache": {"dir": str(folder / "cache")},
     }
-    chosen = configure(flags, config=None)
+    chosen = configure(RunContext(flags), metadata=checkpoint.as_source)
     cache = Path(chosen.cache.dir)
     ready = prepare(chosen, labels, Path.cwd())
     view = View.create(cache, ready.identity, {})

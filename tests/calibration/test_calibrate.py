@@ -18,6 +18,7 @@ from gramcli.errors import ArtefactError, DamagedError, NoInputError, UsageError
 from gramcli.extraction.extract import extract
 from gramcli.gram.ranking import curve
 from gramcli.progress import Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import CalibrateSettings, DecisionSettings
 from tests import reference
 from tests.support.sets import ROOT, headless, quick, read_manifest, write_manifest, write_set
@@ -36,7 +37,7 @@ def edited(tmp_path: Path, change, *, head: bool = False) -> tuple[Path, list[st
     manifest = write_set(tmp_path / "sounds", clips=2)
     write_manifest(manifest, [line for line in map(change, read_manifest(manifest)) if line is not None])
     chosen = quick(manifest, tmp_path / "cache")
-    extract(chosen if head else headless(chosen), folder=ROOT)
+    extract(chosen if head else headless(chosen), RunContext(folder=ROOT))
     progress = Silent()
     calibrate(tmp_path / "cache", progress=progress)
     return tmp_path / "cache", progress.notes
@@ -200,7 +201,7 @@ def test_stages_out_of_order(cache):
     (cache / decisions.FILE).unlink()
     with pytest.raises(ArtefactError, match="run gramcli select-layers"):
         decisions.load(cache, statistics.load(cache))
-    extract(quick(changed, cache), folder=ROOT)
+    extract(quick(changed, cache), RunContext(folder=ROOT))
     with pytest.raises(ArtefactError, match="the clips have changed since; run gramcli calibrate again"):
         select_layers(cache)
     calibrate(cache)

@@ -47,7 +47,7 @@ def test_formats(limited, gramcli, format):
     assert done.code == Exit.OK
     if format == "table":
         title, head, whole, odd, same, *_ = done.out.splitlines()
-        assert title.strip() == "unknown windows, of which the threshold is set for 10%"
+        assert title.strip() == "windows called unknown; the threshold was set to reject 10%"
         assert head.split() == ["folder", "clips", "windows", "unknown", "95", "%", "interval", "failed", "finding"]
         assert [line.split()[:3] for line in (whole, odd, same)] == [
             ["place", "24", "24"], ["odd", "12", "12"], ["same", "12", "12"],
@@ -87,7 +87,7 @@ def test_json_for_short_and_quiet(limited, gramcli):
 def test_a_verdict_where_nothing_is_strange(limited, gramcli):
     done = gramcli("check", "place/same")
     assert "verdict: place/same: " in done.err
-    assert "nothing speaks against the statistics carrying over" in done.err
+    assert "nothing indicates that the statistics do not carry over" in done.err
     assert "warning" not in done.err
 
 
@@ -144,7 +144,7 @@ def test_nothing_to_hear(limited, gramcli):
     for command in (["check"], ["select-layers", "--false-reject", "0.25", "--threshold-from"]):
         assert gramcli(*command, "empty").code == Exit.NO_INPUT
         missing = gramcli(*command, "missing")
-        assert (missing.code, "missing: is no folder" in missing.error) == (Exit.NO_INPUT, True)
+        assert (missing.code, "missing: there is no such folder" in missing.error) == (Exit.NO_INPUT, True)
     bad = gramcli("check", "bad")
     assert (bad.code, "1 of 1 files failed" in bad.error) == (Exit.NO_INPUT, True)
 
@@ -153,7 +153,7 @@ def test_no_threshold(calibrated, gramcli):
     done = gramcli("check", "sounds")
     assert done.code == Exit.ARTEFACT
     assert done.out == ""
-    assert ".gramcli: no threshold of unknown sounds is set" in done.error
+    assert ".gramcli: no threshold for unknown sounds is set" in done.error
     assert "--threshold-from" in done.error
 
 
@@ -166,7 +166,7 @@ def test_stages_that_have_not_run(project, gramcli):
 def test_too_few_files_and_clips_of_the_cache(limited, gramcli):
     few = gramcli("select-layers", "--threshold-from", "place/same")
     assert few.code == Exit.USAGE
-    assert "place/same: holds 12 files, but a false-reject rate of 0.05 takes 19" in few.error
+    assert "place/same: holds 12 files, but a false-reject rate of 0.05 needs at least 19" in few.error
     shutil.copy("sounds/hum-train-0.wav", "place/same")
     seen = gramcli("select-layers", "--threshold-from", "place/same", "--false-reject", "0.25")
     assert seen.code == Exit.USAGE

@@ -34,7 +34,7 @@ COMMANDS = [
 def test_the_four_commands_need_no_argument_but_the_file(project, gramcli):
     extract = gramcli("extract")
     assert (extract.code, extract.out) == (0, "")
-    assert "done: 24 clips in 3 shards of .gramcli: 24 computed, 0 were there, 0 failed" in extract.err.replace(
+    assert "done: 24 clips in 3 shards of .gramcli: 24 computed, 0 already there, 0 failed" in extract.err.replace(
         f"{project}/", ""
     )
     assert gramcli("calibrate").code == 0
@@ -51,7 +51,7 @@ def test_the_four_commands_need_no_argument_but_the_file(project, gramcli):
     assert row["label"] in ("click", "hiss", "hum")
     assert row["status"] == "ok"
     again = gramcli("extract")
-    assert "0 computed, 24 were there" in again.err
+    assert "0 computed, 24 already there" in again.err
 
 
 def test_extract_without_arguments_repeats_the_earlier_one(project, gramcli):
@@ -59,7 +59,7 @@ def test_extract_without_arguments_repeats_the_earlier_one(project, gramcli):
     (project / "gramcli.toml").unlink()
     again = gramcli("extract")
     assert again.code == 0
-    assert "0 computed, 24 were there" in again.err
+    assert "0 computed, 24 already there" in again.err
 
 
 def test_labels_are_held_out(project, gramcli):
@@ -71,7 +71,7 @@ def test_labels_are_held_out(project, gramcli):
     assert "12 clips in " in done.err
     assert '"unknown": 4' in gramcli("cache", "info", "--json").out
     again = gramcli("extract", "--hold-out", "click,hiss")
-    assert "0 computed, 12 were there" in again.err
+    assert "0 computed, 12 already there" in again.err
     (project / "w").mkdir()
     trained = gramcli("train", "--hold-out", "click,hiss", "--epochs", "1", "--out", "w/w.safetensors")
     assert trained.code == 0, trained.err
@@ -163,7 +163,7 @@ def test_layers(project, gramcli):
 def test_layers_says_what_it_does_not_capture(project, gramcli):
     done = gramcli("layers", "tests.support.toys:Panns", "--kind", "waveform")
     assert "conv_block1:relu_#1" in done.out
-    assert "not captured: :sigmoid (sigmoid)" in done.err
+    assert "not recorded: :sigmoid (sigmoid)" in done.err
 
 
 def test_cache_info_and_verify(calibrated, gramcli):
@@ -171,7 +171,7 @@ def test_cache_info_and_verify(calibrated, gramcli):
     assert told["clips"] == {"train": 12, "validation": 6, "test": 6}
     assert (told["layers"], told["calibrated"], told["layers selected"]) == (7, "yes", "yes")
     assert "tests.support.toys:ResNet" in gramcli("cache", "info").out
-    assert gramcli("cache", "verify").out == "7 files, all whole\n"
+    assert gramcli("cache", "verify").out == "7 files, none damaged\n"
 
 
 def test_preset_paper(calibrated, gramcli):
@@ -203,8 +203,16 @@ def test_help(gramcli, command):
     done = gramcli(*command.split(), "-h")
     assert done.code == 0
     assert "Usage: gramcli " + command in done.out
+    assert re.search(rf"Examples?: +\n +\n gramcli {command}", done.out), "help shows how the command is typed"
     for flag in re.findall(r"--[a-z-]+", done.out):
         assert flag == flag.lower()
+
+
+def test_help_lists_the_commands_in_the_order_of_their_use(gramcli):
+    out = gramcli("--help").out
+    words = ["train", "extract", "calibrate", "select-layers", "evaluate", "check", "classify", "export", "cache"]
+    places = [re.search(rf"^│ {word} +[A-Z]", out, re.MULTILINE).start() for word in words]
+    assert places == sorted(places)
 
 
 def test_help_shows_every_default_of_the_settings(gramcli, monkeypatch):
@@ -246,12 +254,15 @@ def test_evaluate_judges_rivals_and_folds_and_refuses_what_does_not_go_together(
     assert judged.code == 0, judged.err
     assert {line.split(",")[1] for line in judged.out.splitlines()[1:]} >= {"fused", "lda", "probe"}
     for arguments, message in (
-        (("sounds/manifest.csv",), "error: sounds/manifest.csv: a manifest goes with --folds; a cache knows its clips"),
-        (("--override-metadata",), "error: --override-metadata goes with --folds; a cache knows its settings"),
-        (("--folds", "x-{fold}", "--split", "validation"), "error: --folds judges test clips by each fold's own"),
-        (("--folds", "x-{fold}", "--weights", "w"), "error: --folds judges test clips by each fold's own"),
+        (("sounds/manifest.csv",), "error: sounds/manifest.csv: a manifest is only used with --folds"),
+        (("--override-metadata",), "error: --override-metadata is only used with --folds"),
+        (
+            ("--folds", "x-{fold}", "--split", "validation"),
+            "error: --folds evaluates the test clips with each fold's own",
+        ),
+        (("--folds", "x-{fold}", "--weights", "w"), "error: --folds evaluates the test clips with each fold's own"),
         (("--folds", "x-{fold}"), "error: manifest.csv: has no fold column"),
-        (("--folds", "x"), "error: --folds x: name one checkpoint a fold, as in resnet18-{fold}.safetensors"),
+        (("--folds", "x"), "error: --folds x: give one checkpoint a fold, as in resnet18-{fold}.safetensors"),
     ):
         refused = gramcli("evaluate", *arguments)
         assert refused.code == Exit.USAGE

@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 
+from gramcli.demo import WEIGHTS
+from gramcli.errors import ResourceError
+from gramcli.system import durable_files
 from tests.support.sets import ROOT
 
 
@@ -27,11 +30,22 @@ def test_it_prints_every_command_before_its_output(tmp_path):
     assert "480 clips" in done.stderr
 
 
+def test_its_files_are_written_by_the_module_that_writes(tmp_path, gramcli, monkeypatch):
+    def full(path, content, *, replace=True):
+        raise ResourceError(f"{path.name}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("gramcli.demo.sounds.write", lambda folder: (folder / "manifest.csv").touch())
+    monkeypatch.setattr(durable_files, "write", full)
+    done = gramcli("demo", tmp_path / "demo")
+    assert done.code == 7
+    assert done.error == f"error: {WEIGHTS.name}: cannot be written: No space left on device"
+
+
 def test_it_does_not_touch_a_folder_of_something_else(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     done = run(tmp_path, "mine")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: mine: is there and holds something else; name another folder\n",
+        "error: mine: exists and holds other files; name another folder\n",
     )

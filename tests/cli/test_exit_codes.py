@@ -58,7 +58,7 @@ def refused(outcome, code: Exit, *words: str) -> None:
         (["extract", "--network", "no.such:thing"], ["no.such:thing", "there is no module"]),
         (["extract", "--validation-fold", "1"], ["fold"]),
         (["select-layers", "--false-reject", "5"], ["decision.false_reject must be below 1", "'5'"]),
-        (["evaluate", "--split", "dev"], ["split is dev", "train, validation, test"]),
+        (["evaluate", "--split", "dev"], ["there is no split dev", "train, validation, test"]),
         (["classify", "x.wav", "--format", "xml"], ["Invalid value for '--format': 'xml' is not one of 'table', "]),
         (["classify"], ["Missing argument"]),
         (["check"], ["Missing argument"]),
@@ -76,6 +76,10 @@ def test_priors(calibrated, gramcli):
     apart = gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3", "--prior", "hiss=0.7")
     assert apart.code == Exit.OK
     assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3, hiss=0.7").out == apart.out
+    assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", " hum = 0.3 , hiss = 0.7 ").out == apart.out
+    for twice in (["hum=0.3,hum=0.4"], ["hum=0.3", "hum = 0.3"]):
+        arguments = [part for one in twice for part in ("--prior", one)]
+        refused(gramcli("classify", "sounds/hum-3-0.wav", *arguments), Exit.USAGE, "the class hum is named twice")
 
 
 def test_a_place_where_no_file_can_be_is_refused_before_the_work(calibrated, gramcli):
@@ -158,7 +162,9 @@ def test_caches_of_folds_are_named(project, gramcli):
 
 def test_no_network_or_manifest(project, gramcli):
     (project / "gramcli.toml").write_text("")
-    refused(gramcli("layers"), Exit.USAGE, "no network named; set network.name in gramcli.toml", "layers an argument")
+    refused(
+        gramcli("layers"), Exit.USAGE, "no network given; name it with --network", "argument of layers", "gramcli.toml"
+    )
     for command in ("extract", "evaluate --folds x-{fold}", "train --network a --out w.safetensors"):
         refused(gramcli(*command.split()), Exit.USAGE, "no manifest named; give one as the argument, or set data.man")
 
@@ -176,7 +182,7 @@ def test_a_label_that_is_no_output(project, gramcli):
         Exit.ARTEFACT,
         "manifest.csv:2",
         "hum",
-        "network.head to none",
+        "--head none",
     )
 
 
@@ -218,7 +224,7 @@ def test_a_submission_lacks_what_failed(calibrated, gramcli, tmp_path):
     (tmp_path / "bad.wav").write_text("no audio")
     mixed = gramcli("classify", "sounds/hum-3-0.wav", tmp_path / "bad.wav", "--submission", "x.tsv")
     refused(mixed, Exit.PARTIAL, "1 of 2 files failed")
-    assert "note: x.tsv: 1 of 2 recordings have no line, as they failed" in mixed.err
+    assert "note: x.tsv: 1 of 2 recordings failed and have no line in it" in mixed.err
     assert len(Path("x.tsv").read_text().splitlines()) == 2
     refused(gramcli("classify", tmp_path / "bad.wav", "--submission", "y.tsv"), Exit.NO_INPUT, "1 of 1 files failed")
     assert not Path("y.tsv").exists()
@@ -229,12 +235,12 @@ def test_an_earlier_run_left_failures(project, gramcli):
     write_wav(project / "sounds" / lines[0].file, np.full(2000, np.inf, np.float32))
     for computed in ("24 computed", "0 computed"):
         outcome = gramcli("extract")
-        refused(outcome, Exit.PARTIAL, "1 of 24 clips cannot be used", "failures.csv")
+        refused(outcome, Exit.PARTIAL, "1 of 24 clips failed", "failures.csv")
         assert computed in outcome.err
     told = Path(".gramcli/failures.csv").read_bytes()
     for damaged in (told[:-9], told.replace(b"wav", b"w\0v"), b""):
         Path(".gramcli/failures.csv").write_bytes(damaged)
-        refused(gramcli("extract"), Exit.PARTIAL, "1 of 24 clips cannot be used")
+        refused(gramcli("extract"), Exit.PARTIAL, "1 of 24 clips failed")
         assert Path(".gramcli/failures.csv").read_bytes() == told
     assert gramcli("calibrate").code == Exit.OK
 
@@ -327,6 +333,26 @@ def test_a_locked_cache_is_told_before_the_network_is_built(calibrated, monkeypa
 
 
 # --- 1, 130, 143
+
+
+@pytest.mark.parametrize(
+    ("command", "stage", "advice"),
+    [
+        ("calibrate", "gramcli.calibration.calibrate.calibrate", "calibrate; close other programs"),
+        ("extract", "gramcli.extraction.extract.extract", "extract; use a smaller --batch, or close other programs"),
+        ("export x.safetensors", "gramcli.inference.export.export", "export; close other programs"),
+        ("layers", "gramcli.network.inventory.list_layers", "layers; close other programs"),
+    ],
+)
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you")])
+def test_out_of_memory_names_only_what_the_command_has(calibrated, gramcli, monkeypatch, command, stage, advice, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(stage, fail)
+    outcome = gramcli(*command.split())
+    refused(outcome, Exit.RESOURCE, f"out of memory in gramcli {advice}")
+    assert outcome.error.endswith(advice)
 
 
 def test_an_internal_error_shows_no_traceback_unless_asked(calibrated, gramcli, monkeypatch):

@@ -47,7 +47,7 @@ def test_a_second_table_fits_a_terminal(project, gramcli, monkeypatch):
     lines = done.out[len(before.out) :].splitlines()
     head = next(n for n, line in enumerate(lines) if line.startswith("score "))
     title = " ".join(" ".join(lines[:head]).split())
-    assert title == "odd: 12 unknown windows of 12 files; 30 known clips, 30 groups"
+    assert title == "odd: 12 unknown windows of 12 files; 30 known clips of 30 groups"
     assert lines[head].split() == ["score", "AUROC", "AUPR", "FPR95", "AUROC*", "AUPR*", "FPR95*"]
     rows = lines[head + 1 : head + 12]
     assert [row[:25].strip() for row in rows] == [
@@ -84,7 +84,7 @@ def test_labels_held_out(project, gramcli, monkeypatch):
     for command in (["extract", "--hold-out", "click"], ["calibrate"], ["select-layers"]):
         assert gramcli(*command, "--cache", "held").code == 0
     done = gramcli("evaluate", "--cache", "held", "--format", "table")
-    assert "click, held out: 10 unknown clips of 10 groups; 20 known clips, 20 groups" in " ".join(done.out.split())
+    assert "click, held out: 10 unknown clips of 10 groups; 20 known clips of 20 groups" in " ".join(done.out.split())
     assert done.code == Exit.OK
 
 
@@ -100,9 +100,9 @@ def test_some_files_failed(project, gramcli):
 
 def test_what_is_refused(project, gramcli):
     missing = gramcli("evaluate", "--unknown", "missing")
-    assert (missing.code, "missing: is no folder" in missing.error) == (Exit.NO_INPUT, True)
+    assert (missing.code, "missing: there is no such folder" in missing.error) == (Exit.NO_INPUT, True)
     split = gramcli("evaluate", "--unknown", "odd", "--split", "train")
-    assert (split.code, "compared with the test split" in split.error) == (Exit.USAGE, True)
+    assert (split.code, "--unknown compares sounds with the test split" in split.error) == (Exit.USAGE, True)
     known = gramcli("evaluate", "--unknown", "sounds")
     assert (known.code, "150 of 150 files are clips of the cache" in known.error) == (Exit.USAGE, True)
     assert (missing.out, split.out, known.out) == ("", "", "")

@@ -13,7 +13,6 @@ import termios
 import pytest
 
 from gramcli.cli import render
-from gramcli.cli.render import Format
 from tests.support.sets import ROOT
 
 
@@ -51,12 +50,12 @@ def test_sentences_are_one_line_in_a_pipe(capfd):
 
 def test_a_table_in_a_pipe_has_a_whole_caption_and_no_blanks_at_the_end(capfd):
     title = "a caption that is far wider than the two narrow columns of its table"
-    render.rows(["name", "n"], [{"name": "a", "n": 1}, {"name": "long name", "n": None}], Format.table, title=title)
+    render.table(["name", "n"], [{"name": "a", "n": 1}, {"name": "long name", "n": None}], title=title)
     assert capfd.readouterr().out == f"{title}\nname       n\na          1\nlong name\n"
 
 
 @pytest.mark.parametrize(("file", "seen"), [("short.wav", "short.wav"), ("folders/in/the end.wav", "…the end.wav")])
 def test_a_column_is_cut_at_its_left_to_fit(capfd, monkeypatch, file, seen):
     monkeypatch.setenv("COLUMNS", "30")
-    render.rows(["file", "label"], [{"file": file, "label": "person_sneeze 42"}], Format.table, shrink="file")
+    render.table(["file", "label"], [{"file": file, "label": "person_sneeze 42"}], shrink="file")
     assert capfd.readouterr().out.splitlines()[1] == f"{seen}  person_sneeze 42"

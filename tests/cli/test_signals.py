@@ -16,7 +16,7 @@ from tests.support.processes import started
 from tests.support.sets import ROOT
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-WORDS = {130: "error: interrupted; what was", 143: "error: terminated; what was"}
+WORDS = {130: "error: interrupted; finished work", 143: "error: terminated; finished work"}
 
 DEAF = '''
 """A network that hears no signal, as a long step of a library does not."""

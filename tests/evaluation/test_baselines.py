@@ -37,7 +37,9 @@ class Data:
         self.more = self.spaces.of({layer: row[seen:] for layer, row in rows.items()})
 
     def fit(self, name):
-        return baselines.fit(name, self.spaces.fitted, self.truth, self.part_of, CLASSES, self.log_p)
+        return baselines.fit(
+            name, self.spaces.fitted, baselines.FittingClips(self.truth, self.part_of, CLASSES, self.log_p)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,9 @@ def test_labels_held_out_change_nothing_that_is_said_of_their_clips(data, name, 
     part = data.part_of == 0
     changed = np.where(part, (data.truth + 1) % CLASSES, data.truth)
     one, two = (
-        baselines.fit(name, data.spaces.fitted, labels, data.part_of, CLASSES, data.log_p).held_out
+        baselines.fit(
+            name, data.spaces.fitted, baselines.FittingClips(labels, data.part_of, CLASSES, data.log_p)
+        ).held_out
         for labels in (data.truth, changed)
     )
     own = part[data.part_of >= 0]
@@ -135,7 +139,9 @@ def test_vector_scaling_finds_a_shift_that_one_temperature_cannot():
     labels = (logits + shift + rng.gumbel(size=logits.shape)).argmax(axis=1)
     log_p = log_softmax(logits)
     part_of = np.arange(3000) % 5
-    vector = baselines.fit(baselines.VECTOR, {}, labels, part_of, 3, log_p).log_probabilities({}, log_p)
+    vector = baselines.fit(baselines.VECTOR, {}, baselines.FittingClips(labels, part_of, 3, log_p)).log_probabilities(
+        {}, log_p
+    )
     plain = log_softmax(log_p * temperature.inverse_temperature(log_p, labels))
     told = [negative_log_likelihood(one, labels) for one in (vector, plain)]
     assert told[0] < told[1] - 0.3
@@ -155,7 +161,7 @@ def test_classes_without_clips_keep_a_floor(data, name):
     some = data.truth < 2
     part_of = np.where(some, data.part_of, -1)[some]
     held = {kind: type(one)(one.values[some], one.features) for kind, one in data.spaces.fitted.items()}
-    rival = baselines.fit(name, held, data.truth[some], part_of, CLASSES, data.log_p[some])
+    rival = baselines.fit(name, held, baselines.FittingClips(data.truth[some], part_of, CLASSES, data.log_p[some]))
     told = rival.log_probabilities(data.more, data.more_log_p)
     assert np.isfinite(told).all()
     assert told.min() >= np.log(temperature.LEAST / CLASSES) - 1e-9
@@ -167,7 +173,9 @@ def test_classes_without_clips_keep_a_floor(data, name):
 def test_two_classes_and_one(data, name):
     for labels in (data.truth % 2, data.truth * 0):
         log_p = data.log_p[:, :2]
-        rival = baselines.fit(name, data.spaces.fitted, labels, data.part_of, 2, log_softmax(log_p))
+        rival = baselines.fit(
+            name, data.spaces.fitted, baselines.FittingClips(labels, data.part_of, 2, log_softmax(log_p))
+        )
         assert np.isfinite(rival.log_probabilities(data.more, log_softmax(data.more_log_p[:, :2]))).all()
 
 
@@ -175,20 +183,22 @@ def test_a_class_that_is_only_in_one_part(data):
     labels = np.where(data.truth == 3, 0, data.truth)
     labels[np.flatnonzero(data.part_of == 0)[0]] = 3
     for name in baselines.NAMES:
-        found = baselines.fit(name, data.spaces.fitted, labels, data.part_of, CLASSES, data.log_p)
+        found = baselines.fit(
+            name, data.spaces.fitted, baselines.FittingClips(labels, data.part_of, CLASSES, data.log_p)
+        )
         assert np.isfinite(found.held_out).all()
 
 
 def test_what_is_refused(data):
     fitted, truth, part_of = data.spaces.fitted, data.truth, data.part_of
     with pytest.raises(ValueError, match="no such rival: oracle; there are nearest-mean, lda"):
-        baselines.fit("oracle", fitted, truth, part_of, CLASSES)
+        baselines.fit("oracle", fitted, baselines.FittingClips(truth, part_of, CLASSES))
     with pytest.raises(ValueError, match="a label from 0 to 1"):
-        baselines.fit(baselines.LDA, fitted, truth, part_of, 2)
+        baselines.fit(baselines.LDA, fitted, baselines.FittingClips(truth, part_of, 2))
     with pytest.raises(ValueError, match="2 parts"):
-        baselines.fit(baselines.LDA, fitted, truth, np.minimum(part_of, 0), CLASSES)
+        baselines.fit(baselines.LDA, fitted, baselines.FittingClips(truth, np.minimum(part_of, 0), CLASSES))
     with pytest.raises(ValueError, match="vector needs the network"):
-        baselines.fit(baselines.VECTOR, fitted, truth, part_of, CLASSES)
+        baselines.fit(baselines.VECTOR, fitted, baselines.FittingClips(truth, part_of, CLASSES))
     with pytest.raises(ValueError, match="vector needs the network"):
         data.fit(baselines.VECTOR).log_probabilities(data.more)
 

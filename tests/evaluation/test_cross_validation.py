@@ -20,6 +20,7 @@ from gramcli.evaluation.evaluate import evaluate
 from gramcli.network import checkpoint
 from gramcli.progress import Silent
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.training.train import train
 from tests.support.sets import CLASSES, ROOT, SECONDS, sound, write_wav
 
@@ -55,8 +56,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = ["1", "2", "3", "10"]
     for n, fold in enumerate(names):
         # not the next fold, so that the checkpoint has something to say
-        chosen = configure(flags(folder, test_fold=fold, validation_fold=names[n - 1]))
-        train(chosen, folder / f"net-{fold}.safetensors", folder=ROOT)
+        chosen = configure(
+            RunContext(flags(folder, test_fold=fold, validation_fold=names[n - 1])), metadata=checkpoint.as_source
+        )
+        train(chosen, folder / f"net-{fold}.safetensors", RunContext(folder=ROOT))
     return folder
 
 
@@ -90,7 +93,7 @@ class Forwards(Silent):
 
 def test_every_clip_is_judged_once_by_a_network_that_never_heard_it(folder):
     heard = Forwards()
-    result = evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), progress=heard)
+    result = evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder), progress=heard))
     assert (result.clean.clips, result.clean.groups, result.clean.failed) == (36, 36, 0)
     assert [note for note in heard.notes if note.startswith("fold ")] == [
         "fold 1: net-1.safetensors, validated on fold 10",
@@ -117,9 +120,11 @@ def test_every_clip_is_judged_once_by_a_network_that_never_heard_it(folder):
 
 
 def test_a_second_time_only_a_new_condition_is_computed(folder):
-    evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+    evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
     again = Forwards()
-    result = evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), conditions=["gain:-6"], progress=again)
+    result = evaluate_folds(
+        f"net-{PLACE}.safetensors", conditions=["gain:-6"], context=RunContext(flags(folder), progress=again)
+    )
     assert again.forwards == 36
     assert list(result.conditions) == ["clean", "gain:-6"]
 
@@ -131,46 +136,50 @@ def test_a_checkpoint_that_has_learnt_the_clips_is_refused(folder):
     with pytest.raises(
         UsageError, match=r"split, but net-2\.safetensors was trained on it; use the splits or folds of"
     ):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
 
 
 def test_a_checkpoint_that_does_not_say_is_validated_on_the_next_fold(folder):
     for path in folder.glob("net-*.safetensors"):
         declare(path, **dict.fromkeys(checkpoint.metadata(path)))
     heard = Forwards()
-    evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), progress=heard)
+    evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder), progress=heard))
     assert [note.rpartition(" ")[2] for note in heard.notes if note.startswith("fold ")] == ["2", "3", "10", "1"]
 
 
 def test_what_a_checkpoint_does_not_say_is_told(folder):
     declare(folder / "net-3.safetensors", trained_on=None)
     heard = Forwards()
-    evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), progress=heard)
-    assert [note for note in heard.notes if "on trust" in note] == [
-        "net-3.safetensors: does not say what it was trained on; that it never heard fold 3 is taken on trust"
+    evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder), progress=heard))
+    assert [note for note in heard.notes if "does not say" in note] == [
+        "net-3.safetensors: does not say which clips it was trained on; it is assumed that fold 3 is not among them"
     ]
 
 
 def test_one_network_for_two_folds_is_refused(folder):
     shutil.copy(folder / "net-1.safetensors", folder / "net-3.safetensors")
-    with pytest.raises(UsageError, match=r"net-1\.safetensors and net-3\.safetensors are the same network, which has"):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+    with pytest.raises(
+        UsageError, match=r"net-1\.safetensors and net-3\.safetensors are the same checkpoint, which was trained on"
+    ):
+        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
 
 
 def test_settings_that_contradict_a_later_checkpoint_are_refused_at_once(folder):
     declare(folder / "net-10.safetensors", frontend={**FRONT, "n_mels": 32})
     with pytest.raises(ArtefactError, match=r"net-10\.safetensors contradicts the settings: frontend\.n_mels 32 → 16"):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
-    result = evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), override_metadata=True)
+    result = evaluate_folds(f"net-{PLACE}.safetensors", override_metadata=True, context=RunContext(flags(folder)))
     assert result.clean.clips == 36
 
 
 def test_rivals_without_scikit_learn_are_refused_at_once(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(ResourceError, match="rivals need scikit-learn, which is not installed; install it, or gramcli"):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder), rivals=True)
+    with pytest.raises(
+        ResourceError, match="rivals needs scikit-learn, which is not installed; install it, or gramcli"
+    ):
+        evaluate_folds(f"net-{PLACE}.safetensors", rivals=True, context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
 
 
@@ -186,24 +195,24 @@ def test_folds_that_decide_otherwise_are_not_pooled(folder, monkeypatch):
 
     monkeypatch.setattr(cross_validation, "select_layers", select)
     with pytest.raises(ArtefactError, match=r"folds 1 and 3 have different rules \(fused and gram\)"):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
 
 
 def test_what_is_refused_before_anything_is_computed(folder):
-    with pytest.raises(UsageError, match="name one checkpoint a fold, as in resnet18-"):
-        evaluate_folds("net-1.safetensors", flags=flags(folder))
+    with pytest.raises(UsageError, match="give one checkpoint a fold, as in resnet18-"):
+        evaluate_folds("net-1.safetensors", context=RunContext(flags(folder)))
     (folder / "net-10.safetensors").unlink()
     with pytest.raises(NoInputError, match=r"net-10\.safetensors: the checkpoint of fold 10 is missing"):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
     table = (folder / "meta.csv").read_text()
     (folder / "meta.csv").write_text(table.replace("fold", "place", 1))
     with pytest.raises(UsageError, match=r"meta\.csv: has no fold column"):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
     (folder / "meta.csv").write_text(
         "".join(line for line in table.splitlines(True) if not line.startswith(("3", "10")))
     )
     with pytest.raises(
-        UsageError, match="a cross-validation takes 3 folds, for training, validation and test; there are 2"
+        UsageError, match="a cross-validation needs at least 3 folds, for training, validation and test; there are 2"
     ):
-        evaluate_folds(f"net-{PLACE}.safetensors", flags=flags(folder))
+        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()

@@ -20,6 +20,7 @@ from gramcli.evaluation.evaluate import evaluate
 from gramcli.extraction.extract import extract
 from gramcli.fitting.cross_fitting import deal_parts
 from gramcli.progress import Silent
+from gramcli.settings.run_context import RunContext
 from tests.support.informative_caches import CLASSES, SPLITS, Notes, write_cache
 from tests.support.sets import ROOT, headless, quick
 
@@ -77,8 +78,8 @@ def test_validation_clips_are_dealt_as_for_the_fused_rule(known):
     clips = clip_table.require(known).used("train", "validation")
     labels = np.array([CLASSES.index(clip.label) for clip in clips])
     part_of = np.array([-1 if clip.split == "train" else 0 for clip in clips])
-    part_of[part_of == 0] = deal_parts(held.file["validation/group"], held.validation.labels)
-    again = baselines.fit("lda", contenders.rivals.spaces.fitted, labels, part_of, 3)
+    part_of[part_of == 0] = deal_parts(held.validation.groups, held.validation.labels)
+    again = baselines.fit("lda", contenders.rivals.spaces.fitted, baselines.FittingClips(labels, part_of, 3))
     np.testing.assert_array_equal(again.held_out, contenders.rivals.fitted["lda"].held_out)
 
 
@@ -114,7 +115,7 @@ def test_shards_make_no_difference(known, tmp_path):
 def test_more_clips_than_memory_is_for_give_each_class_its_share(known, monkeypatch):
     monkeypatch.setattr(clip_sample, "MOST", 60)
     notes = Notes()
-    result = evaluate(known, rivals=True, progress=notes)
+    result = evaluate(known, rivals=True, context=RunContext(progress=notes))
     assert "what layers say together is learnt from 60 of 210 clips" in notes.notes
     assert result.clean.decisions["lda"]["accuracy"] > 0.9
 
@@ -123,8 +124,8 @@ def test_one_validation_group_leaves_rivals_out_and_says_so(tmp_path):
     write_cache(tmp_path, groups=[split if split == "validation" else f"{n}" for n, split in enumerate(SPLITS)])
     select_layers(tmp_path)
     notes = Notes()
-    assert "lda" not in evaluate(tmp_path, rivals=True, progress=notes).clean.decisions
-    assert "no rivals: cross-fitting takes 2 groups, and there are 1 in validation" in notes.notes
+    assert "lda" not in evaluate(tmp_path, rivals=True, context=RunContext(progress=notes)).clean.decisions
+    assert "rivals are left out: cross-fitting takes 2 groups, and there are 1 in validation" in notes.notes
 
 
 def test_without_scikit_learn_it_says_what_to_install(known, monkeypatch):
@@ -135,7 +136,7 @@ def test_without_scikit_learn_it_says_what_to_install(known, monkeypatch):
 
 def test_channel_means_have_a_probe_of_their_own_under_every_condition(limited_sounds, tmp_path):
     chosen = quick(limited_sounds, tmp_path / "cache")
-    extract(replace(chosen, network=replace(chosen.network, with_means=True)), folder=ROOT)
+    extract(replace(chosen, network=replace(chosen.network, with_means=True)), RunContext(folder=ROOT))
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache")
     result = evaluate(tmp_path / "cache", conditions=["gain:-6"], rivals=True)
@@ -145,7 +146,7 @@ def test_channel_means_have_a_probe_of_their_own_under_every_condition(limited_s
 
 
 def test_classes_that_are_not_the_outputs_have_rivals_without_the_network(limited_sounds, tmp_path):
-    extract(headless(quick(limited_sounds, tmp_path / "cache")), folder=ROOT)
+    extract(headless(quick(limited_sounds, tmp_path / "cache")), RunContext(folder=ROOT))
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache")
     found = evaluate(tmp_path / "cache", rivals=True).clean.decisions

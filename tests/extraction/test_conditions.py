@@ -10,13 +10,14 @@ from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.view import View, names
 from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
-from gramcli.errors import ArtefactError
+from gramcli.errors import ArtefactError, NoInputError
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.extraction.conditions import extract_conditions
 from gramcli.extraction.extract import extract
 from gramcli.maintenance.info import info
 from gramcli.maintenance.verify import verify
 from gramcli.progress import Silent
+from gramcli.settings.run_context import RunContext
 from tests.support.sets import ROOT, quick, read_manifest, write_manifest, write_set
 
 
@@ -37,14 +38,14 @@ class Forwards(Silent):
 @pytest.fixture
 def cache(tmp_path):
     manifest = write_set(tmp_path / "sounds")
-    extract(quick(manifest, tmp_path / "cache"), folder=ROOT)
+    extract(quick(manifest, tmp_path / "cache"), RunContext(folder=ROOT))
     return tmp_path / "cache"
 
 
 def hear(cache, *texts, splits=("test",)):
     progress = Forwards()
     clips = clip_table.require(cache).used(*splits)
-    found = extract_conditions(cache, [parse(text) for text in texts], clips, progress=progress)
+    found = extract_conditions(cache, [parse(text) for text in texts], clips, RunContext(progress=progress))
     return found, clips, progress.done
 
 
@@ -71,7 +72,7 @@ def test_more_clips_are_added_and_none_is_computed_again(cache):
 
 def test_what_was_cut_off_is_finished_with_the_same_rows(cache, tmp_path):
     settings = quick(tmp_path / "sounds" / "manifest.csv", tmp_path / "small")
-    extract(replace(settings, cache=replace(settings.cache, clips_per_shard=4)), folder=ROOT)
+    extract(replace(settings, cache=replace(settings.cache, clips_per_shard=4)), RunContext(folder=ROOT))
     small = tmp_path / "small"
     found, _, done = hear(small, "noise:10")
     view, _ = found["noise:10"]
@@ -107,6 +108,29 @@ def test_another_background_is_another_view(cache, tmp_path):
     next(street.glob("*.wav")).unlink()
     assert hear(cache, f"background:{street}:10")[2] == 9
     assert len(names(cache)) == 3
+
+
+def test_background_recordings_are_decoded_by_the_decoders_alone(cache, tmp_path, monkeypatch):
+    street = tmp_path / "street"
+    write_set(street)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("decoded in the main process")
+
+    monkeypatch.setattr("gramcli.audio.reader.Reader.__init__", refuse)
+    monkeypatch.setattr("gramcli.audio.container.AudioFile.__init__", refuse)
+    found, _, done = hear(cache, f"background:{street}:10")
+    assert done == 9
+    ((view, placed),) = found.values()
+    assert sum(len(group) for group, _, _ in read_rows(view, placed)) == 9
+
+
+def test_a_background_recording_that_kills_its_decoder_ends_with_a_line(cache, tmp_path):
+    street = tmp_path / "street"
+    street.mkdir()
+    (street / "broken.wav").write_bytes(b"RIFF" + bytes(200))
+    with pytest.raises(NoInputError, match=r"broken\.wav: background recording cannot be decoded: "):
+        hear(cache, f"background:{street}:10")
 
 
 def test_a_view_of_another_network_is_refused(cache):
@@ -158,5 +182,5 @@ def test_new_clips_of_the_manifest_are_heard_too(cache, tmp_path):
     lines = read_manifest(manifest)
     first = next(line for line in lines if line.split == "train")
     write_manifest(manifest, [replace(line, split="test") if line.source == first.source else line for line in lines])
-    extract(quick(manifest, cache), folder=ROOT)
+    extract(quick(manifest, cache), RunContext(folder=ROOT))
     assert hear(cache, "noise:10")[2] == 3

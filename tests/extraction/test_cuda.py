@@ -14,6 +14,7 @@ from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
 from gramcli.extraction.extract import extract
 from gramcli.inference.classifier import GramClassifier
+from gramcli.settings.run_context import RunContext
 from gramcli.training.train import train
 from tests.support.sets import ROOT, quick
 from tests.test_real_audio import esc10
@@ -25,7 +26,7 @@ def compare(cache: Path, files: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns Δ̄ (windows, classes) on processor and GPU of the same files; labels differ at most within rounding."""
     found = []
     for device in ("cpu", "cuda"):
-        found.append(GramClassifier.load(cache, {"run": {"device": device}}).predict(files))
+        found.append(GramClassifier.load(cache, RunContext({"run": {"device": device}})).predict(files))
     here, there = (list(rows) for rows in found)
     for one, other in zip(here, there, strict=True):
         assert (one.path, one.status) == (other.path, other.status) == (one.path, "ok")
@@ -51,12 +52,12 @@ def test_training_and_extraction_go_the_whole_way_on_the_gpu(sounds, tmp_path):
     base = quick(sounds, tmp_path / "cache", "tests.support.training_toys:Small", device="cuda")
     chosen = replace(base, train=replace(base.train, epochs=2, batch=7))
     weights = tmp_path / "w.safetensors"
-    train(chosen, weights, folder=ROOT)
+    train(chosen, weights, RunContext(folder=ROOT))
     weighted = replace(chosen, network=replace(chosen.network, weights=str(weights)))
-    assert extract(weighted, folder=ROOT).failed == 0
+    assert extract(weighted, RunContext(folder=ROOT)).failed == 0
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache")
-    (row,) = GramClassifier.load(tmp_path / "cache", {"run": {"device": "cuda"}}).predict(
+    (row,) = GramClassifier.load(tmp_path / "cache", RunContext({"run": {"device": "cuda"}})).predict(
         [next(clip.path for clip in clip_table.require(tmp_path / "cache").rows if clip.split == "test")]
     )
     assert row.status == "ok"

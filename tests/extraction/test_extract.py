@@ -21,6 +21,7 @@ from gramcli.calibration.calibrate import calibrate
 from gramcli.errors import ArtefactError, LockedError, NoInputError, UsageError
 from gramcli.extraction.extract import extract
 from gramcli.progress import Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system.durable_files import lock
 from tests.support.sets import (
@@ -43,7 +44,7 @@ def statistics_of(cache: Path) -> bytes:
 
 
 def fresh_statistics(settings: Settings, cache: Path) -> bytes:
-    extract(replace(settings, cache=replace(settings.cache, dir=str(cache))), folder=ROOT)
+    extract(replace(settings, cache=replace(settings.cache, dir=str(cache))), RunContext(folder=ROOT))
     return statistics_of(cache)
 
 
@@ -52,34 +53,34 @@ def grown(sounds: Path, tmp_path: Path) -> Settings:
     """An extracted cache of its own, with classes from the manifest, beside a copy of the sounds."""
     shutil.copytree(sounds.parent, tmp_path / "sounds")
     settings = headless(quick(tmp_path / "sounds" / "manifest.csv", tmp_path / "cache"))
-    done = extract(settings, folder=ROOT)
+    done = extract(settings, RunContext(folder=ROOT))
     assert (done.clips, done.forwarded, done.failed) == (36, 36, 0)
     return settings
 
 
 def test_running_again_forwards_nothing(grown):
     before = {path: path.read_bytes() for path in Path(grown.cache.dir).rglob("*.h5")}
-    done = extract(grown, folder=ROOT)
+    done = extract(grown, RunContext(folder=ROOT))
     assert (done.clips, done.forwarded) == (36, 0)
     assert {path: path.read_bytes() for path in Path(grown.cache.dir).rglob("*.h5")} == before
 
 
 def test_a_profile_adds_up_to_the_time_that_passed(sounds, tmp_path):
-    done = extract(quick(sounds, tmp_path / "cache"), folder=ROOT, profile=True)
+    done = extract(quick(sounds, tmp_path / "cache"), RunContext(folder=ROOT), profile=True)
     here, decoders = done.profile["here"], done.profile["decoders"]
     assert {"mel", "forward", "reduce", "commit", "wait for audio", "network", "other"} <= set(here)
     assert set(decoders) == {"decode", "resample", "hash"}
     assert sum(here.values()) == pytest.approx(done.seconds, rel=0.05)
     assert all(seconds >= 0 for seconds in (*here.values(), *decoders.values()))
-    assert extract(quick(sounds, tmp_path / "cache"), folder=ROOT).profile is None
+    assert extract(quick(sounds, tmp_path / "cache"), RunContext(folder=ROOT)).profile is None
 
 
 def test_means_are_kept_when_asked_for_and_a_cache_without_them_stays_without(grown, tmp_path):
     wanted = replace(grown, network=replace(grown.network, with_means=True))
     with pytest.raises(ArtefactError, match="was extracted otherwise \\(with_means: absent → true\\)"):
-        extract(wanted, folder=ROOT)
+        extract(wanted, RunContext(folder=ROOT))
     wanted = replace(wanted, cache=replace(wanted.cache, dir=str(tmp_path / "with")))
-    extract(wanted, folder=ROOT)
+    extract(wanted, RunContext(folder=ROOT))
     view, without = View.open(tmp_path / "with"), View.open(Path(grown.cache.dir))
     assert (view.with_means, without.with_means) == (True, False)
     rows = view.read(0, with_means=True)
@@ -122,7 +123,7 @@ def add_ten(lines: list[Line], folder: Path) -> list[Line]:
 def test_a_changed_manifest_costs_only_new_audio_and_equals_a_fresh_cache(grown, tmp_path, change, forwards):
     manifest = Path(grown.data.manifest)
     write_manifest(manifest, change(read_manifest(manifest), manifest.parent))
-    done = extract(grown, folder=ROOT)
+    done = extract(grown, RunContext(folder=ROOT))
     assert done.forwarded == forwards
     assert done.clips == len(read_manifest(manifest))
     assert statistics_of(Path(grown.cache.dir)) == fresh_statistics(grown, tmp_path / "fresh")
@@ -132,9 +133,9 @@ def test_clips_that_come_back_cost_nothing(grown):
     manifest = Path(grown.data.manifest)
     lines = read_manifest(manifest)
     write_manifest(manifest, remove_five(lines, manifest.parent))
-    extract(grown, folder=ROOT)
+    extract(grown, RunContext(folder=ROOT))
     write_manifest(manifest, lines)
-    assert extract(grown, folder=ROOT).forwarded == 0
+    assert extract(grown, RunContext(folder=ROOT)).forwarded == 0
 
 
 def test_moved_files_cost_nothing_and_changed_ones_are_computed(grown):
@@ -145,7 +146,7 @@ def test_moved_files_cost_nothing_and_changed_ones_are_computed(grown):
     moved = [replace(line, file=f"moved-{line.file}") for line in lines[:3]]
     write_wav(manifest.parent / lines[5].file, sound("hum", np.random.default_rng(5)))
     write_manifest(manifest, [*moved, *lines[3:]])
-    assert extract(grown, folder=ROOT).forwarded == 1
+    assert extract(grown, RunContext(folder=ROOT)).forwarded == 1
 
 
 def test_statistics_do_not_depend_on_shards(sounds, tmp_path):
@@ -171,10 +172,10 @@ def test_a_run_that_dies_between_two_shards_is_finished_by_the_next(sounds, extr
 
     monkeypatch.setattr(View, "write", dies)
     with pytest.raises(KeyboardInterrupt):
-        extract(settings, folder=ROOT)
+        extract(settings, RunContext(folder=ROOT))
     monkeypatch.undo()
     assert len(list(Path(settings.cache.dir).rglob("*.h5"))) == after
-    assert extract(settings, folder=ROOT).forwarded == 36 - 5 * after
+    assert extract(settings, RunContext(folder=ROOT)).forwarded == 36 - 5 * after
     whole = {path.name: path.read_bytes() for path in extracted.rglob("*.h5")}
     assert {path.name: path.read_bytes() for path in Path(settings.cache.dir).rglob("*.h5")} == whole
 
@@ -184,7 +185,8 @@ def test_kill_9_loses_no_shard(sounds, extracted, tmp_path):
     script = f"""
 from tests.support.sets import *
 from gramcli.extraction.extract import extract
-extract(quick({str(sounds)!r}, {settings.cache.dir!r}), folder=ROOT)
+from gramcli.settings.run_context import RunContext
+extract(quick({str(sounds)!r}, {settings.cache.dir!r}), RunContext(folder=ROOT))
 """
     run = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     shards = tmp_path / "cache" / "views" / "clean" / "shards"
@@ -194,7 +196,9 @@ extract(quick({str(sounds)!r}, {settings.cache.dir!r}), folder=ROOT)
     run.wait()
     kept = {path.name: path.read_bytes() for path in shards.glob("*.h5")}
     assert kept
-    assert extract(settings, folder=ROOT).forwarded == 36 - sum(5 if name != "00007.h5" else 1 for name in kept)
+    assert extract(settings, RunContext(folder=ROOT)).forwarded == 36 - sum(
+        5 if name != "00007.h5" else 1 for name in kept
+    )
     whole = {path.name: path.read_bytes() for path in extracted.rglob("*.h5")}
     assert kept.items() <= whole.items()
     assert {path.name: path.read_bytes() for path in shards.glob("*.h5")} == whole
@@ -212,7 +216,7 @@ def test_files_that_cannot_be_used_do_not_touch_the_others(sounds, extracted, tm
     bad = [Line(name, "hum", "train", "x") for name in ("text.wav", "missing.wav", "nan.wav")]
     write_manifest(manifest, [bad[0], *lines[:7], bad[1], *lines[7:20], bad[2], *lines[20:]])
     settings = quick(manifest, tmp_path / "cache")
-    done = extract(settings, folder=ROOT)
+    done = extract(settings, RunContext(folder=ROOT))
     assert (done.clips, done.failed) == (39, 3)
     told = (tmp_path / "cache" / "failures.csv").read_text()
     for words in ("text.wav", "not audio", "missing.wav", "No such file", "nan.wav", "sample 100 is nan"):
@@ -230,9 +234,9 @@ def test_files_that_cannot_be_used_do_not_touch_the_others(sounds, extracted, tm
             assert "not finite" in rows.status[clip.row]
             assert np.isnan(rows.logits[clip.row]).all()
     assert calibrate(tmp_path / "cache").counts.sum() == 18
-    assert extract(settings, folder=ROOT).failed == 3
+    assert extract(settings, RunContext(folder=ROOT)).failed == 3
     (tmp_path / "cache" / "failures.csv").unlink()
-    again = extract(settings, folder=ROOT)
+    again = extract(settings, RunContext(folder=ROOT))
     assert (again.forwarded, again.failed) == (0, 3)
     assert (tmp_path / "cache" / "failures.csv").read_text() == told
 
@@ -240,14 +244,14 @@ def test_files_that_cannot_be_used_do_not_touch_the_others(sounds, extracted, tm
 def test_all_files_bad(tmp_path):
     (tmp_path / "a.wav").write_text("")
     manifest = write_manifest(tmp_path / "m.csv", [Line("a.wav", "hum", "train", "x")])
-    with pytest.raises(NoInputError, match=r"m\.csv: none of its 1 clips is usable .*empty file"):
-        extract(quick(manifest, tmp_path / "cache"), folder=ROOT)
+    with pytest.raises(NoInputError, match=r"m\.csv: none of its 1 clips can be used .*empty file"):
+        extract(quick(manifest, tmp_path / "cache"), RunContext(folder=ROOT))
 
 
 def test_a_lost_table_is_derived_from_the_shards(grown):
     before = statistics_of(Path(grown.cache.dir))
     (Path(grown.cache.dir) / "clips.csv").unlink()
-    assert extract(grown, folder=ROOT).forwarded == 0
+    assert extract(grown, RunContext(folder=ROOT)).forwarded == 0
     assert statistics_of(Path(grown.cache.dir)) == before
 
 
@@ -269,7 +273,7 @@ CHANGES = {
 def test_a_changed_identity_is_refused_by_name(sounds, extracted, field):
     before = {path: path.read_bytes() for path in extracted.rglob("*") if path.is_file()}
     with pytest.raises(ArtefactError, match=field.replace(".", r"\.")):
-        extract(CHANGES[field](quick(sounds, extracted)), folder=ROOT)
+        extract(CHANGES[field](quick(sounds, extracted)), RunContext(folder=ROOT))
     after = {path: path.read_bytes() for path in extracted.rglob("*") if path.is_file()}
     assert {path.name for path in before if before[path] != after.get(path)} <= {"lock"}
     assert set(after) == set(before)
@@ -278,8 +282,8 @@ def test_a_changed_identity_is_refused_by_name(sounds, extracted, field):
 def test_unknown_labels_are_refused_unless_there_is_no_head(sounds, tmp_path):
     settings = quick(sounds, tmp_path / "cache")
     wrong = replace(settings, network=replace(settings.network, classes=("hum", "hiss", "bird")))
-    with pytest.raises(ArtefactError, match=r"manifest\.csv:\d+: label click is none of the network's 3 outputs"):
-        extract(wrong, folder=ROOT)
+    with pytest.raises(ArtefactError, match=r"manifest\.csv:\d+: label click is none of the network's 3 classes"):
+        extract(wrong, RunContext(folder=ROOT))
     assert not (tmp_path / "cache").exists()
 
 
@@ -296,7 +300,7 @@ def test_leaks_between_splits_name_both_rows(sounds, tmp_path, lines, message):
     shutil.copy(tmp_path / "sounds" / "hum-0-0.wav", tmp_path / "sounds" / "copy.wav")
     manifest = write_manifest(tmp_path / "sounds" / "leak.csv", lines)
     with pytest.raises(UsageError, match=rf"leak\.csv:2.*{message}.*|{message}.*leak\.csv:2") as caught:
-        extract(quick(manifest, tmp_path / "cache"), folder=ROOT)
+        extract(quick(manifest, tmp_path / "cache"), RunContext(folder=ROOT))
     assert "leak.csv:3" in str(caught.value)
 
 
@@ -305,7 +309,7 @@ def test_the_same_audio_twice_has_one_row(sounds, tmp_path):
     shutil.copy(tmp_path / "sounds" / "hum-0-0.wav", tmp_path / "sounds" / "copy.wav")
     manifest = tmp_path / "sounds" / "manifest.csv"
     write_manifest(manifest, [*read_manifest(manifest), Line("copy.wav", "hum", "train", "hum0")])
-    done = extract(quick(manifest, tmp_path / "cache"), folder=ROOT)
+    done = extract(quick(manifest, tmp_path / "cache"), RunContext(folder=ROOT))
     assert (done.clips, done.forwarded) == (37, 36)
     assert calibrate(tmp_path / "cache").counts.tolist() == [6, 6, 6]
 
@@ -315,7 +319,7 @@ def test_a_long_clip_becomes_windows_of_one_group(sounds, tmp_path):
     manifest = tmp_path / "sounds" / "manifest.csv"
     write_wav(manifest.parent / "long.wav", sound("hum", np.random.default_rng(3), 3.5 * SECONDS))
     write_manifest(manifest, [*read_manifest(manifest), Line("long.wav", "hum", "train", "long")])
-    assert extract(quick(manifest, tmp_path / "cache"), folder=ROOT).forwarded == 40
+    assert extract(quick(manifest, tmp_path / "cache"), RunContext(folder=ROOT)).forwarded == 40
     parts = [clip for clip in clip_table.require(tmp_path / "cache").rows if clip.source == "long.wav"]
     assert [clip.id for clip in parts][-1] == "long.wav@0.625-0.875"
     assert {clip.group for clip in parts} == {"long"}
@@ -324,16 +328,18 @@ def test_a_long_clip_becomes_windows_of_one_group(sounds, tmp_path):
 
 def test_a_second_writer_is_refused(sounds, extracted):
     with lock(extracted), pytest.raises(LockedError, match=f"in use by process {os.getpid()} on "):
-        extract(quick(sounds, extracted), folder=ROOT)
+        extract(quick(sounds, extracted), RunContext(folder=ROOT))
 
 
 def test_it_says_what_it_assumes(sounds, tmp_path):
     settings = quick(sounds, tmp_path / "cache")
     progress = Silent()
-    extract(replace(settings, network=replace(settings.network, classes=())), folder=ROOT, progress=progress)
+    extract(
+        replace(settings, network=replace(settings.network, classes=())), RunContext(progress=progress, folder=ROOT)
+    )
     notes = "\n".join(progress.notes)
     assert "in this order, click, hiss, hum" in notes
-    assert "no weights given" in notes
+    assert "no --weights given" in notes
     assert "7 layers, on cpu" in notes
 
 
@@ -349,8 +355,8 @@ def test_rows_without_label_or_split_are_left_out(sounds, tmp_path):
     shutil.copytree(sounds.parent, tmp_path / "sounds")
     lines = read_manifest(tmp_path / "sounds" / "manifest.csv")
     manifest = write_manifest(tmp_path / "sounds" / "m.csv", [replace(lines[0], split=""), *lines[1:]])
-    done = extract(quick(manifest, tmp_path / "cache"), folder=ROOT)
+    done = extract(quick(manifest, tmp_path / "cache"), RunContext(folder=ROOT))
     assert (done.clips, done.forwarded) == (35, 35)
     manifest = write_manifest(tmp_path / "sounds" / "m.csv", [replace(line, label="", split="") for line in lines])
     with pytest.raises((NoInputError, UsageError), match=r"m\.csv"):
-        extract(quick(manifest, tmp_path / "other"), folder=ROOT)
+        extract(quick(manifest, tmp_path / "other"), RunContext(folder=ROOT))

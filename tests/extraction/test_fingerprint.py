@@ -23,6 +23,7 @@ from gramcli.extraction.extract import extract
 from gramcli.identity import fingerprint
 from gramcli.inference.classifier import GramClassifier
 from gramcli.network import descriptor_identity
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import FrontendSettings, SegmentSettings, Settings
 from tests.support import toys
 from tests.support.interruption_cases import contents
@@ -90,7 +91,7 @@ def test_a_changed_field_is_refused_named_and_writes_nothing(sounds, cache, tmp_
     else:
         wanted = CHANGES[field](wanted, tmp_path)
     with pytest.raises(ArtefactError, match=rf"was extracted otherwise \(.*{re.escape(field)}\S*: .* → ") as caught:
-        extract(wanted, folder=ROOT)
+        extract(wanted, RunContext(folder=ROOT))
     assert "\n" not in str(caught.value)
     assert contents(cache) == before
     if field not in WITH_OTHERS:
@@ -140,7 +141,7 @@ def test_an_identity_stored_otherwise_is_refused_named_and_writes_nothing(sounds
         store(cache, changed)
         before = contents(cache)
         with pytest.raises(ArtefactError, match=rf"was extracted otherwise \(.*{re.escape(field)}\S*: .* → "):
-            extract(quick(sounds, cache), folder=ROOT)
+            extract(quick(sounds, cache), RunContext(folder=ROOT))
         assert contents(cache) == before
         tried.append(field)
     assert {name.partition(".")[0] for name in tried} == set(identity) | {"with_means"}

@@ -21,7 +21,7 @@ whole_maps = hnp.arrays(
     st.tuples(st.just(2), st.integers(1, 6), st.integers(1, 5), st.integers(1, 5)),
     elements=st.integers(-20, 20).map(float),
 )
-"""Small whole numbers, whose sums of products float32 holds exactly: equality is equality of bits."""
+"""Smnone damaged numbers, whose sums of products float32 holds exactly: equality is equality of bits."""
 
 rows = hnp.arrays(
     np.float32,

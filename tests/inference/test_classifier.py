@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from gramcli.cache import clip_table, statistics
 from gramcli.cache.view import View
@@ -19,7 +20,10 @@ from gramcli.evaluation.evaluate import evaluate
 from gramcli.extraction.extract import extract
 from gramcli.inference.bundle import export
 from gramcli.inference.classifier import COLUMNS, GramClassifier
+from gramcli.network import checkpoint
+from gramcli.progress import Silent
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import DecisionSettings
 from tests.support.sets import RATE, ROOT, SECONDS, headless, quick, read_manifest, sound, write_manifest, write_wav
 
@@ -41,6 +45,32 @@ def test_predictions_agree_with_evaluate(selected, sounds, classifier):
     assert result.clean.decisions["fused"]["accuracy"] > 0.5
     chances = [math.log(row.probabilities[line.label]) for row, line in zip(rows, lines, strict=True)]
     assert result.clean.decisions["fused"]["negative_log_likelihood"] == pytest.approx(-np.mean(chances), rel=1e-6)
+
+
+class Files(Silent):
+    """Counts files and failures."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.failed = 0, 0
+
+    def advance(self, steps, failed=0):
+        self.steps += steps
+        self.failed += failed
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_a_file_counts_as_failed_whichever_of_its_windows_fails(selected, tmp_path, rng, bad):
+    window = int(RATE * SECONDS)
+    samples = np.concatenate([sound("hum", rng) for _ in range(3)]).astype(np.float32)
+    write_wav(tmp_path / "whole.wav", samples)
+    samples[window * bad + 7] = np.nan
+    soundfile.write(tmp_path / "broken.wav", samples, RATE, subtype="FLOAT")
+    progress = Files()
+    rows = GramClassifier.load(selected, RunContext(progress=progress)).predict([tmp_path])
+    assert [row.status for row in rows].count("failed") >= 1
+    assert {row.path for row in rows if row.status == "failed"} == {str(tmp_path / "broken.wav")}
+    assert (progress.steps, progress.failed) == (2, 1)
 
 
 def test_a_prediction_says_what_it_is(classifier, sounds):
@@ -114,7 +144,11 @@ def test_an_empty_folder(classifier, tmp_path):
 
 def test_an_exported_model_needs_nothing_else(selected, classifier, sounds, tmp_path, monkeypatch):
     remembered = View.open(selected).recorded["settings"]
-    size = export(configure({}, remembered=remembered), selected, tmp_path / "model.safetensors")
+    size = export(
+        configure(RunContext(), earlier=remembered, metadata=checkpoint.as_source),
+        selected,
+        tmp_path / "model.safetensors",
+    )
     assert size == (tmp_path / "model.safetensors").stat().st_size
     assert str(selected).encode() not in (tmp_path / "model.safetensors").read_bytes()
     files = [sounds.parent / f"click-3-{n}.wav" for n in range(3)]
@@ -130,7 +164,7 @@ def test_an_exported_model_needs_nothing_else(selected, classifier, sounds, tmp_
 def test_a_damaged_model_is_refused(selected, tmp_path):
     remembered = View.open(selected).recorded["settings"]
     path = tmp_path / "model.safetensors"
-    export(configure({}, remembered=remembered), selected, path)
+    export(configure(RunContext(), earlier=remembered, metadata=checkpoint.as_source), selected, path)
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
     path.write_bytes(content)
@@ -143,12 +177,12 @@ def test_a_damaged_model_is_refused(selected, tmp_path):
 def test_another_network_than_the_cache_was_made_with(cache):
     flags = {"data": {"seed": 1}}
     with pytest.raises(ArtefactError, match=r"the network does not fit the statistics \(weights: "):
-        GramClassifier.load(cache, flags)
+        GramClassifier.load(cache, RunContext(flags))
 
 
 def test_without_a_head_the_network_says_nothing(sounds, tmp_path):
     settings = headless(quick(sounds, tmp_path / "cache"))
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache")
     (row,) = GramClassifier.load(tmp_path / "cache").predict([sounds.parent / "hum-0-0.wav"])
@@ -159,13 +193,13 @@ def test_without_a_head_the_network_says_nothing(sounds, tmp_path):
 
 
 def test_evaluate_refuses_what_it_cannot_judge(cache):
-    with pytest.raises(UsageError, match="split is dev; there are train, validation, test"):
+    with pytest.raises(UsageError, match="there is no split dev; there are train, validation, test"):
         evaluate(cache, "dev")
     manifest = Path(View.open(cache).recorded["settings"]["data"]["manifest"])
     changed = manifest.with_name("untested.csv")
     write_manifest(changed, [line for line in read_manifest(manifest) if line.split != "test"])
-    extract(quick(changed, cache), folder=ROOT)
-    with pytest.raises(NoInputError, match="the test split has no usable labelled clip"):
+    extract(quick(changed, cache), RunContext(folder=ROOT))
+    with pytest.raises(NoInputError, match="the test split has no labelled clip that can be used"):
         evaluate(cache)
 
 
@@ -177,7 +211,7 @@ def test_evaluate_counts_failures(sounds, tmp_path):
     (manifest.parent / "bad.wav").write_text("no audio")
     nan = write_wav(manifest.parent / "nan.wav", np.full(2000, np.nan, np.float32))
     write_manifest(manifest, [*lines, replace(test, file="bad.wav"), replace(test, file=nan.name)])
-    extract(quick(manifest, tmp_path / "cache"), folder=ROOT)
+    extract(quick(manifest, tmp_path / "cache"), RunContext(folder=ROOT))
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache", DecisionSettings(top_k="all"))
     result = evaluate(tmp_path / "cache")

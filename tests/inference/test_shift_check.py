@@ -16,9 +16,11 @@ from gramcli.inference.bundle import export, from_cache
 from gramcli.inference.classifier import GramClassifier
 from gramcli.inference.shift_check import COLUMNS, FEW, PERHAPS, STRANGER, USUAL, check_shift
 from gramcli.metrics.intervals import proportion
+from gramcli.network import checkpoint
 from gramcli.progress import Silent
 from gramcli.rule.threshold import Threshold
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from tests.support.sets import RATE, SECONDS, sound, write_site, write_strange, write_wav
 
 
@@ -34,18 +36,18 @@ def site(tmp_path_factory):
 
 def test_sounds_of_the_same_kind(limited, site):
     found = check_shift(limited, site / "same")
-    (whole, deep) = found.places
+    (whole, deep) = found.folders
     assert (whole.folder, whole.clips, whole.windows, whole.failed) == (str(site / "same"), 40, 40, 0)
     assert whole.low <= 0.05
     assert (whole.finding, found.warnings) == (USUAL, ())
     assert replace(deep, folder=whole.folder) == whole
-    assert "nothing speaks against the statistics carrying over" in found.verdict
+    assert "nothing indicates that the statistics do not carry over" in found.verdict
     assert "rejects 5% of known recordings (90 % range 1.4% to 10.1%, from 60 validation groups)" in found.verdict
 
 
 def test_other_sounds(limited, site):
     found = check_shift(limited, site / "odd")
-    (whole,) = found.places
+    (whole,) = found.folders
     assert (whole.unknown, whole.share, whole.finding) == (30, 1.0, STRANGER)
     assert (whole.low, whole.high) == pytest.approx(proportion(30, 30))
     (warning,) = found.warnings
@@ -56,7 +58,7 @@ def test_other_sounds(limited, site):
 
 def test_folders_add_up_and_agree_with_classify(limited, site):
     found = check_shift(limited, site)
-    whole, *parts = found.places
+    whole, *parts = found.folders
     assert [part.folder for part in parts] == [str(site / "odd"), str(site / "same" / "deep")]
     rows = GramClassifier.load(limited).predict([site])
     assert (found.files, whole.windows, whole.unknown) == (71, 71, sum(row.unknown for row in rows))
@@ -75,7 +77,7 @@ def test_windows_of_one_file_are_not_counted_as_if_apart(limited, tmp_path):
     for n in range(10):
         write = write_strange if n < 5 else write_site
         write(tmp_path / f"{n}", 1, seed=n, seconds=20 * SECONDS)
-    whole = check_shift(limited, tmp_path).places[0]
+    whole = check_shift(limited, tmp_path).folders[0]
     assert (whole.clips, whole.windows) == (10, 200)
     assert whole.share == pytest.approx(0.5, abs=0.02)
     apart = proportion(whole.unknown, whole.windows)
@@ -85,13 +87,13 @@ def test_windows_of_one_file_are_not_counted_as_if_apart(limited, tmp_path):
 
 def test_one_long_file_is_too_few(limited, tmp_path):
     found = check_shift(limited, write_strange(tmp_path, 1, seconds=20 * SECONDS))
-    assert (found.places[0].share, found.places[0].finding) == (1.0, FEW)
+    assert (found.folders[0].share, found.folders[0].finding) == (1.0, FEW)
     assert found.warnings == ()
     assert "too few files to say whether the statistics carry over (at least 19)" in found.verdict
 
 
 def test_a_few_files_that_are_all_strange_are_enough(limited, tmp_path):
-    assert check_shift(limited, write_strange(tmp_path, 4)).places[0].finding == STRANGER
+    assert check_shift(limited, write_strange(tmp_path, 4)).folders[0].finding == STRANGER
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_more_than_stated_but_within_the_range_of_the_threshold(limited, site):
     """A threshold from 60 groups may reject 10 % of known sounds where 5 % are stated; larger ranges excuse more."""
     model = from_cache(limited)
     limit = replace(model.rule.threshold, high=0.9)
-    places = check_shift(limited, site / "odd").places
+    places = check_shift(limited, site / "odd").folders
     warnings, verdict = shift_check._sentences([replace(places[0], finding=PERHAPS)], limit)
     assert "may not carry over to these sounds, or the threshold rejects more than stated" in warnings[0]
     assert warnings[0].endswith("; more validation groups would tell")
@@ -124,11 +126,11 @@ def test_failed_files(limited, site, tmp_path):
     (tmp_path / "only bad").mkdir()
     silent = write_wav(tmp_path / "only bad" / "nan.wav", np.full(2000, np.nan, np.float32))
     found = check_shift(limited, tmp_path)
-    whole, good, bad = found.places
+    whole, good, bad = found.folders
     assert (whole.failed, good.failed, bad.failed) == (2, 1, 1)
     assert set(found.failed) == {str(tmp_path / "good" / "bad.wav"), str(silent)}
     assert "not audio" in found.failed[str(tmp_path / "good" / "bad.wav")]
-    assert replace(whole, failed=0) == before.places[0]
+    assert replace(whole, failed=0) == before.folders[0]
     assert (bad.clips, bad.windows, bad.share, bad.low, bad.finding) == (0, 0, None, None, FEW)
 
 
@@ -138,7 +140,7 @@ def test_a_file_of_which_a_part_cannot_be_used_counts_with_the_rest(limited, tmp
     samples[-round(SECONDS * RATE) // 2] = np.inf
     write_wav(tmp_path / "part.wav", samples)
     found = check_shift(limited, tmp_path)
-    (whole,) = found.places
+    (whole,) = found.folders
     assert (found.files, whole.clips, whole.failed) == (1, 1, 1)
     assert 1 <= whole.windows < 3
 
@@ -147,25 +149,27 @@ def test_training_clips_are_told_of(limited, limited_sounds, tmp_path):
     for name in ("hum-train-0.wav", "hiss-train-1.wav", "hum-test-0.wav"):
         shutil.copy(limited_sounds.parent / name, tmp_path / f"renamed {name}")
     progress = Silent()
-    check_shift(limited, tmp_path, progress=progress)
-    assert progress.notes[0] == "2 of 3 files are training clips, which are never strange"
+    check_shift(limited, tmp_path, RunContext(progress=progress))
+    assert (
+        progress.notes[0] == "2 of 3 files are training clips, which are never unknown: they make the share too small"
+    )
 
 
 def test_an_exported_model_checks_alike(limited, site, tmp_path):
     path = tmp_path / "model.safetensors"
-    export(configure({}, remembered=from_cache(limited).settings), limited, path)
+    export(configure(RunContext(), earlier=from_cache(limited).settings, metadata=checkpoint.as_source), limited, path)
     assert check_shift(path, site / "odd") == check_shift(limited, site / "odd")
 
 
 def test_no_threshold(selected, site):
-    with pytest.raises(ArtefactError, match=r"no threshold of unknown sounds is set.*run gramcli select-layers with"):
+    with pytest.raises(ArtefactError, match=r"no threshold for unknown sounds is set.*run gramcli select-layers with"):
         check_shift(selected, site)
 
 
 def test_nothing_to_check(limited, tmp_path):
     with pytest.raises(NoInputError, match="no audio"):
         check_shift(limited, tmp_path)
-    with pytest.raises(NoInputError, match="missing: is no folder"):
+    with pytest.raises(NoInputError, match="missing: there is no such folder"):
         check_shift(limited, tmp_path / "missing")
 
 

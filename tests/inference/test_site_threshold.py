@@ -16,8 +16,10 @@ from gramcli.inference.classifier import GramClassifier
 from gramcli.inference.shift_check import STRANGER, USUAL, check_shift
 from gramcli.inference.site_threshold import select_layers_at
 from gramcli.maintenance.info import info
+from gramcli.network import checkpoint
 from gramcli.progress import Silent
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import DecisionSettings
 from gramcli.system.durable_files import lock
 from tests.support.sets import ROOT, SECONDS, write_site, write_strange
@@ -37,7 +39,7 @@ def cache(limited, tmp_path):
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 def test_what_is_ordinary_there_is_no_longer_unknown(cache, place, tmp_path, rate):
-    assert check_shift(cache, place).places[0].finding == STRANGER
+    assert check_shift(cache, place).folders[0].finding == STRANGER
     found = select_layers_at(cache, place, DecisionSettings(false_reject=rate))
     limit = found.decision.rule.threshold
     assert (limit.folder, limit.groups, limit.false_reject) == (str(place), 60, rate)
@@ -45,10 +47,10 @@ def test_what_is_ordinary_there_is_no_longer_unknown(cache, place, tmp_path, rat
     assert decision.load(cache, found.statistics).rule.threshold == limit
     # of the folder itself just the files above the order statistic, and of new files there about the stated rate
     here = check_shift(cache, place)
-    assert here.places[0].unknown == 60 - np.ceil(61 * (1 - rate) - 1e-9)
+    assert here.folders[0].unknown == 60 - np.ceil(61 * (1 - rate) - 1e-9)
     assert here.warnings == ()
     assert f"of recordings like those it was set on (90 % range {limit.low:.1%}" in here.verdict
-    new = check_shift(cache, write_strange(tmp_path / "new", 100, seed=7)).places[0]
+    new = check_shift(cache, write_strange(tmp_path / "new", 100, seed=7)).folders[0]
     assert (new.finding, new.low <= rate <= new.high) == (USUAL, True)
 
 
@@ -87,7 +89,7 @@ def test_a_file_counts_with_its_strangest_window(cache, tmp_path):
 def test_a_cache_whose_validation_sets_none(selected, place, tmp_path):
     shutil.copytree(selected, tmp_path / "cache")
     progress = Silent()
-    found = select_layers_at(tmp_path / "cache", place, progress=progress)
+    found = select_layers_at(tmp_path / "cache", place, context=RunContext(progress=progress))
     assert found.decision.rule.threshold.groups == 60
     assert not any("no threshold" in note for note in progress.notes)
     assert info(selected)["threshold"] == "none"
@@ -105,10 +107,12 @@ def test_too_few_files_are_refused_before_and_after_they_are_read(cache, tmp_pat
     folder = write_site(tmp_path / "few", 18)
     before = (cache / decision.FILE).read_bytes()
     progress = Silent()
-    with pytest.raises(UsageError, match=r"few: holds 18 files, but a false-reject rate of 0\.05 takes 19; add"):
-        select_layers_at(cache, folder, progress=progress)
+    with pytest.raises(
+        UsageError, match=r"few: holds 18 files, but a false-reject rate of 0\.05 needs at least 19; add"
+    ):
+        select_layers_at(cache, folder, context=RunContext(progress=progress))
     (folder / "bad.wav").write_text("no audio")
-    with pytest.raises(UsageError, match=r"few: holds 19 files, of which 1 cannot be used, but .* takes 19"):
+    with pytest.raises(UsageError, match=r"few: holds 19 files, of which 1 cannot be used, but .* needs at least 19"):
         select_layers_at(cache, folder)
     assert (cache / decision.FILE).read_bytes() == before
     assert select_layers_at(cache, folder, DecisionSettings(false_reject=0.1)).decision.rule.threshold.groups == 18
@@ -123,7 +127,7 @@ def test_clips_of_the_cache_are_refused(cache, limited_sounds, tmp_path, split):
 
 
 def test_what_is_missing_is_said(cache, extracted, place, tmp_path):
-    with pytest.raises(NoInputError, match="missing: is no folder"):
+    with pytest.raises(NoInputError, match="missing: there is no such folder"):
         select_layers_at(cache, tmp_path / "missing")
     with pytest.raises(ArtefactError, match="run gramcli calibrate"):
         select_layers_at(extracted, place)
@@ -151,7 +155,7 @@ def test_descriptors_from_elsewhere_have_no_network(place, tmp_path):
 def test_an_export_takes_the_threshold_but_not_where_it_came_from(cache, place, tmp_path):
     limit = select_layers_at(cache, place).decision.rule.threshold
     path = tmp_path / "model.safetensors"
-    export(configure({}, remembered=from_cache(cache).settings), cache, path)
+    export(configure(RunContext(), earlier=from_cache(cache).settings, metadata=checkpoint.as_source), cache, path)
     assert from_file(path).rule.threshold == replace(limit, folder=place.name)
     assert str(place).encode() not in path.read_bytes()
 

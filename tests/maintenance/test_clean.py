@@ -17,6 +17,7 @@ from gramcli.extraction.extract import extract
 from gramcli.maintenance.clean import clean, leftovers
 from gramcli.maintenance.repair import repair
 from gramcli.maintenance.verify import verify
+from gramcli.settings.run_context import RunContext
 from gramcli.system.durable_files import lock
 from tests.maintenance.test_repair import flip
 from tests.support.crashing_decoders import CrashingDecoders
@@ -30,8 +31,8 @@ def mine(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = quick(sounds, tmp_path / "mine")
     with monkeypatch.context() as patched:
         patched.setattr(extraction, "Decoders", CrashingDecoders)
-        extract(settings, folder=ROOT)
-    extract(settings, folder=ROOT, retry_failed=True)
+        extract(settings, RunContext(folder=ROOT))
+    extract(settings, RunContext(folder=ROOT), retry_failed=True)
     mine = Path(settings.cache.dir)
     view = View.open(mine)
     flip(next(view.path(number) for number in view.present() if view.generations(number) == [0]))
@@ -50,8 +51,8 @@ def test_what_is_superseded_or_in_quarantine_goes_when_asked(mine):
     found = leftovers(mine)
     assert contents(mine) == before, "looking deletes nothing"
     assert {one.why for one in found} == {
-        "was damaged, and moved there",
-        *(f"{Path(name).name} counts in its place" for name in before if ".1.h5" in name),
+        "damaged, moved into quarantine by a repair",
+        *(f"replaced by {Path(name).name}" for name in before if ".1.h5" in name),
     }
     assert all(one.bytes == one.path.stat().st_size for one in found)
     before_statistics = statistics_of(mine)
@@ -71,11 +72,11 @@ def test_clips_that_have_left_the_manifest_go_only_with_their_whole_shard_and_on
     shutil.copytree(sounds.parent, tmp_path / "sounds")
     manifest, mine = tmp_path / "sounds" / "manifest.csv", tmp_path / "mine"
     settings = quick(manifest, mine)
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     rows = clip_table.require(mine).rows
     leaving = {clip.id for clip in rows if clip.shard in (1, 2)} | {next(clip.id for clip in rows if clip.shard == 3)}
     write_manifest(manifest, [line for line in read_manifest(manifest) if line.file not in leaving])
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     assert leftovers(mine) == []
     found = leftovers(mine, unlisted=True)
     assert [one.path.name for one in found] == ["00001.h5", "00002.h5"]
@@ -83,11 +84,11 @@ def test_clips_that_have_left_the_manifest_go_only_with_their_whole_shard_and_on
     assert View.open(mine).present() == {0, 3, 4, 5, 6, 7}
     assert verify(mine).damaged == ()
     assert verify(mine).unfinished == 0
-    assert extract(settings, folder=ROOT).forwarded == 0
+    assert extract(settings, RunContext(folder=ROOT)).forwarded == 0
     shutil.copy(sounds, manifest)
-    assert extract(settings, folder=ROOT).forwarded == 10
+    assert extract(settings, RunContext(folder=ROOT)).forwarded == 10
     fresh = dataclasses.replace(settings, cache=dataclasses.replace(settings.cache, dir=str(tmp_path / "fresh")))
-    extract(fresh, folder=ROOT)
+    extract(fresh, RunContext(folder=ROOT))
     assert statistics_of(mine) == statistics_of(tmp_path / "fresh")
 
 

@@ -20,6 +20,7 @@ from gramcli.maintenance import repair as stage
 from gramcli.maintenance.repair import repair
 from gramcli.maintenance.verify import verify
 from gramcli.progress import Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system.durable_files import lock
 from tests.support.crashing_decoders import LOST, CrashingDecoders
@@ -36,7 +37,7 @@ def settings(sounds: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 def mine(settings: Settings) -> Path:
     """A cache whose audio may be changed."""
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     return Path(settings.cache.dir)
 
 
@@ -53,9 +54,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Clips that a repair computes."""
     clips: list[str] = []
 
-    def noted(todo, *arguments):
+    def noted(extractor, todo):
         clips.extend(clip.id for group in todo.values() for clip in group)
-        return compute_shards(todo, *arguments)
+        return compute_shards(extractor, todo)
 
     monkeypatch.setattr(stage, "compute_shards", noted)
     monkeypatch.setattr(retry, "compute_shards", noted)
@@ -67,7 +68,7 @@ def test_a_damaged_shard_gets_its_bytes_back_and_is_kept_as_it_was(mine, compute
     path = view.path(3)
     damaged = flip(path)
     progress = Silent()
-    done = repair(mine, progress=progress)
+    done = repair(mine, RunContext(progress=progress))
     kept = mine / "quarantine" / "views" / "clean" / "shards" / "00003.h5"
     assert (dict(done.moved), done.computed, done.whole, done.advice) == ({path: kept}, 5, True, ())
     assert kept.read_bytes() == damaged
@@ -104,8 +105,8 @@ def test_files_of_one_name_stay_side_by_side_in_quarantine(mine):
 def test_a_damaged_generation_uncovers_the_one_before_and_its_failures_are_tried_again(settings, monkeypatch, computed):
     with monkeypatch.context() as patched:
         patched.setattr(extraction, "Decoders", CrashingDecoders)
-        extract(settings, folder=ROOT)
-    extract(settings, folder=ROOT, retry_failed=True)
+        extract(settings, RunContext(folder=ROOT))
+    extract(settings, RunContext(folder=ROOT), retry_failed=True)
     mine = Path(settings.cache.dir)
     before, view = contents(mine), View.open(mine)
     (number,) = [
@@ -127,7 +128,7 @@ def test_audio_that_has_changed_is_left_to_extract(mine, settings, rng):
     flip(view.path(2))
     done = repair(mine)
     assert (done.computed, done.whole, done.advice) == (0, False, ())
-    again = extract(settings, folder=ROOT)
+    again = extract(settings, RunContext(folder=ROOT))
     assert (again.forwarded, again.failed) == (5, 0)
     assert verify(mine, full=True).damaged == ()
 
@@ -139,7 +140,7 @@ def test_a_damaged_table_or_identity_is_derived_by_extract(mine, settings, name)
     done = repair(mine)
     assert set(done.moved) == {mine / name}
     assert not done.whole
-    assert extract(settings, folder=ROOT).forwarded == 0
+    assert extract(settings, RunContext(folder=ROOT)).forwarded == 0
     shutil.rmtree(mine / "quarantine")
     assert contents(mine) == before
 
@@ -169,7 +170,7 @@ def test_a_damaged_condition_is_computed_when_it_is_next_asked_for(mine):
 def test_failures_are_derived_from_what_is_there_after_a_repair(settings, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(extraction, "Decoders", CrashingDecoders)
-        assert extract(settings, folder=ROOT).failed == 3
+        assert extract(settings, RunContext(folder=ROOT)).failed == 3
     mine = Path(settings.cache.dir)
     view = View.open(mine)
     for number in view.present():
@@ -177,7 +178,7 @@ def test_failures_are_derived_from_what_is_there_after_a_repair(settings, monkey
             flip(view.path(number))
     repair(mine)
     assert failures.read(mine, View.open(mine), clip_table.require(mine).rows) == {}
-    assert extract(settings, folder=ROOT).failed == 0
+    assert extract(settings, RunContext(folder=ROOT)).failed == 0
 
 
 def test_a_repair_waits_for_no_writer_and_needs_a_cache(mine, tmp_path):

@@ -14,6 +14,7 @@ from gramcli.errors import ArtefactError, NoInputError
 from gramcli.extraction.extract import extract
 from gramcli.maintenance.reproduce import reproduce
 from gramcli.progress import Silent
+from gramcli.settings.run_context import RunContext
 from tests.support.sets import ROOT, quick
 
 
@@ -53,19 +54,19 @@ def test_other_versions_are_named(cache):
 def test_audio_that_is_gone_or_failed_before_is_left_out(sounds, tmp_path):
     shutil.copytree(sounds.parent, tmp_path / "sounds")
     mine, progress = tmp_path / "mine", Silent()
-    extract(quick(tmp_path / "sounds" / "manifest.csv", mine), folder=ROOT)
+    extract(quick(tmp_path / "sounds" / "manifest.csv", mine), RunContext(folder=ROOT))
     for clip in clip_table.require(mine).rows[:30]:
         Path(clip.path).unlink()
-    assert reproduce(mine, 36, progress=progress).clips == 6
-    assert "30 audio files are gone or changed, and left out" in progress.notes
+    assert reproduce(mine, 36, RunContext(progress=progress)).clips == 6
+    assert "30 audio files have changed or are missing; their clips are left out" in progress.notes
     for clip in clip_table.require(mine).rows[30:]:
         Path(clip.path).unlink()
-    with pytest.raises(NoInputError, match="no clip whose audio is there as it was"):
+    with pytest.raises(NoInputError, match="the audio files of these clips have changed or are missing"):
         reproduce(mine, 36)
 
 
 def test_another_network_is_refused(sounds, tmp_path):
     mine = tmp_path / "mine"
-    extract(quick(sounds, mine), folder=ROOT)
+    extract(quick(sounds, mine), RunContext(folder=ROOT))
     with pytest.raises(ArtefactError, match=r"frontend\.n_mels: 16 → 20"):
-        reproduce(mine, 1, flags={"frontend": {"n_mels": "20"}})
+        reproduce(mine, 1, RunContext({"frontend": {"n_mels": "20"}}))

@@ -14,6 +14,7 @@ from gramcli.errors import ArtefactError
 from gramcli.extraction.extract import extract
 from gramcli.maintenance.audio_files import check_audio
 from gramcli.maintenance.verify import verify
+from gramcli.settings.run_context import RunContext
 from tests.support.sets import ROOT, quick, sound, write_wav
 
 
@@ -49,7 +50,7 @@ def test_clips_without_a_shard_are_counted(cache):
 def test_audio_is_compared_with_what_was_extracted(sounds, tmp_path, rng):
     shutil.copytree(sounds.parent, tmp_path / "sounds")
     mine = tmp_path / "mine"
-    extract(quick(tmp_path / "sounds" / "manifest.csv", mine), folder=ROOT)
+    extract(quick(tmp_path / "sounds" / "manifest.csv", mine), RunContext(folder=ROOT))
     assert (heard := check_audio(mine, 2)).files == 36
     assert not heard.lost
     first, second, *_ = (clip.path for clip in clip_table.require(mine).rows)
@@ -67,7 +68,7 @@ def test_windows_of_one_file_are_known_by_the_whole_of_it(tmp_path, rng):
         write_wav(tmp_path / f"{n}.wav", sound(label, rng, 1.0))
         lines.append(f"{n}.wav,{label},{split}")
     (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
-    extract(quick(tmp_path / "m.csv", tmp_path / "mine"), folder=ROOT)
+    extract(quick(tmp_path / "m.csv", tmp_path / "mine"), RunContext(folder=ROOT))
     assert len(clip_table.require(tmp_path / "mine").rows) == 12
     assert (check_audio(tmp_path / "mine", 1).files, check_audio(tmp_path / "mine", 1).lost) == (3, set())
 

@@ -150,7 +150,7 @@ def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.T
         (":make", "network.name"),
         ("mynets.factories:none", "returned NoneType, not a torch.nn.Module"),
         ("mynets.factories:fails", r"fails: cannot be built with {}: KeyError: .first line"),
-        (None, "no network named; set network.name"),
+        (None, "no network given; name it with --network"),
     ],
 )
 def test_networks_that_cannot_be_made(folder: Path, name: str | None, message: str) -> None:

@@ -20,6 +20,7 @@ from gramcli.errors import DamagedError, Exit, GramcliError
 from gramcli.extraction.extract import extract
 from gramcli.inference import bundle
 from gramcli.maintenance.verify import verify
+from gramcli.settings.run_context import RunContext
 from tests.support.damage import exchanged, nan_for_zero, truncations, zeroed
 from tests.support.sets import ROOT, quick, write_set
 
@@ -39,7 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated cache of 12 clips in two shards."""
     folder = tmp_path_factory.mktemp("small")
     settings = quick(write_set(folder / "sounds", clips=1), folder / "cache")
-    extract(replace(settings, cache=replace(settings.cache, clips_per_shard=6)), folder=ROOT)
+    extract(replace(settings, cache=replace(settings.cache, clips_per_shard=6)), RunContext(folder=ROOT))
     calibrate(folder / "cache")
     select_layers(folder / "cache")
     return folder / "cache"
@@ -134,7 +135,7 @@ def test_shards_in_each_others_place_and_under_another_name_are_found(cache):
 
 def test_a_shard_of_another_cache_is_found(cache, small, tmp_path):
     settings = quick(write_set(tmp_path / "others", clips=1, seed=9), tmp_path / "other")
-    extract(settings, folder=ROOT)  # the same network, so the same fingerprint, and other clips
+    extract(settings, RunContext(folder=ROOT))  # the same network, so the same fingerprint, and other clips
     shutil.copy(path_of(tmp_path / "other", "00000.h5"), path_of(cache, "00000.h5"))
     assert_found(cache, "00000.h5")
 

@@ -29,6 +29,7 @@ from gramcli.inference import bundle
 from gramcli.inference.bundle import export
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import DataSettings
 from tests.support import toys
 from tests.support.mutations import mutated
@@ -45,7 +46,7 @@ Seal = Callable[[bytes], bytes]
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mutated")
     settings = quick(write_set(folder / "sounds", clips=2), folder / "cache")
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     calibrate(folder / "cache")
     select_layers(folder / "cache")
     export(settings, folder / "cache", folder / "cache" / "model.safetensors")

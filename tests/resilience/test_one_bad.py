@@ -14,6 +14,7 @@ from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
 from gramcli.cli.app import run
 from gramcli.extraction.extract import extract
+from gramcli.settings.run_context import RunContext
 from tests.support.commands import TOML
 from tests.support.sets import CLASSES, ROOT, Line, quick, sound, write_manifest, write_wav
 
@@ -51,7 +52,7 @@ def test_all_others_are_as_without_it(tmp_path, monkeypatch, capsys, rng, kind, 
         lines.append(line)
     bad = lines.pop(count // 2 + 3)
     manifest = write_manifest(tmp_path / "sounds" / "manifest.csv", lines)
-    extract(quick(manifest, tmp_path / "without"), folder=ROOT)
+    extract(quick(manifest, tmp_path / "without"), RunContext(folder=ROOT))
     before = rows(tmp_path / "without")
     assert len(before) == count - 1
 

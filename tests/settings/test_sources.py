@@ -175,10 +175,12 @@ def test_metadata_that_is_contradicted_is_named():
     metadata = c.source({"frontend": {"n_mels": 64, "hop_ms": 10}, "network": {"args": {"a": 1}}}, "w", Path.cwd())
     c.check_metadata(metadata, [c.source({"frontend": {"n_mels": 64}}, "file", Path.cwd())])
     wrong = c.source({"frontend": {"n_mels": 32}, "network": {"args": {"a": 2}}}, "file", Path.cwd())
-    with pytest.raises(ArtefactError, match=r"^w contradicts .*n_mels 64 → 32 \(file\).*args .*override-metadata"):
+    with pytest.raises(
+        ArtefactError, match=r"^the metadata of w contradicts .*n_mels 64 → 32 \(file\).*args .*override-metadata"
+    ):
         c.check_metadata(metadata, [wrong])
     c.check_metadata(metadata, [wrong], wrong)
-    with pytest.raises(ArtefactError, match=r"n_mels 64 → 32 \(file\); leave these out, or overrule"):
+    with pytest.raises(ArtefactError, match=r"n_mels 64 → 32 \(file\); leave these settings out, or use them"):
         c.check_metadata(metadata, [wrong], c.source({"network": {"args": {"a": 2}}}, "earlier", Path.cwd()))
 
 

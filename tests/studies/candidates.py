@@ -287,7 +287,9 @@ def _rivals(training: Clips, known: Clips, classes: int) -> dict[str, Score]:
     def add(prefix: str, of: Callable[[Clips], Mapping[str, Array]], kinds: tuple[str, ...], names: tuple[str, ...]):
         spaces = Spaces.fit(of(everything), seen, kinds)
         for name in names:
-            rival = baselines.fit(name, spaces.fitted, everything.labels, placed, classes, everything.log_p)
+            rival = baselines.fit(
+                name, spaces.fitted, baselines.FittingClips(everything.labels, placed, classes, everything.log_p)
+            )
             found[f"rival: {prefix}{name}"] = lambda clips, rival=rival: rival.log_probabilities(
                 spaces.of(of(clips)), clips.log_p
             )

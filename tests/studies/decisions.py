@@ -22,7 +22,9 @@ from gramcli.extraction.conditions import extract_conditions
 from gramcli.extraction.extract import extract
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.metrics.intervals import paired
+from gramcli.network import checkpoint
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.training.train import train
 from tests.studies.candidates import Clips, Heard, candidates, without_labels
@@ -46,7 +48,7 @@ def settings(data: Path, out: Path, name: str, fold: int, seed: int, augment: Se
         "train": {"epochs": EPOCHS[name] * (3 if augment else 2) // 2, "augment": list(augment)},
         "cache": {"dir": str(out / known)},
     }
-    return configure(flags, config=None), out / f"{known}.safetensors"
+    return configure(RunContext(flags), metadata=checkpoint.as_source), out / f"{known}.safetensors"
 
 
 def network(data: Path, out: Path, *which: object) -> Path:
@@ -65,7 +67,7 @@ def network(data: Path, out: Path, *which: object) -> Path:
         "run": {"threads": 1},
         "cache": {"dir": str(cache)},
     }
-    extract(configure(flags, config=None))
+    extract(configure(RunContext(flags), metadata=checkpoint.as_source))
     extract_conditions(cache, [parse(text) for text in REPORTED], clip_table.require(cache).used("validation", "test"))
     return cache
 

@@ -32,9 +32,10 @@ from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations
 from gramcli.metrics.intervals import paired
 from gramcli.metrics.ood import aupr, auroc, fpr_at_tpr
-from gramcli.network import capture, frontend
+from gramcli.network import capture, checkpoint, frontend
 from gramcli.network.prepare import build_network, probe
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.training.train import train
@@ -67,7 +68,7 @@ def network(chosen: Settings, weights: Path) -> Path:
     # all else the checkpoint knows; it was trained in bf16, which descriptors need not be
     flags = {"data": said["data"], "cache": said["cache"], "network": {"weights": str(weights)}, "run": {"threads": 1}}
     cache = Path(chosen.cache.dir)
-    extract(configure(flags, config=None))
+    extract(configure(RunContext(flags), metadata=checkpoint.as_source))
     calibrate(cache)
     return cache
 
@@ -79,13 +80,13 @@ def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
     """Returns what is known of every split's clips, and E_l of the layers that can be used, (L,)."""
     view, clips = View.open(cache), clip_table.require(cache)
     known = statistics.load(cache, view.fingerprint)
-    chosen = configure({}, config=None, remembered=view.recorded["settings"])
+    chosen = configure(RunContext(), earlier=view.recorded["settings"], metadata=checkpoint.as_source)
     built = build_network(chosen, view.outputs, Path(view.recorded["folder"]))
     module = built.module.to(memory_format=torch.channels_last)
     front = frontend.build(chosen.frontend)
     length = frontend.samples(chosen.frontend, chosen.segment)
     layers = capture.choose(probe(built, front, length, chosen.network).layers, chosen.network.layers)
-    ear = AcousticMeter(chosen)
+    meter = AcousticMeter(chosen)
     found = {}
     with Decoders(1) as decoders:
         for split in (*SPLITS, UNKNOWN):
@@ -94,7 +95,7 @@ def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
             samples = [one.samples for one in decoders.decode(requests(some, chosen))]
             if any(one is None for one in samples):
                 raise ValueError(f"{cache}: a clip of {split} cannot be decoded")
-            audio = ear.hear(samples)
+            audio = meter.measure(samples)
             inputs = front(torch.from_numpy(stack(samples, length, chosen.segment.pad)))
             batches = inputs.contiguous(memory_format=torch.channels_last).split(BATCH)
             found[split] = Heard(

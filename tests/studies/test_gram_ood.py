@@ -17,6 +17,7 @@ from gramcli.extraction.extract import extract
 from gramcli.metrics.ood import auroc
 from gramcli.network import capture, frontend
 from gramcli.network.prepare import build_network, probe
+from gramcli.settings.run_context import RunContext
 from tests.studies.gram_ood import GRAM_OOD, GRAM_OOD_STAR, ORDERS, Clips, record, roots, score
 from tests.support.sets import CLASSES, ROOT, quick, write_set
 
@@ -193,7 +194,7 @@ def test_large_activations_keep_their_tenth_power():
 def test_order_one_is_what_the_cache_holds(tmp_path, network):
     """Shared and in-place activations included."""
     settings = quick(write_set(tmp_path / "sounds"), tmp_path / "cache", f"tests.support.toys:{network}")
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     clips = clip_table.require(tmp_path / "cache").used("test")
     built = build_network(settings, sorted(CLASSES), ROOT)
     front = frontend.build(settings.frontend)

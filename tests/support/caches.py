@@ -12,7 +12,9 @@ from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
 from gramcli.extraction import extract as extraction
 from gramcli.extraction.extract import extract
+from gramcli.network import checkpoint
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from tests.support.commands import TOML
 from tests.support.crashing_decoders import CrashingDecoders
 from tests.support.forked_commands import ForkedCommands
@@ -30,7 +32,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extracted(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cache of these clips; not to be changed."""
     cache = tmp_path_factory.mktemp("extracted") / "cache"
-    extract(quick(sounds, cache), folder=ROOT)
+    extract(quick(sounds, cache), RunContext(folder=ROOT))
     return cache
 
 
@@ -54,7 +56,7 @@ def limited_sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def limited(limited_sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated cache of these with a threshold for unknown sounds; not to be changed."""
     cache = tmp_path_factory.mktemp("limited") / "cache"
-    extract(quick(limited_sounds, cache), folder=ROOT)
+    extract(quick(limited_sounds, cache), RunContext(folder=ROOT))
     calibrate(cache)
     select_layers(cache)
     return cache
@@ -88,8 +90,8 @@ def extract_with_crashes(trial_project: Path, cache: Path) -> None:
     flags = {"cache": {"dir": str(cache)}, "run": {"device": "cpu"}}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(extraction, "Decoders", CrashingDecoders)
-        settings = configure(flags, config=trial_project / "gramcli.toml")
-        assert extraction.extract(settings, folder=ROOT).failed == 3
+        settings = configure(RunContext(flags, config=trial_project / "gramcli.toml"), metadata=checkpoint.as_source)
+        assert extraction.extract(settings, RunContext(folder=ROOT)).failed == 3
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from gramcli.network import checkpoint, frontend
 from gramcli.network.build import build
 from gramcli.progress import Silent
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.training.examples import seed_of, split
 from gramcli.training.resume import ResumeFile
@@ -117,7 +118,7 @@ def by_hand(settings: Settings) -> tuple[nn.Module, int, float]:
 
 
 def test_it_is_the_plain_loop(settings, tmp_path):
-    done = train(settings, tmp_path / "w.safetensors", folder=ROOT)
+    done = train(settings, tmp_path / "w.safetensors", RunContext(folder=ROOT))
     network, epoch, accuracy = by_hand(settings)
     assert (done.epoch, done.epochs, done.resumed, done.failed) == (epoch, 3, 0, 0)
     assert done.accuracy == pytest.approx(accuracy)
@@ -129,7 +130,7 @@ def test_it_is_the_plain_loop(settings, tmp_path):
 def test_it_learns(settings, tmp_path):
     longer = replace(settings, train=replace(settings.train, epochs=25))
     progress = Silent()
-    done = train(longer, tmp_path / "w.safetensors", folder=ROOT, progress=progress)
+    done = train(longer, tmp_path / "w.safetensors", RunContext(progress=progress, folder=ROOT))
     assert done.accuracy > 0.8
     best = [note for note in progress.notes if note.endswith("the best so far")]
     assert best[-1].startswith(f"epoch {done.epoch} of 25: loss ")
@@ -142,14 +143,14 @@ def test_it_learns(settings, tmp_path):
 @pytest.mark.parametrize("augment", [(), ("specaugment", "mixup"), ("noise",)], ids=",".join)
 def test_a_training_that_was_killed_ends_at_the_same_weights(settings, tmp_path, augment):
     settings = replace(settings, train=replace(settings.train, epochs=4, augment=augment, schedule="cosine"))
-    whole = train(settings, tmp_path / "whole.safetensors", folder=ROOT)
+    whole = train(settings, tmp_path / "whole.safetensors", RunContext(folder=ROOT))
     out = tmp_path / "cut.safetensors"
     with pytest.raises(StoppedError):
-        train(settings, out, folder=ROOT, progress=Stopping(2))
+        train(settings, out, RunContext(progress=Stopping(2), folder=ROOT))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.safetensors.resume", "whole.safetensors"]
     before = torch.random.get_rng_state()
     progress = Silent()
-    done = train(settings, out, folder=ROOT, progress=progress)
+    done = train(settings, out, RunContext(progress=progress, folder=ROOT))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert done.resumed >= 1
     assert f"goes on after epoch {done.resumed} of 4" in progress.notes
@@ -159,36 +160,36 @@ def test_a_training_that_was_killed_ends_at_the_same_weights(settings, tmp_path,
 
 
 def test_what_is_finished_is_not_repeated(settings, tmp_path):
-    done = train(settings, tmp_path / "w.safetensors", folder=ROOT)
+    done = train(settings, tmp_path / "w.safetensors", RunContext(folder=ROOT))
     content = done.path.read_bytes()
     progress = Silent()
-    again = train(settings, done.path, folder=ROOT, progress=progress)
+    again = train(settings, done.path, RunContext(progress=progress, folder=ROOT))
     assert "is there already" in progress.notes[-1]
     assert (again.epoch, again.accuracy, again.epochs, again.resumed) == (done.epoch, done.accuracy, 3, 3)
     assert done.path.read_bytes() == content
     with pytest.raises(UsageError, match=r"w\.safetensors: is there and is not the result of this training"):
-        train(replace(settings, train=replace(settings.train, batch=9)), done.path, folder=ROOT)
+        train(replace(settings, train=replace(settings.train, batch=9)), done.path, RunContext(folder=ROOT))
     assert done.path.read_bytes() == content
 
 
 def test_a_resume_file_of_another_training_is_refused(settings, tmp_path):
     out = tmp_path / "w.safetensors"
     with pytest.raises(StoppedError):
-        train(settings, out, folder=ROOT, progress=Stopping(1))
+        train(settings, out, RunContext(progress=Stopping(1), folder=ROOT))
     with pytest.raises(ArtefactError, match=r"w\.safetensors\.resume: .*train\.batch: 7 → 9"):
-        train(replace(settings, train=replace(settings.train, batch=9)), out, folder=ROOT)
+        train(replace(settings, train=replace(settings.train, batch=9)), out, RunContext(folder=ROOT))
 
 
 def test_ctrl_c_comes_out_as_itself(settings, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(settings, tmp_path / "w.safetensors", folder=ROOT, progress=Stopping(1, KeyboardInterrupt))
+        train(settings, tmp_path / "w.safetensors", RunContext(progress=Stopping(1, KeyboardInterrupt), folder=ROOT))
     assert (tmp_path / "w.safetensors.resume").exists()
 
 
 def test_the_seed_decides(settings, tmp_path):
     def weights_of(name: str, seed: int) -> Path:
         chosen = replace(settings, data=replace(settings.data, seed=seed))
-        return train(chosen, tmp_path / f"{name}.safetensors", folder=ROOT).path
+        return train(chosen, tmp_path / f"{name}.safetensors", RunContext(folder=ROOT)).path
 
     first, again, other = weights_of("first", 0), weights_of("again", 0), weights_of("other", 1)
     assert same(first, again)
@@ -197,16 +198,16 @@ def test_the_seed_decides(settings, tmp_path):
 
 
 def test_memory_or_not_is_all_the_same(settings, tmp_path):
-    kept = train(settings, tmp_path / "kept.safetensors", folder=ROOT)
+    kept = train(settings, tmp_path / "kept.safetensors", RunContext(folder=ROOT))
     progress = Silent()
     streaming = replace(settings, train=replace(settings.train, memory_gib=0.0))
-    decoded = train(streaming, tmp_path / "decoded.safetensors", folder=ROOT, progress=progress)
+    decoded = train(streaming, tmp_path / "decoded.safetensors", RunContext(progress=progress, folder=ROOT))
     assert any("every epoch decodes them again" in note for note in progress.notes)
     assert same(kept.path, decoded.path)
 
 
 def test_the_checkpoint_says_how_to_use_it(settings, tmp_path, sounds):
-    done = train(settings, tmp_path / "w.safetensors", folder=ROOT)
+    done = train(settings, tmp_path / "w.safetensors", RunContext(folder=ROOT))
     about = checkpoint.metadata(done.path)
     assert about["architecture"] == SMALL
     assert about["classes"] == sorted(CLASSES)
@@ -216,11 +217,11 @@ def test_the_checkpoint_says_how_to_use_it(settings, tmp_path, sounds):
     assert about["training"]["validation_accuracy"] == done.accuracy
     assert about["training"]["versions"].keys() >= {"gramcli", "torch", "lightning"}
     flags = {"network": {"weights": str(done.path)}, "data": {"manifest": str(sounds)}, "run": {"decoders": 1}}
-    ready = configure({**flags, "cache": {"dir": str(tmp_path / "cache")}})
+    ready = configure(RunContext({**flags, "cache": {"dir": str(tmp_path / "cache")}}), metadata=checkpoint.as_source)
     assert ready.frontend == replace(settings.frontend, mean=about["frontend"]["mean"], std=about["frontend"]["std"])
     assert ready.segment == settings.segment
     assert ready.frontend.std > 1
-    assert extract(ready, folder=ROOT).failed == 0
+    assert extract(ready, RunContext(folder=ROOT)).failed == 0
 
 
 def test_mean_and_std_are_measured_unless_given(settings, tmp_path):
@@ -230,7 +231,7 @@ def test_mean_and_std_are_measured_unless_given(settings, tmp_path):
     mels = frontend.build(settings.frontend)(torch.from_numpy(samples)).double().numpy()
 
     def used(name: str, chosen: Settings) -> tuple[float, float]:
-        front = checkpoint.metadata(train(chosen, tmp_path / name, folder=ROOT).path)["frontend"]
+        front = checkpoint.metadata(train(chosen, tmp_path / name, RunContext(folder=ROOT)).path)["frontend"]
         return front["mean"], front["std"]
 
     one = replace(settings, train=replace(settings.train, epochs=1))
@@ -249,7 +250,7 @@ def test_a_network_that_takes_samples_is_trained(settings, tmp_path, augment):
         network=replace(settings.network, name="tests.support.training_toys:Samples"),
         train=replace(settings.train, augment=augment),
     )
-    done = train(chosen, tmp_path / "w.safetensors", folder=ROOT)
+    done = train(chosen, tmp_path / "w.safetensors", RunContext(folder=ROOT))
     assert 0 <= done.accuracy <= 1
 
 
@@ -260,7 +261,7 @@ def test_bf16_and_every_optimiser(settings, tmp_path, optimiser):
         run=replace(settings.run, precision="bf16"),
         train=replace(settings.train, epochs=1, optimiser=optimiser, weight_decay=1e-4),
     )
-    done = train(chosen, tmp_path / "w.safetensors", folder=ROOT)
+    done = train(chosen, tmp_path / "w.safetensors", RunContext(folder=ROOT))
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights(done.path).values())
 
 
@@ -273,7 +274,7 @@ def test_the_test_split_is_not_opened(settings, tmp_path):
         if line.split == "test":
             (folder / line.file).unlink()
     chosen = replace(settings, data=replace(settings.data, manifest=str(folder / "manifest.csv")))
-    assert train(chosen, tmp_path / "w.safetensors", folder=ROOT).failed == 0
+    assert train(chosen, tmp_path / "w.safetensors", RunContext(folder=ROOT)).failed == 0
 
 
 def test_clips_that_cannot_be_used_are_left_out_and_told(settings, tmp_path):
@@ -284,7 +285,7 @@ def test_clips_that_cannot_be_used_are_left_out_and_told(settings, tmp_path):
     write_wav(folder / lines[5].file, np.full(2000, np.nan, np.float32))
     chosen = replace(settings, data=replace(settings.data, manifest=str(folder / "manifest.csv")))
     progress = Silent()
-    done = train(chosen, tmp_path / "w.safetensors", folder=ROOT, progress=progress)
+    done = train(chosen, tmp_path / "w.safetensors", RunContext(progress=progress, folder=ROOT))
     assert done.failed == 2
     assert len(checkpoint.metadata(done.path)["trained_on"]) == 16
     assert any(lines[5].file in note for note in progress.notes)
@@ -305,11 +306,11 @@ def test_what_cannot_be_trained_is_refused(settings, tmp_path, sounds):
 
     def refused(error: type[Exception], words: str, chosen: Settings, path: Path = out) -> None:
         with pytest.raises(error, match=words):
-            train(chosen, path, folder=ROOT)
+            train(chosen, path, RunContext(folder=ROOT))
         assert not out.exists()
 
     refused(UsageError, "no manifest named", replace(settings, data=replace(settings.data, manifest=None)))
-    refused(UsageError, "no network named", replace(settings, network=replace(settings.network, name=None)))
+    refused(UsageError, "no network given", replace(settings, network=replace(settings.network, name=None)))
     refused(UsageError, r"w\.pt: checkpoints are written as \.safetensors", settings, tmp_path / "w.pt")
     refused(UsageError, "there is no 'warp'", replace(settings, train=replace(settings.train, augment=("warp",))))
     classes = replace(settings, network=replace(settings.network, classes=("click", "hum")))
@@ -329,7 +330,9 @@ def test_a_class_without_training_clips_is_told(settings, tmp_path):
     four = replace(settings, network=replace(settings.network, classes=(*sorted(CLASSES), "thud")))
     progress = Silent()
     train(
-        replace(four, train=replace(four.train, epochs=1)), tmp_path / "w.safetensors", folder=ROOT, progress=progress
+        replace(four, train=replace(four.train, epochs=1)),
+        tmp_path / "w.safetensors",
+        RunContext(progress=progress, folder=ROOT),
     )
     assert "class thud has no training clip" in progress.notes
 
@@ -339,7 +342,7 @@ def test_without_lightning_it_says_what_to_install(settings, tmp_path, monkeypat
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lightning", None)
     with pytest.raises(ResourceError, match="not installed; install it, or gramcli with its extra train"):
-        train(settings, tmp_path / "w.safetensors", folder=ROOT)
+        train(settings, tmp_path / "w.safetensors", RunContext(folder=ROOT))
 
 
 def test_lightning_litters_nothing_and_says_nothing(settings, tmp_path):
@@ -350,7 +353,9 @@ def test_lightning_litters_nothing_and_says_nothing(settings, tmp_path):
         "from gramcli.training.train import train\n"
         "assert 'lightning' not in sys.modules\n"
         f"s = quick(Path({str(settings.data.manifest)!r}), Path('c'), {SMALL!r})\n"
-        f"train(replace(s, train=replace(s.train, epochs=2)), Path('w.safetensors'), folder=Path({str(ROOT)!r}))\n"
+        "from gramcli.settings.run_context import RunContext\n"
+        "s = replace(s, train=replace(s.train, epochs=2))\n"
+        f"train(s, Path('w.safetensors'), RunContext(folder=Path({str(ROOT)!r})))\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
@@ -368,7 +373,7 @@ def test_lightning_litters_nothing_and_says_nothing(settings, tmp_path):
 def trained(sounds: Path, tmp_path_factory) -> TrainResult:
     settings = quick(sounds, Path("unused"), SMALL)
     out = tmp_path_factory.mktemp("trained") / "w.safetensors"
-    return train(replace(settings, train=replace(settings.train, epochs=1)), out, folder=ROOT)
+    return train(replace(settings, train=replace(settings.train, epochs=1)), out, RunContext(folder=ROOT))
 
 
 @pytest.mark.parametrize("seconds", [0.25, 0.1])
@@ -385,9 +390,9 @@ def test_extract_refuses_clips_of_the_training(trained, sounds, tmp_path, second
         "cache": {"dir": str(tmp_path / "cache")},
         "run": {"decoders": 1},
     }
-    settings = configure(flags, override_metadata=True)
+    settings = configure(RunContext(flags), override_metadata=True, metadata=checkpoint.as_source)
     with pytest.raises(UsageError, match=rf"hum-0-0\.wav.*: is in the {part} split, but w\.safetensors was trained"):
-        extract(settings, folder=ROOT)
+        extract(settings, RunContext(folder=ROOT))
     assert not (tmp_path / "cache" / "views").exists()
     assert not (tmp_path / "cache" / "clips.csv").exists()
 
@@ -403,7 +408,10 @@ def test_extract_takes_new_audio_and_the_same_splits(trained, tmp_path, sounds):
             "run": {"decoders": 1},
         }
         for _ in range(2):
-            assert extract(configure(flags), folder=ROOT).failed == 0
+            assert (
+                extract(configure(RunContext(flags), metadata=checkpoint.as_source), RunContext(folder=ROOT)).failed
+                == 0
+            )
     assert ResumeFile(trained.path.with_name("w.safetensors.resume"), {}).read().epoch == 0
 
 
@@ -417,7 +425,7 @@ def test_extract_tells_when_test_clips_chose_the_epoch(trained, tmp_path, sounds
         "run": {"decoders": 1},
     }
     progress = Silent()
-    extract(configure(flags), folder=ROOT, progress=progress)
+    extract(configure(RunContext(flags), metadata=checkpoint.as_source), RunContext(progress=progress, folder=ROOT))
     assert any(note.startswith("9 test clips were validation clips when w.safetensors") for note in progress.notes)
 
 

@@ -1,4 +1,4 @@
-"""What can be said of recordings without any network."""
+"""Measure recordings without any network: length, level, bandwidth, zero samples and the mean log-mel."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Acoustics:
-    """N windows."""
+    """Measures of N windows."""
 
     measures: Mapping[str, Array]
     """Duration in s, level in dBFS, bandwidth in Hz and share of zero samples, (N,) each."""
     spectra: Array | None
-    """Log-mel, the mean over the window as the network is fed it, (N, bands); None where no such front end fits it."""
+    """Mean log-mel of each window as the network gets it, (N, bands); None where the window is too short for one."""
 
 
 class AcousticMeter:
-    """Measures windows, and takes the mean of their log-mel.
+    """Measures windows, and averages their log-mel over time.
 
     The log-mel is the front end's; for a network that takes samples it is that of the default settings.
 
@@ -61,11 +61,11 @@ class AcousticMeter:
         try:
             frontend.samples(chosen, settings.segment)
             self._front = frontend.build(chosen)
-        except UsageError:  # windows too short for it, which a network on samples may have
+        except UsageError:  # a window can be too short, for a network that takes samples
             self._front = None
 
-    def hear(self, samples: Sequence[Array]) -> Acoustics:
-        """Returns what is heard in decoded windows; at least one."""
+    def measure(self, samples: Sequence[Array]) -> Acoustics:
+        """Measures decoded windows, at least one."""
         rate, pad = self.settings.frontend.sample_rate, self.settings.segment.pad
         found = [dataclasses.astuple(measure(one, rate, self._length, pad)) for one in samples]
         columns = np.array(found, np.float64).T
@@ -80,8 +80,8 @@ class AcousticMeter:
             spectra: Array = self._front(torch.from_numpy(windows)).mean(dim=(1, 3)).numpy()
         return spectra
 
-    def hear_clips(self, clips: Sequence[Clip], decoders: Decoders, progress: Progress) -> Acoustics:
-        """Decodes clips of a cache and returns what is heard in them.
+    def measure_clips(self, clips: Sequence[Clip], decoders: Decoders, progress: Progress) -> Acoustics:
+        """Decodes clips of a cache and measures them.
 
         Args:
             clips: At least one.
@@ -89,7 +89,7 @@ class AcousticMeter:
             progress: Told of every clip.
 
         Raises:
-            AudioError: A file cannot be read, or is not what it was; the file is named.
+            AudioError: A file cannot be read, or has changed; the file is named.
         """
         for clip in clips:
             _require_same(clip)
@@ -101,15 +101,15 @@ class AcousticMeter:
             waiting.append(one.samples)
             progress.advance(1)
             if len(waiting) == self.settings.run.batch:
-                parts.append(self.hear(waiting))
+                parts.append(self.measure(waiting))
                 waiting = []
         if waiting:
-            parts.append(self.hear(waiting))
+            parts.append(self.measure(waiting))
         return concatenate(parts)
 
 
 def concatenate(parts: Sequence[Acoustics]) -> Acoustics:
-    """Returns some windows after others as one."""
+    """Concatenates measures of windows."""
     spectra = [part.spectra for part in parts if part.spectra is not None]
     return Acoustics(
         {name: np.concatenate([part.measures[name] for part in parts]) for name in parts[0].measures},
@@ -118,7 +118,7 @@ def concatenate(parts: Sequence[Acoustics]) -> Acoustics:
 
 
 def _require_same(clip: Clip) -> None:
-    """Decoding would say so too, but of another file of that name nothing could."""
+    """Raises an AudioError if the clip's file is missing or has another size than when it was extracted."""
     try:
         size = Path(clip.path).stat().st_size
     except OSError as error:

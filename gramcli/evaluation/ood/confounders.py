@@ -1,4 +1,4 @@
-"""Whether a score tells unknown sounds from known ones, or hears no more than how long, loud or broad they are."""
+"""Decide whether length, level or bandwidth explain how well a score tells unknown sounds from known ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEW = "too few"
 UNHEARD = "not compared"
 
 STRONG = 0.8
-"""Area from which on a trivial score may explain what the deviation finds, though it finds less."""
+"""AUROC from which a trivial score may explain the deviation's result, even if the deviation's AUROC is larger."""
 
 NAMES = {
     "duration": "length",
@@ -24,60 +24,59 @@ NAMES = {
     "bandwidth": "bandwidth",
     ZEROS: "the share of zero samples",
 }
-"""Trivial scores in words."""
+"""Trivial scores as they are named in sentences."""
 
 
 @dataclass(frozen=True)
 class ScoreAreas:
-    """Areas under the curve of some clips."""
+    """AUROC of the scores on some clips."""
 
     deviation: float
     interval: tuple[float, float] | None
-    """95 % interval of that; None with too few groups."""
+    """95 % interval of the deviation's AUROC; None with too few groups."""
     trivial: Mapping[str, float]
-    """Of each trivial score; empty where there is no audio."""
+    """AUROC of each trivial score; empty without audio."""
     spectrum: float | None = None
-    """Of Mahalanobis's distance on the mean log-mel; None where there is none."""
+    """AUROC of Mahalanobis's distance on the mean log-mel; None without it."""
 
     @property
     def strongest(self) -> str:
-        """The trivial score with the largest area."""
+        """The trivial score with the largest AUROC."""
         return max(self.trivial, key=lambda name: (self.trivial[name], -TRIVIAL.index(name)))
 
     @property
     def text(self) -> str:
-        """The deviation's, in words."""
+        """The deviation's AUROC and its interval, as text."""
         if self.interval is None:
             return f"AUROC {self.deviation:.2f}"
         return f"AUROC {self.deviation:.2f}, 95 % interval {self.interval[0]:.2f} to {self.interval[1]:.2f}"
 
 
 def explain(whole: ScoreAreas, matched: ScoreAreas | None, pairs: int, known: int, unknown: int) -> tuple[str, str]:
-    """Returns a finding and one sentence; a claim is made only where the figures leave no other explanation.
+    """Returns a finding and one sentence; ``told apart`` is found only if the figures leave no other explanation.
 
-    Read from the top, the first that holds:
+    The first of these that holds:
 
     1. ``too few``: too few groups for an interval.
     2. ``not told apart``: the interval on all clips does not lie above 0.5.
     3. ``not compared``: it does, but there is no audio to match clips by.
     4. With too few matched groups for an interval: ``explained`` by the strongest trivial score where that alone does
-       at least as well on all clips; else ``too few``, which also says where a trivial score has `STRONG` or more. The
-       same where there is an interval, but a trivial score does as well or has `STRONG`, and most clips could not be
-       matched: those that could may be odd ones, as loud sounds made quiet are beside the few that are quiet by nature.
+       at least as well on all clips; else ``too few``, with a remark if a trivial score has `STRONG` or more. The same
+       if there is an interval, but a trivial score does as well or has `STRONG`, and most clips could not be matched:
+       the matched ones may be unusual, as the few quiet clips are that match sounds which were made quiet.
     5. On matched clips the interval does not lie above 0.5: ``explained`` where the strongest trivial score does as
        well as the deviation on all clips, or has `STRONG` or more and the interval on matched clips lies below the area
-       on all; else ``too few``, as what is lost may be lost to the smaller number.
+       on all; else ``too few``, as the result may be lost to the smaller number of clips.
     6. ``explained``: on matched clips the share of zero samples, which is not matched, does as well as the deviation.
-       What is left of the other differences within the caliper is taken to be none.
+       Differences of the other measures within the caliper are ignored.
     7. ``told apart``. A trivial score that does as well on all clips, but no longer on matched ones, is named, and so
        is the mean log-mel where it does as well on matched ones: it is no trivial score, but needs no network.
 
-    Trivial scores count with their areas as they are, without an interval: the doubt is on the side of the simpler
-    explanation.
+    Trivial scores count with their AUROC, without an interval: in doubt, the simpler explanation holds.
 
     Args:
-        whole: Of all clips.
-        matched: Of matched clips; None where nothing was or could be matched.
+        whole: AUROC on all clips.
+        matched: AUROC on matched pairs; None if there are none.
         pairs: Number of pairs.
         known: Number of known clips.
         unknown: Number of unknown clips.
@@ -100,7 +99,7 @@ def explain(whole: ScoreAreas, matched: ScoreAreas | None, pairs: int, known: in
     level_with = alone >= whole.deviation
     most = 2 * pairs >= min(known, unknown, EXACT)
     if matched is None or matched.interval is None or (not most and (level_with or alone >= STRONG)):
-        few = f"only {pairs} of {unknown} unknown clips have a known one of like length, level and bandwidth"
+        few = f"only {pairs} of {unknown} unknown clips have a known one of similar length, level and bandwidth"
         if level_with:
             return EXPLAINED, (
                 f"{_capital(name)} explains this result: alone it has AUROC {alone:.2f}, the deviation "
@@ -108,7 +107,7 @@ def explain(whole: ScoreAreas, matched: ScoreAreas | None, pairs: int, known: in
             )
         hint = f"; {name} alone has AUROC {alone:.2f} and may explain it" if alone >= STRONG else ""
         return FEW, f"{apart}, but {few}, too few to tell whether these explain it{hint}."
-    on = f"on {pairs} pairs of like length, level and bandwidth"
+    on = f"on {pairs} pairs of similar length, level and bandwidth"
     if matched.interval[0] <= 0.5:
         if level_with or (alone >= STRONG and matched.interval[1] < whole.deviation):
             return EXPLAINED, (

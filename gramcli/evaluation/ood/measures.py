@@ -1,6 +1,6 @@
-"""What can be said of a window without listening: how long, how loud and how broad it is, and how much is nothing.
+"""Simple measures of a window of audio: length, level, bandwidth and the share of zero samples.
 
-A score of unknown sounds that does no better than these has heard the recorder and not the sound.
+A score for unknown sounds that does no better than these may depend on the recording and not on the sound.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from gramcli.audio import reader
 
 QUIETEST = -120.0
-"""Level in dBFS below which nothing is told apart; digital silence has it."""
+"""Lowest level in dBFS that is reported, also for digital silence."""
 SILENT = 2.0**-16
-"""Half a step of 16 bits: what is below it was written as 0, though a resampler may have touched it since."""
+"""Half a step of 16 bits: smaller samples were 0 in the file, and may have been changed by the resampler since."""
 SHARE = 0.95
-"""Of the energy, which lies below the bandwidth."""
+"""Share of the energy that lies below the bandwidth."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """One window; the first three are of its audio before padding."""
+    """Measures of one window; the first three are taken before padding."""
 
     duration: float
     """Seconds."""
@@ -33,25 +33,25 @@ class Measures:
     bandwidth: float
     """Hz."""
     zeros: float
-    """Share of zero samples of what the network is fed, 0 to 1."""
+    """Share of zero samples in the network's input, 0 to 1."""
 
 
 def measure(samples: NDArray[Any], sample_rate: int, length: int, pad: str) -> Measures:
     """Measures a decoded window.
 
     Args:
-        samples: As decoded; what is beyond `length` is cut off first.
+        samples: As decoded; samples beyond `length` are cut off first.
         sample_rate: In Hz.
-        length: Samples that the network is fed.
+        length: Samples in the network's input.
         pad: How a shorter window is padded.
 
     Shape:
         - samples: (n,), n >= 1
     """
-    heard = samples[:length]
+    audio = samples[:length]
     fed = reader.fit(samples, length, pad)
     zeros = float((np.abs(fed) < SILENT).mean())
-    return Measures(len(heard) / sample_rate, level(heard), bandwidth(heard, sample_rate), zeros)
+    return Measures(len(audio) / sample_rate, level(audio), bandwidth(audio, sample_rate), zeros)
 
 
 def level(samples: NDArray[Any]) -> float:

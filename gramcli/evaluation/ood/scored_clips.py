@@ -1,4 +1,4 @@
-"""Known and unknown clips, each with every score of unknown sounds."""
+"""Compute every score for unknown sounds on clips of a cache and on new recordings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gramcli.progress import Progress
 Array = npt.NDArray[Any]
 
 MOST = 2000
-"""Training clips that rival scores are fitted on: their vectors, of all layers, are in memory together."""
+"""Most training clips that rival scores are fitted on: their vectors of all layers are in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +33,15 @@ class ScoredClips:
     groups: npt.NDArray[Any]
     """Source of each, (N,)."""
     scores: Scores
-    """Those of the network and its layers first, then those of the audio where it is there, (N,) each."""
+    """Scores of the network and its layers first, then those of the audio if it can be read, (N,) each."""
     measures: Mapping[str, Array] | None
-    """See `Acoustics`; None where there is no audio."""
+    """See `Acoustics`; None without audio."""
     beyond: npt.NDArray[np.bool_] | None
-    """Whether beyond the threshold, (N,); None without one."""
+    """Whether each is above the threshold, (N,); None without a threshold."""
 
 
 class ClipScorer:
-    """Every score, fitted on training clips of a cache and ready for others.
+    """All scores, fitted on training clips of a cache.
 
     Args:
         view: The cache's clean view.
@@ -75,43 +75,43 @@ class ClipScorer:
         self._layers = OnDescriptors.fit(
             {layer: np.concatenate([part.pop(layer) for part in parts])[order] for layer in rule.layers}, self._labels
         )
-        self._ear: AcousticMeter | None = None
+        self._meter: AcousticMeter | None = None
         self._audio: OnAudio | None = None
 
-    def listen(self, ear: AcousticMeter, *others: Sequence[Clip]) -> list[Acoustics] | None:
+    def measure_audio(self, meter: AcousticMeter, *others: Sequence[Clip]) -> list[Acoustics] | None:
         """Decodes training clips to fit the scores of the audio, and other clips of the cache to be scored.
 
         Returns:
-            What is heard in each of `others`; None, with a note, where some of all these clips can no longer be read:
-            scores of the audio are then left out.
+            The measures of each of `others`; None, with a note, if any of these clips can no longer be read. Scores of
+            the audio are left out then.
         """
         clips = [self._fitted_on, *others]
-        self._progress.start("listening to known clips", sum(map(len, clips)))
+        self._progress.start("measuring the audio of known clips", sum(map(len, clips)))
         try:
-            with Decoders.of(ear.settings) as decoders:
-                training, *heard = [ear.hear_clips(some, decoders, self._progress) for some in clips]
+            with Decoders.of(meter.settings) as decoders:
+                training, *measured = [meter.measure_clips(some, decoders, self._progress) for some in clips]
         except AudioError as error:
             self._progress.note(
-                f"{error}; scores that need the audio of the cache's clips are left out, and nothing is matched"
+                f"{error}; scores that need the audio of the cache's clips are left out, and no pairs are matched"
             )
             return None
-        self._ear = ear
+        self._meter = meter
         self._audio = OnAudio.fit(training.measures, training.spectra, self._labels)
-        return heard
+        return measured
 
     def usable(self, clips: Sequence[Clip]) -> list[Clip]:
-        """Returns the clips whose rows are no failures, in order of their keys."""
+        """Returns the clips with usable rows, in order of their keys."""
         found = [clip for group, _, _ in read_rows(self._view, clips, ()) for clip in group]
         return sorted(found, key=lambda clip: (clip.key, clip.id))
 
-    def of_cache(self, clips: Sequence[Clip], heard: Acoustics | None) -> ScoredClips:
+    def of_cache(self, clips: Sequence[Clip], acoustics: Acoustics | None) -> ScoredClips:
         """Scores clips of the cache, shard by shard.
 
         Args:
             clips: As `usable` returns them.
-            heard: Their audio.
+            acoustics: Measures of their audio.
         """
-        place = {clip.key: n for n, clip in enumerate(clips)}
+        index = {clip.key: n for n, clip in enumerate(clips)}
         order: list[int] = []
         parts: list[tuple[Scores, Array | None]] = []
         for group, rows, where in read_rows(self._view, clips, self._rule.layers):
@@ -119,28 +119,28 @@ class ClipScorer:
                 continue
             descriptors = {layer: rows.descriptors[layer][where] for layer in self._rule.layers}
             parts.append(self._score(descriptors, rows.logits[where] if self._view.outputs else None))
-            order += [place[clip.key] for clip in group]
+            order += [index[clip.key] for clip in group]
         scores, beyond = _joined(parts)
         back = np.argsort(order)
         scores = {name: values[back] for name, values in scores.items()}
         groups = np.array([clip.group for clip in clips])
-        return self._side(groups, scores, None if beyond is None else beyond[back], heard)
+        return self._scored(groups, scores, None if beyond is None else beyond[back], acoustics)
 
     def of_files(self, classifier: GramClassifier, paths: Sequence[str]) -> tuple[ScoredClips | None, dict[str, str]]:
-        """Scores the windows of recordings; of the windows only scores stay in memory.
+        """Scores the windows of recordings; only the scores are kept in memory.
 
         Args:
             classifier: Of this cache.
             paths: The files.
 
         Returns:
-            All windows that can be used, with their file as group, None if there are none; and by path why a window of
-            a file, the first of them, cannot.
+            All windows that can be used, with their file as group, or None if there are none; and by path why the
+            first window of a file that cannot be used cannot.
         """
-        self._progress.start("judging unknown sounds", len(paths))
+        self._progress.start("scoring unknown sounds", len(paths))
         groups: list[str] = []
         parts: list[tuple[Scores, Array | None]] = []
-        heard: list[Acoustics] = []
+        acoustics: list[Acoustics] = []
         failed: dict[str, str] = {}
         done: set[str] = set()
         for batch in classifier.score_windows(paths):
@@ -150,15 +150,15 @@ class ClipScorer:
                 own = batch.logits if self._view.outputs else None
                 parts.append(self._score(batch.descriptors, own))
                 groups += [batch.parts[n].path for n in batch.sound]
-                if self._ear is not None:
-                    heard.append(self._ear.hear(batch.samples))
+                if self._meter is not None:
+                    acoustics.append(self._meter.measure(batch.samples))
             new = {part.path for part in batch.parts} - done
             done |= new
             self._progress.advance(len(new), len(new & set(failed)))
         if not parts:
             return None, failed
         scores, beyond = _joined(parts)
-        return self._side(np.array(groups), scores, beyond, concatenate(heard) if heard else None), failed
+        return self._scored(np.array(groups), scores, beyond, concatenate(acoustics) if acoustics else None), failed
 
     def _score(self, descriptors: Mapping[str, Array], logits: Array | None) -> tuple[Scores, Array | None]:
         judged = self._rule.judge(descriptors, logits)
@@ -166,10 +166,11 @@ class ClipScorer:
         scores |= {} if logits is None else of_logits(logits)
         return scores | self._layers.score(descriptors), judged.unknown
 
-    def _side(self, groups: Array, scores: Scores, beyond: Array | None, heard: Acoustics | None) -> ScoredClips:
-        if heard is None or self._audio is None:
+    def _scored(self, groups: Array, scores: Scores, beyond: Array | None, acoustics: Acoustics | None) -> ScoredClips:
+        if acoustics is None or self._audio is None:
             return ScoredClips(groups, scores, None, beyond)
-        return ScoredClips(groups, scores | self._audio.score(heard.measures, heard.spectra), heard.measures, beyond)
+        of_audio = self._audio.score(acoustics.measures, acoustics.spectra)
+        return ScoredClips(groups, scores | of_audio, acoustics.measures, beyond)
 
 
 def _joined(parts: Sequence[tuple[Scores, Array | None]]) -> tuple[Scores, Array | None]:

@@ -1,6 +1,6 @@
-"""Every score of unknown sounds that the deviation is set beside, by name; higher is more unknown.
+"""Scores for unknown sounds that the deviation is compared with, by name; higher is more unknown.
 
-What is fitted is fitted on training clips alone, so a score of a clip depends on no other clip that is judged.
+They are fitted on training clips alone, so the score of a clip does not depend on other clips that are scored.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gramcli.fitting.features import Standardiser
 
 Array = NDArray[Any]
 Scores = dict[str, NDArray[np.float64]]
-"""Of N clips, (N,) each."""
+"""Scores of N clips by name, (N,) each."""
 
 DEVIATION = "deviation"
-"""The package's own: see `gramcli.rule.novelty.strangeness`."""
+"""The package's own score: see `gramcli.rule.novelty.strangeness`."""
 SPECTRUM = "mahalanobis_log_mel"
 ZEROS = "zero_samples"
 TRIVIAL = ("duration", "level", "bandwidth", ZEROS)
-"""What needs no network: see `gramcli.evaluation.ood.measures`."""
+"""Scores that need no network: see `gramcli.evaluation.ood.measures`."""
 
 
 def of_logits(logits: Array) -> Scores:
-    """Returns the scores that the network's outputs give.
+    """Returns the scores that are computed from the network's outputs.
 
     Shape:
         - logits: (N, C)
@@ -76,7 +76,7 @@ class OnDescriptors:
 
 @dataclass(frozen=True, eq=False)
 class OnAudio:
-    """What is unusual of clips without any network: their mean log-mel, and measures of length, level and the like."""
+    """Scores without any network: distance of the mean log-mel, and of measures such as length and level."""
 
     spectrum: Mahalanobis | None
     usual: Mapping[str, float]
@@ -103,7 +103,7 @@ class OnAudio:
         return OnAudio(spectrum, {name: float(np.median(values)) for name, values in measures.items()})
 
     def score(self, measures: Mapping[str, Array], spectra: Array | None) -> Scores:
-        """Returns the scores of other clips; a measure is strange as far as it is from the median, on either side.
+        """Returns the scores of other clips; the score of a measure is its distance from the median.
 
         Shape:
             - measures: (N,) each

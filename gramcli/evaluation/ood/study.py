@@ -1,6 +1,7 @@
-"""How well the deviation, and other scores on the same clips, tell unknown sounds from known ones.
+"""Measure how well the deviation, and other scores on the same clips, tell unknown sounds from known ones.
 
-Known are the test clips of a cache; unknown those of labels that were held out, and the recordings of a folder.
+The known sounds are the test clips of a cache. The unknown ones are clips of labels that were held out, and the
+recordings of a folder.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ import numpy.typing as npt
 from gramcli.cache import clip_table
 from gramcli.cache.clip_table import ClipTable
 from gramcli.cache.labelled_rows import require_extracted
-from gramcli.cache.view import View
 from gramcli.dataset.clip import SPLITS, UNKNOWN, Clip
 from gramcli.errors import NoInputError, UsageError
+from gramcli.evaluation.comparison import Decisions
 from gramcli.evaluation.ood.acoustics import AcousticMeter
 from gramcli.evaluation.ood.confounders import ScoreAreas, explain
 from gramcli.evaluation.ood.scored_clips import ClipScorer, ScoredClips
 from gramcli.evaluation.ood.scores import DEVIATION, SPECTRUM, TRIVIAL
+from gramcli.extraction.reopen import require_network
 from gramcli.inference import bundle
 from gramcli.inference.classifier import GramClassifier
 from gramcli.inference.recordings import recordings_in, same_audio
-from gramcli.inference.rule import Rule
 from gramcli.metrics.matching import Caliper, match
 from gramcli.metrics.ood import GroupedScores, aupr, auroc, auroc_interval, fpr_at_tpr
-from gramcli.progress import Progress
-from gramcli.settings.configure import configure
+from gramcli.settings.configure import configure_stored
+from gramcli.settings.run_context import RunContext
 from gramcli.text import shown
 
 Array = npt.NDArray[Any]
 
 _LEAST = (0.02, 0.5, 0.05)
-"""Differences of log-duration, level in dB and log-bandwidth that are none: 2 %, half a decibel and 5 %."""
+"""Differences of log-duration, level in dB and log-bandwidth that are ignored: 2 %, half a decibel and 5 %."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,16 @@ class OodMeasures:
     """How well one score tells unknown clips from known ones, whatever threshold is set on it."""
 
     auroc: float
-    """0.5 says nothing."""
+    """0.5 for a score without information."""
     aupr: float
-    """Of finding unknown clips; what says nothing has their share of all clips."""
+    """Area under the precision-recall curve of finding unknown clips; their share for a score without information."""
     fpr_at_95_tpr: float
     """Share of unknown clips accepted where 95 % of known clips are."""
 
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """One score on all clips and on those that could be matched."""
+    """One score on all clips and on the matched pairs."""
 
     all: OodMeasures
     matched: OodMeasures | None
@@ -62,10 +63,10 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class OodStudy:
-    """Unknown sounds of one origin beside the known test clips."""
+    """Unknown sounds of one origin, compared with the known test clips."""
 
     folder: str | None
-    """Where they are from; None for the clips of labels that were held out."""
+    """The folder of the unknown sounds; None for clips of labels that were held out."""
     labels: tuple[str, ...]
     """Labels that were held out; none for a folder."""
     files: int
@@ -78,15 +79,15 @@ class OodStudy:
     unknown_groups: int
     """Files of the folder, or sources of the clips."""
     matched: int
-    """Pairs of a known and an unknown one, like in length, level and bandwidth."""
+    """Pairs of a known and an unknown one of similar length, level and bandwidth."""
     scores: Mapping[str, ScoreResult]
     """The deviation first, then those of network and layers, then those of the audio alone."""
     interval: tuple[float, float] | None
     """95 % interval of the deviation's AUROC over groups; None with too few."""
     matched_interval: tuple[float, float] | None
-    """The same of matched clips."""
+    """The same for matched pairs."""
     beyond: float | None
-    """Share of these unknown clips beyond the threshold; None without one."""
+    """Share of these unknown clips above the threshold; None without a threshold."""
     finding: str
     """told apart, explained, not told apart, too few or not compared: see `confounders.explain`."""
     verdict: str
@@ -95,31 +96,30 @@ class OodStudy:
     """Why files, or clips, could not be used, by path."""
 
 
+@dataclass(frozen=True)
+class UnknownSounds:
+    """Where unknown sounds come from; the fields are those of `OodStudy`."""
+
+    folder: str | None
+    labels: tuple[str, ...]
+    files: int
+    failed: Mapping[str, str]
+
+
 def compare_unknown(
-    cache: Path,
-    view: View,
-    rule: Rule,
-    split: str,
-    folder: Path | None,
-    progress: Progress,
-    *,
-    flags: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Path | None = None,
+    cache: Path, decisions: Decisions, split: str, folder: Path | None, context: RunContext
 ) -> tuple[OodStudy, ...] | None:
     """Compares unknown sounds with the known test clips of a cache.
 
     Args:
         cache: Folder of the cache.
-        view: Its clean view.
-        rule: Its decision.
-        split: What is evaluated; there are unknown sounds beside the test split only.
-        folder: Recordings of other sounds, at any depth; None for the labels held out alone.
-        progress: Told of tasks, steps and notes.
-        flags: Settings of the network's run over those of the extract, by section and key.
-        config: A settings file.
+        decisions: Its view and its rule.
+        split: The split that is evaluated; unknown sounds are compared with the test split only.
+        folder: Recordings of unknown sounds, also in its sub-folders; None for the labels held out alone.
+        context: Settings of how to run the network, and progress.
 
     Returns:
-        The labels held out, then the folder, as far as there are any; None without either.
+        A study of the labels held out, then one of the folder, if there are any; None without either.
 
     Raises:
         NoInputError: The folder holds no recording that can be used, or there is no usable test clip.
@@ -128,86 +128,79 @@ def compare_unknown(
         DamagedError: A file of the cache is not as it was written.
     """
     if folder is not None and split != "test":
-        raise UsageError(f"unknown sounds are compared with the test split, not with {split}; leave out one of the two")
+        raise UsageError(
+            f"--unknown compares sounds with the test split, not with {split}; leave out --unknown or --split"
+        )
+    view, rule, progress = decisions.view, decisions.rule, context.progress
     clips = clip_table.require(cache)
     held = clips.used(UNKNOWN) if split == "test" else []
     if folder is None and not held:
         return None
     paths = [] if folder is None else recordings_in(folder)
     if folder is not None:
-        bundle.require_network(cache, view)
-        _require_strange(folder, paths, clips)
+        require_network(view)
+        _require_unknown(folder, paths, clips)
     present = {label for label, there in zip(rule.classes, rule.present, strict=True) if there}
     training, known = ([clip for clip in clips.used(split) if clip.label in present] for split in ("train", "test"))
-    strangers = sum(bool(clip.label) for clip in clips.used("test")) - len(known)
-    if strangers:
-        progress.note(f"{strangers} test clips of labels without training clips are neither known nor unknown sounds")
+    untrained = sum(bool(clip.label) for clip in clips.used("test")) - len(known)
+    if untrained:
+        progress.note(
+            f"{untrained} test clips have labels without training clips; they count neither as known nor as unknown "
+            "sounds"
+        )
     require_extracted(view, [*training, *known, *held])
-    judge = ClipScorer(view, rule, training, progress)
-    known, strange = judge.usable(known), judge.usable(held)
+    scorer = ClipScorer(view, rule, training, progress)
+    known, unknown = scorer.usable(known), scorer.usable(held)
     if not known:
         raise NoInputError(
-            f"{shown(cache)}: no usable test clip of a known class; nothing to compare unknown sounds with"
+            f"{shown(cache)}: the test split has no usable clip of a known class to compare unknown sounds with"
         )
-    heard = None
+    acoustics = None
     if "settings" in view.recorded:
-        settings = configure(
-            flags or {}, config=config, remembered=view.recorded["settings"], standalone=True, weights=False
-        )
-        heard = (
-            judge.listen(AcousticMeter(settings), known, strange)
-            if strange
-            else judge.listen(AcousticMeter(settings), known)
-        )
+        meter = AcousticMeter(configure_stored(context, view.recorded["settings"]))
+        acoustics = scorer.measure_audio(meter, known, *([unknown] if unknown else []))
     else:
         progress.note(
-            "descriptors were computed elsewhere: scores that need audio are left out, and nothing is matched"
+            "the descriptors were computed elsewhere: scores that need the audio are left out, and no pairs are matched"
         )
-    ours = judge.of_cache(known, None if heard is None else heard[0])
+    known_scores = scorer.of_cache(known, None if acoustics is None else acoustics[0])
     found: list[OodStudy] = []
-    if strange:
-        theirs = judge.of_cache(strange, None if heard is None else heard[1])
-        failed = _failed(clips, held, strange)
-        labels = tuple(sorted({clip.label for clip in strange}))
-        found.append(_compare(ours, theirs, None, labels, len(strange) + len(failed), failed))
+    if unknown:
+        scores = scorer.of_cache(unknown, None if acoustics is None else acoustics[1])
+        failed = _failed(clips, held, unknown)
+        labels = tuple(sorted({clip.label for clip in unknown}))
+        found.append(_compare(known_scores, scores, UnknownSounds(None, labels, len(unknown) + len(failed), failed)))
     elif held:
-        progress.note("no clip of the labels held out is usable")
+        progress.note("no clip of the labels held out can be used")
     if folder is not None:
-        classifier = GramClassifier.of(bundle.of_view(view, rule), flags, config)
-        side, failed = judge.of_files(classifier, paths)
-        if side is None:
+        classifier = GramClassifier.of(bundle.of_view(view, rule), context)
+        file_scores, failed = scorer.of_files(classifier, paths)
+        if file_scores is None:
             path, reason = next(iter(failed.items()))
             raise NoInputError(f"{len(failed)} of {len(paths)} files failed; the first, {shown(path)}: {reason}")
-        found.append(_compare(ours, side, str(folder), (), len(paths), failed))
+        found.append(_compare(known_scores, file_scores, UnknownSounds(str(folder), (), len(paths), failed)))
     return tuple(found) or None
 
 
-def _require_strange(folder: Path, paths: Sequence[str], clips: ClipTable) -> None:
+def _require_unknown(folder: Path, paths: Sequence[str], clips: ClipTable) -> None:
     same = same_audio(paths, clips.used(*SPLITS))
     if same:
         path, clip = next(iter(same.items()))
         raise UsageError(
             f"{shown(folder)}: {len(same)} of {len(paths)} files are clips of the cache (the first, {shown(path)}, "
-            f"{clip.split}), so these sounds are known; name a folder of others"
+            f"{clip.split}), so these sounds are known; name a folder of other sounds"
         )
 
 
 def _failed(clips: ClipTable, held: Sequence[Clip], usable: Sequence[Clip]) -> dict[str, str]:
-    there = {clip.key for clip in usable}
+    keys = {clip.key for clip in usable}
     unread = [clip for clip in clips.rows if clip.split == UNKNOWN and clip.shard is None]
     return {clip.path: clip.error for clip in unread} | {
-        clip.path: "failed in extract" for clip in held if clip.key not in there
+        clip.path: "failed in extract" for clip in held if clip.key not in keys
     }
 
 
-def _compare(
-    known: ScoredClips,
-    unknown: ScoredClips,
-    folder: str | None,
-    labels: tuple[str, ...],
-    files: int,
-    failed: Mapping[str, str],
-) -> OodStudy:
+def _compare(known: ScoredClips, unknown: ScoredClips, sounds: UnknownSounds) -> OodStudy:
     kept = np.empty(0, np.intp), np.empty(0, np.intp)
     if known.measures is not None and unknown.measures is not None:
         kept = match(_features(known.measures), _features(unknown.measures), Caliper(least=_LEAST))
@@ -226,9 +219,9 @@ def _compare(
     matched = _areas(both, matched_interval) if both else None
     finding, verdict = explain(whole, matched, pairs, len(known.groups), len(unknown.groups))
     return OodStudy(
-        folder,
-        labels,
-        files,
+        sounds.folder,
+        sounds.labels,
+        sounds.files,
         len(known.groups),
         len(np.unique(known.groups)),
         len(unknown.groups),
@@ -240,7 +233,7 @@ def _compare(
         None if unknown.beyond is None else float(unknown.beyond.mean()),
         finding,
         verdict,
-        failed,
+        sounds.failed,
     )
 
 
@@ -254,23 +247,24 @@ def _areas(found: Mapping[str, OodMeasures], interval: tuple[float, float] | Non
 
 
 def _features(measures: Mapping[str, Array]) -> Array:
-    """Length, level and bandwidth on scales on which a difference means the same everywhere, (N, 3)."""
-    # silence has no bandwidth; 1 Hz is far from all else
+    """Returns log-length, level and log-bandwidth, on scales where equal differences mean the same, (N, 3)."""
+    # silence has bandwidth 0, which has no logarithm
     broad = np.log(np.maximum(measures["bandwidth"], 1.0))
     return np.stack([np.log(measures["duration"]), measures["level"], broad], axis=1)
 
 
-Places = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+Rows = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+"""Which known and which unknown clips are compared."""
 
 
-def _detection(known: ScoredClips, unknown: ScoredClips, name: str, some: Places) -> OodMeasures:
-    pair = known.scores[name][some[0]], unknown.scores[name][some[1]]
+def _detection(known: ScoredClips, unknown: ScoredClips, name: str, rows: Rows) -> OodMeasures:
+    pair = known.scores[name][rows[0]], unknown.scores[name][rows[1]]
     return OodMeasures(auroc(*pair), aupr(*pair), fpr_at_tpr(*pair))
 
 
-def _interval(known: ScoredClips, unknown: ScoredClips, some: Places) -> tuple[float, float] | None:
-    sides = (
+def _interval(known: ScoredClips, unknown: ScoredClips, rows: Rows) -> tuple[float, float] | None:
+    both = (
         GroupedScores(side.scores[DEVIATION][which], side.groups[which])
-        for side, which in ((known, some[0]), (unknown, some[1]))
+        for side, which in ((known, rows[0]), (unknown, rows[1]))
     )
-    return auroc_interval(*sides)
+    return auroc_interval(*both)

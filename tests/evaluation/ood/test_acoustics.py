@@ -21,7 +21,7 @@ def settings(tmp_path):
 
 def test_mean_log_mel_of_what_the_network_is_fed(settings, rng):
     samples = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (2000, 900, 2300)]
-    found = AcousticMeter(settings).hear(samples)
+    found = AcousticMeter(settings).measure(samples)
     transforms = torch_compat.torchaudio().transforms
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -39,7 +39,7 @@ def test_mean_log_mel_of_what_the_network_is_fed(settings, rng):
 def test_each_window_by_itself(settings, rng):
     samples = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (2000, 900, 1500)]
     ear = AcousticMeter(settings)
-    whole, alone = ear.hear(samples), concatenate([ear.hear([one]) for one in samples])
+    whole, alone = ear.measure(samples), concatenate([ear.measure([one]) for one in samples])
     np.testing.assert_array_equal(whole.spectra, alone.spectra)
     for name, values in whole.measures.items():
         np.testing.assert_array_equal(alone.measures[name], values)
@@ -49,11 +49,11 @@ def test_a_network_on_samples_has_the_default_log_mel(settings, rng):
     samples = [(0.1 * rng.normal(size=2000)).astype(np.float32)]
     front = replace(settings.frontend, kind="waveform", n_fft=256, window_ms=40.0)
     # 40 ms are 320 samples: the transform grows to hold them
-    assert AcousticMeter(replace(settings, frontend=front)).hear(samples).spectra.shape == (1, 16)
+    assert AcousticMeter(replace(settings, frontend=front)).measure(samples).spectra.shape == (1, 16)
 
 
 def test_windows_too_short_for_a_log_mel_have_none(settings, rng):
     front = replace(settings.frontend, kind="waveform", n_fft=8192)
-    found = AcousticMeter(replace(settings, frontend=front)).hear([rng.normal(size=2000).astype(np.float32)])
+    found = AcousticMeter(replace(settings, frontend=front)).measure([rng.normal(size=2000).astype(np.float32)])
     assert found.spectra is None
     assert found.measures["level"][0] == pytest.approx(0, abs=0.5)

@@ -22,7 +22,7 @@ def test_told_apart():
     assert finding == TOLD
     assert sentence == (
         "The deviation tells these unknown sounds from known ones (AUROC 0.90, 95 % interval 0.80 to 0.97), also on "
-        "30 pairs of like length, level and bandwidth (AUROC 0.85, 95 % interval 0.70 to 0.95)."
+        "30 pairs of similar length, level and bandwidth (AUROC 0.85, 95 % interval 0.70 to 0.95)."
     )
 
 
@@ -66,7 +66,7 @@ def test_nothing_could_be_matched():
     assert finding == EXPLAINED
     assert sentence == (
         "Length explains this result: alone it has AUROC 0.90, the deviation 0.90, and only 0 of 40 unknown clips have "
-        "a known one of like length, level and bandwidth."
+        "a known one of similar length, level and bandwidth."
     )
     finding, sentence = explain(areas(0.9, (0.8, 0.97), zero_samples=0.85), areas(0.9, None), 4, 40, 40)
     assert finding == FEW
@@ -103,24 +103,24 @@ def test_lost_among_matched_clips():
     finding, sentence = explain(areas(0.9, (0.8, 0.97), bandwidth=0.8), lost, 30, 40, 40)
     assert finding == EXPLAINED
     assert sentence == (
-        "Bandwidth explains this result: alone it has AUROC 0.80, the deviation 0.90, but on 30 pairs of like length, "
-        "level and bandwidth no more than 0.55 (95 % interval 0.40 to 0.70)."
+        "Bandwidth explains this result: alone it has AUROC 0.80, the deviation 0.90, but on 30 pairs of similar "
+        "length, level and bandwidth no more than 0.55 (95 % interval 0.40 to 0.70)."
     )
     # no single score does it, or too few pairs to say that anything is lost
     assert explain(areas(0.9, (0.8, 0.97), bandwidth=0.79), lost, 30, 40, 40)[0] == FEW
     finding, sentence = explain(areas(0.9, (0.8, 0.97), bandwidth=0.85), areas(0.7, (0.45, 0.95)), 12, 20, 40)
     assert finding == FEW
-    assert "but on 12 pairs of like length, level and bandwidth that is not shown (AUROC 0.70" in sentence
+    assert "but on 12 pairs of similar length, level and bandwidth that is not shown (AUROC 0.70" in sentence
     assert explain(areas(0.9, (0.8, 0.97), bandwidth=0.9), areas(0.7, (0.45, 0.95)), 12, 20, 40)[0] == EXPLAINED
 
 
 def test_what_is_not_matched_explains_it():
-    """Pairs are of like length and level, but all unknown ones hold digital silence."""
+    """Pairs are of similar length and level, but all unknown ones hold digital silence."""
     finding, sentence = explain(GOOD, areas(0.85, (0.7, 0.95), zero_samples=0.85), 30, 40, 40)
     assert finding == EXPLAINED
     assert sentence == (
-        "The share of zero samples explains this result: even on 30 pairs of like length, level and bandwidth it has "
-        "AUROC 0.85, the deviation 0.85."
+        "The share of zero samples explains this result: even on 30 pairs of similar length, level and bandwidth it "
+        "has AUROC 0.85, the deviation 0.85."
     )
 
 

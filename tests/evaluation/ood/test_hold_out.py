@@ -27,6 +27,7 @@ from gramcli.maintenance.verify import verify
 from gramcli.network import checkpoint
 from gramcli.progress import Silent
 from gramcli.settings.configure import configure
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.training.train import train
 from tests.support.sets import CLASSES, ROOT, headless, quick, read_manifest, write_manifest
@@ -56,7 +57,7 @@ def held(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole cache without one label."""
     cache = tmp_path_factory.mktemp("held") / "cache"
     progress = Silent()
-    done = extract(without(quick(sounds, cache), HELD), folder=ROOT, progress=progress)
+    done = extract(without(quick(sounds, cache), HELD), RunContext(progress=progress, folder=ROOT))
     assert (done.clips, done.forwarded, done.failed) == (27, 27, 0)
     assert (
         f"held out: {HELD}: 3 test clips are kept as unknown sounds, 9 of training and validation are not used"
@@ -88,7 +89,7 @@ def test_it_is_no_class_and_no_error_of_any_decision(held, sounds, tmp_path):
         data=replace(settings.data, audio_root=str(sounds.parent)),
         network=replace(settings.network, classes=LEFT),
     )
-    extract(settings, folder=ROOT)
+    extract(settings, RunContext(folder=ROOT))
     assert calibrate(tmp_path / "cache").classes == LEFT
     select_layers(tmp_path / "cache")
     found = evaluate(held)
@@ -119,7 +120,10 @@ def test_its_descriptors_are_there_under_every_condition(held, sounds, tmp_path)
 
 def test_a_label_that_is_not_there_is_refused_before_anything_is_made(sounds, tmp_path):
     settings = quick(sounds, tmp_path / "cache", "tests.support.training_toys:Small")
-    for act in (lambda s: extract(s, folder=ROOT), lambda s: train(s, tmp_path / "w.safetensors", folder=ROOT)):
+    for act in (
+        lambda s: extract(s, RunContext(folder=ROOT)),
+        lambda s: train(s, tmp_path / "w.safetensors", RunContext(folder=ROOT)),
+    ):
         with pytest.raises(UsageError, match=r"no clip is labelled 'bird'; there are click, hiss, hum$"):
             act(without(settings, HELD, "bird"))
         with pytest.raises(UsageError, match="leaves no label to learn"):
@@ -134,10 +138,10 @@ def test_another_choice_is_another_split_and_costs_no_forward(sounds, tmp_path):
     """As with folds: the table of clips is derived anew, and statistics of other clips are refused."""
     settings = headless(quick(sounds, tmp_path / "cache"))
     cache = tmp_path / "cache"
-    assert extract(settings, folder=ROOT).forwarded == 36
+    assert extract(settings, RunContext(folder=ROOT)).forwarded == 36
     calibrate(cache)
     select_layers(cache)
-    done = extract(without(settings, HELD), folder=ROOT)
+    done = extract(without(settings, HELD), RunContext(folder=ROOT))
     assert (done.clips, done.forwarded) == (27, 0)
     assert used(cache)[UNKNOWN] == files(sounds, "test", (HELD,))
     with pytest.raises(ArtefactError, match="the clips have changed since; run gramcli calibrate again"):
@@ -146,27 +150,29 @@ def test_another_choice_is_another_split_and_costs_no_forward(sounds, tmp_path):
     select_layers(cache)
     judged = evaluate(cache)
     fresh = tmp_path / "fresh"
-    extract(without(replace(settings, cache=replace(settings.cache, dir=str(fresh))), HELD), folder=ROOT)
+    extract(without(replace(settings, cache=replace(settings.cache, dir=str(fresh))), HELD), RunContext(folder=ROOT))
     calibrate(fresh)
     select_layers(fresh)
     assert evaluate(fresh) == judged
     # and back again, with another label
-    assert extract(without(settings, "hum"), folder=ROOT).forwarded == 0
+    assert extract(without(settings, "hum"), RunContext(folder=ROOT)).forwarded == 0
     assert calibrate(cache).classes == ("click", "hiss")
-    assert extract(settings, folder=ROOT).forwarded == 0
+    assert extract(settings, RunContext(folder=ROOT)).forwarded == 0
     assert used(cache)[UNKNOWN] == set()
     assert calibrate(cache).classes == tuple(sorted(CLASSES))
 
 
 def test_with_a_head_another_choice_is_another_network(held, sounds):
     with pytest.raises(ArtefactError, match="outputs: "):
-        extract(without(quick(sounds, held), "hum"), folder=ROOT)
+        extract(without(quick(sounds, held), "hum"), RunContext(folder=ROOT))
 
 
 def test_outputs_that_nobody_named_are_the_labels_that_are_left(sounds, tmp_path):
     settings = without(quick(sounds, tmp_path / "cache"), HELD)
     progress = Silent()
-    extract(replace(settings, network=replace(settings.network, classes=())), folder=ROOT, progress=progress)
+    extract(
+        replace(settings, network=replace(settings.network, classes=())), RunContext(progress=progress, folder=ROOT)
+    )
     assert any("in this order, hiss, hum" in note for note in progress.notes)
     assert View.open(tmp_path / "cache").outputs == LEFT
 
@@ -175,9 +181,9 @@ def test_a_label_that_the_network_has_no_output_for_is_refused_with_a_hint(sound
     settings = quick(sounds, tmp_path / "cache")
     settings = replace(settings, network=replace(settings.network, classes=LEFT))
     with pytest.raises(
-        ArtefactError, match=f"label {HELD} is none of .*name it in data.hold_out, or set network.head to none"
+        ArtefactError, match=f"label {HELD} is none of .*hold the label out with --hold-out, or use --head none"
     ):
-        extract(settings, folder=ROOT)
+        extract(settings, RunContext(folder=ROOT))
 
 
 # --- training
@@ -189,7 +195,7 @@ def trained(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = replace(settings, train=replace(settings.train, epochs=2))
     settings = without(settings, HELD)
     settings = replace(settings, network=replace(settings.network, classes=()))
-    return train(settings, tmp_path_factory.mktemp("trained") / "w.safetensors", folder=ROOT).path
+    return train(settings, tmp_path_factory.mktemp("trained") / "w.safetensors", RunContext(folder=ROOT)).path
 
 
 def flags(trained: Path, sounds: Path, cache: Path, *held_out: str) -> dict[str, dict[str, object]]:
@@ -221,18 +227,29 @@ def test_a_training_without_another_label_is_another_training(trained, sounds, t
         data=replace(settings.data, hold_out=("hum",)),
     )
     with pytest.raises(UsageError, match="is not the result of this training"):
-        train(settings, tmp_path / "w.safetensors", folder=ROOT)
+        train(settings, tmp_path / "w.safetensors", RunContext(folder=ROOT))
     same = replace(settings, data=replace(settings.data, hold_out=(HELD, HELD)))
-    assert train(same, tmp_path / "w.safetensors", folder=ROOT).resumed == 2
+    assert train(same, tmp_path / "w.safetensors", RunContext(folder=ROOT)).resumed == 2
 
 
 def test_from_training_to_unknown_clips(trained, sounds, tmp_path):
-    extract(configure(flags(trained, sounds, tmp_path / "cache", HELD)), folder=ROOT)
+    extract(
+        configure(RunContext(flags(trained, sounds, tmp_path / "cache", HELD)), metadata=checkpoint.as_source),
+        RunContext(folder=ROOT),
+    )
     assert used(tmp_path / "cache")[UNKNOWN] == files(sounds, "test", (HELD,))
     recorded = View.open(tmp_path / "cache").recorded["settings"]
     assert recorded["data"]["hold_out"] == [HELD]
     assert json.loads(json.dumps(recorded)) == recorded
     with pytest.raises(UsageError, match="'hum' is one of the network's classes, so such sounds are not unknown"):
-        extract(configure(flags(trained, sounds, tmp_path / "cache", HELD, "hum")), folder=ROOT)
-    with pytest.raises(ArtefactError, match=f"label {HELD} is none of the network's 2 outputs"):
-        extract(configure(flags(trained, sounds, tmp_path / "cache")), folder=ROOT)
+        extract(
+            configure(
+                RunContext(flags(trained, sounds, tmp_path / "cache", HELD, "hum")), metadata=checkpoint.as_source
+            ),
+            RunContext(folder=ROOT),
+        )
+    with pytest.raises(ArtefactError, match=f"label {HELD} is none of the network's 2 classes"):
+        extract(
+            configure(RunContext(flags(trained, sounds, tmp_path / "cache")), metadata=checkpoint.as_source),
+            RunContext(folder=ROOT),
+        )

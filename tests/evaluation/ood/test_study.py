@@ -23,6 +23,7 @@ from gramcli.evaluation.ood.scores import TRIVIAL
 from gramcli.extraction.extract import extract
 from gramcli.inference.classifier import GramClassifier
 from gramcli.progress import Silent
+from gramcli.settings.run_context import RunContext
 from tests.support.sets import (
     CLASSES,
     RATE,
@@ -44,7 +45,7 @@ NETWORK = ("deviation", "max_softmax", "energy", "max_logit", "mahalanobis", "kn
 
 
 def whole(settings, folder=ROOT) -> Path:
-    extract(settings, folder=folder)
+    extract(settings, RunContext(folder=folder))
     cache = Path(settings.cache.dir)
     calibrate(cache)
     select_layers(cache)
@@ -102,7 +103,7 @@ def test_other_sounds_are_told_apart(found, chords):
     assert found.matched >= 15
     assert found.interval[0] > 0.5
     assert found.matched_interval[0] > 0.5
-    assert f"also on {found.matched} pairs of like length, level and bandwidth" in found.verdict
+    assert f"also on {found.matched} pairs of similar length, level and bandwidth" in found.verdict
     assert tuple(found.scores) == (*NETWORK, *AUDIO)
 
 
@@ -209,7 +210,7 @@ def test_figures_depend_neither_on_shards_nor_on_the_order_and_labels_of_test_cl
 def test_few_training_clips_stand_for_many(known, chords, monkeypatch):
     monkeypatch.setattr(scored_clips, "MOST", 12)
     progress = Silent()
-    (one,) = evaluate(known, unknown=chords, progress=progress).unknown
+    (one,) = evaluate(known, unknown=chords, context=RunContext(progress=progress)).unknown
     assert (
         "rival scores of unknown sounds are fitted on 12 of 60 training clips, each class by its share"
         in progress.notes
@@ -263,7 +264,7 @@ def test_files_that_are_clips_of_the_cache_are_refused(known, known_sounds, chor
 
 
 def test_another_split_than_test_is_refused(known, chords):
-    with pytest.raises(UsageError, match="compared with the test split, not with train"):
+    with pytest.raises(UsageError, match="compares sounds with the test split, not with train"):
         evaluate(known, "train", unknown=chords)
 
 
@@ -292,7 +293,7 @@ def test_audio_that_is_gone_or_another(known, found, chords, tmp_path):
     for change, reason in ((victim.unlink, "No such file"), (lambda: victim.write_bytes(content[:-4]), "bytes long")):
         change()
         progress = Silent()
-        (one,) = evaluate(moved, unknown=chords, progress=progress).unknown
+        (one,) = evaluate(moved, unknown=chords, context=RunContext(progress=progress)).unknown
         (note,) = [note for note in progress.notes if "left out" in note]
         assert "hum-test-3.wav" in note
         assert reason in note
@@ -314,9 +315,14 @@ def test_a_label_without_training_clips_is_neither_known_nor_unknown(tmp_path, c
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join(line for line in lines if not (",hum," in line and ",train," in line)) + "\n")
     progress = Silent()
-    (found,) = evaluate(whole(quick(manifest, tmp_path / "cache")), unknown=chords, progress=progress).unknown
+    (found,) = evaluate(
+        whole(quick(manifest, tmp_path / "cache")), unknown=chords, context=RunContext(progress=progress)
+    ).unknown
     assert found.known == 6
-    assert "3 test clips of labels without training clips are neither known nor unknown sounds" in progress.notes
+    assert (
+        "3 test clips have labels without training clips; they count neither as known nor as unknown sounds"
+        in progress.notes
+    )
 
 
 def test_a_network_on_samples(tmp_path, chords):
@@ -337,7 +343,7 @@ def test_descriptors_from_elsewhere(tmp_path, rng, chords):
     calibrate(tmp_path)
     select_layers(tmp_path)
     progress = Silent()
-    (found,) = evaluate(tmp_path, progress=progress).unknown
+    (found,) = evaluate(tmp_path, context=RunContext(progress=progress)).unknown
     assert (found.labels, found.unknown, found.matched) == (("c",), 12, 0)
     assert tuple(found.scores) == NETWORK
     assert any("computed elsewhere" in note for note in progress.notes)

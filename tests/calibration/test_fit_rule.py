@@ -189,11 +189,11 @@ def test_a_prior_moves_probabilities_as_bayes_says(both):
     ("prior", "message"),
     [
         ({"d": 0.5}, "prior: d is none of the classes"),
-        ({"a": -1.0}, "prior of a is -1; a frequency is at least 0"),
-        ({"a": float("nan")}, "prior of a is nan"),
-        ({"a": 30}, "prior: the shares of 1 of 3 classes add up to 30, more than 1; give shares of 1, or a weight"),
+        ({"a": -1.0}, "prior: the share of a is -1; give 0 or more"),
+        ({"a": float("nan")}, "prior: the share of a is nan"),
+        ({"a": 30}, "prior: the shares of 1 of 3 classes add up to 30; give shares that add up to at most 1"),
         ({"a": 0.7, "b": 0.7}, "the shares of 2 of 3 classes add up to 1.4"),
-        ({"a": 0.0, "b": 0.0, "c": 0.0}, "no class that has training clips is given a chance"),
+        ({"a": 0.0, "b": 0.0, "c": 0.0}, "every class that has training clips has the share 0"),
     ],
 )
 def test_priors_that_are_none(both, prior, message):

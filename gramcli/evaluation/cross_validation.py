@@ -91,7 +91,7 @@ def evaluate_folds(
         select_layers(fold.cache, settings.decision, progress=progress)
         run = {"network": {"weights": str(fold.weights)}, "run": context.settings.get("run", {})}
         decisions = Decisions.of(fold.cache, progress, with_rivals=rivals)
-        parts.append(judge_conditions(fold.cache, decisions, "test", parsed, replace(context, settings=run)))
+        parts.append(judge_conditions(decisions, "test", parsed, replace(context, settings=run)))
         rules[fold.name] = decisions.rule
     first = next(iter(rules))
     _require_alike(rules, first)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy.typing as npt
 
 from gramcli.audio.condition import Condition, parse
-from gramcli.cache import clip_table
 from gramcli.cache.labelled_rows import require_extracted
 from gramcli.cache.view import CLEAN
 from gramcli.dataset.clip import SPLITS
@@ -107,16 +106,16 @@ def evaluate(
         raise UsageError(f"there is no split {shown(split)}; there are {', '.join(SPLITS)}")
     parsed = [parse(text) for text in conditions]
     decisions = Decisions.of(cache, context.progress, with_rivals=rivals)
-    studies = compare_unknown(cache, decisions, split, None if unknown is None else Path(unknown), context)
-    found = judge_conditions(cache, decisions, split, parsed, context)
+    studies = compare_unknown(decisions, split, None if unknown is None else Path(unknown), context)
+    found = judge_conditions(decisions, split, parsed, context)
     return summarise(split, decisions.rule, found, studies)
 
 
 def judge_conditions(
-    cache: Path, decisions: Decisions, split: str, conditions: Sequence[Condition], context: RunContext
+    decisions: Decisions, split: str, conditions: Sequence[Condition], context: RunContext
 ) -> dict[str, JudgedClips]:
     """Returns the decisions on the clips of a split, by condition, the clean one first; see `evaluate`."""
-    clips = clip_table.require(cache)
+    cache, clips = decisions.source.folder, decisions.source.clips
     chosen = [clip for clip in clips.used(split) if clip.label]
     require_extracted(decisions.view, chosen)
     unread = sum(bool(clip.label) and clip.split == split and clip.shard is None for clip in clips.rows)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.cache import clip_table
 from gramcli.cache.clip_table import ClipTable
 from gramcli.cache.labelled_rows import require_extracted
 from gramcli.dataset.clip import SPLITS, UNKNOWN, Clip
@@ -107,13 +106,12 @@ class UnknownSounds:
 
 
 def compare_unknown(
-    cache: Path, decisions: Decisions, split: str, folder: Path | None, context: RunContext
+    decisions: Decisions, split: str, folder: Path | None, context: RunContext
 ) -> tuple[OodStudy, ...] | None:
     """Compares unknown sounds with the known test clips of a cache.
 
     Args:
-        cache: Folder of the cache.
-        decisions: Its view and its rule.
+        decisions: The cache and its rule.
         split: The split that is evaluated; unknown sounds are compared with the test split only.
         folder: Recordings of unknown sounds, also in its sub-folders; None for the labels held out alone.
         context: Settings of how to run the network, and progress.
@@ -132,7 +130,7 @@ def compare_unknown(
             f"--unknown compares sounds with the test split, not with {split}; leave out --unknown or --split"
         )
     view, rule, progress = decisions.view, decisions.rule, context.progress
-    clips = clip_table.require(cache)
+    clips = decisions.source.clips
     held = clips.used(UNKNOWN) if split == "test" else []
     if folder is None and not held:
         return None
@@ -153,7 +151,8 @@ def compare_unknown(
     known, unknown = scorer.usable(known), scorer.usable(held)
     if not known:
         raise NoInputError(
-            f"{shown(cache)}: the test split has no usable clip of a known class to compare unknown sounds with"
+            f"{shown(decisions.source.folder)}: the test split has no usable clip of a known class, with which unknown "
+            "sounds would be compared"
         )
     acoustics = None
     if "settings" in view.recorded:

@@ -1,10 +1,11 @@
-"""The paper's Eq. 4-14 in plain loops and float64, as slow and as literal as can be. Imports nothing of gramcli.
+"""A reference of the method (Eq. 4-14) in plain loops and float64. It imports nothing of gramcli.
 
-Where the paper is silent or degenerate, this follows the settled points: a floor ε under denominators, a constant layer
-is 0, E_l on validation clips and their own class, layers with E_l = 0 left out, W1 on pooled ranks, ties broken by
-logit and then class order, classes without training clips never chosen.
+Where the paper leaves a point open, the reference follows the same choices as gramcli. Denominators are at least ε. The
+descriptor of a constant layer is 0. E_l is measured on validation clips against their own class, and layers with
+E_l = 0 are left out. Layers are ranked by W1 on pooled ranks. Ties are broken by the logits and then by class order.
+Classes without training clips are never chosen.
 
-A clip is a list of feature maps, one array (K_l, *positions) a layer; classes are 0 to C - 1.
+A clip is a list of feature maps, one array (K_l, *positions) for each layer. Classes are 0 to C - 1.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ def gram_matrix(maps: np.ndarray) -> np.ndarray:
 
 
 def row_sums(maps: np.ndarray) -> Vector:
-    """Eq. 5: sum of each row of the Gram matrix, its diagonal included."""
+    """Eq. 5: the sum of each row of the Gram matrix, diagonal included."""
     return [math.fsum(row) for row in gram_matrix(maps).tolist()]
 
 
 def normalise(row_sums: Sequence[float]) -> Vector:
-    """Eq. 6; 0/0 is 0."""
+    """Eq. 6, with 0/0 = 0."""
     low, high = min(row_sums), max(row_sums)
     if low == high:
         return [0.0] * len(row_sums)
@@ -46,7 +47,7 @@ def descriptor(maps: np.ndarray) -> Vector:
 
 
 def bounds(scaled: Sequence[Vector], labels: Sequence[int], classes: int) -> list[Range | None]:
-    """Eq. 7-8 a class: (λ, Λ), or None for a class without clips."""
+    """Eq. 7-8 for each class: (λ, Λ), or None for a class without clips."""
     ranges: list[Range | None] = []
     for c in range(classes):
         own = [clip for clip, label in zip(scaled, labels, strict=True) if label == c]
@@ -57,7 +58,7 @@ def bounds(scaled: Sequence[Vector], labels: Sequence[int], classes: int) -> lis
 
 
 def channel_deviation(lower: float, upper: float, g: float, epsilon: float) -> float:
-    """Eq. 9, denominators floored."""
+    """Eq. 9, with denominators of at least ε."""
     if g < lower:
         return (lower - g) / max(abs(lower), epsilon)
     if g > upper:
@@ -66,19 +67,19 @@ def channel_deviation(lower: float, upper: float, g: float, epsilon: float) -> f
 
 
 def layer_deviation(scaled: Vector, own: Range | None, epsilon: float) -> float:
-    """Eq. 10, on g̃; NaN against a class without clips."""
+    """Eq. 10, on g̃; NaN for a class without clips."""
     if own is None:
         return math.nan
     return math.fsum(channel_deviation(*triple, epsilon) for triple in zip(*own, scaled, strict=True))
 
 
 def expected(own_deviations: Sequence[float]) -> float:
-    """E_l of Eq. 11: mean deviation of validation clips from their own class."""
+    """E_l of Eq. 11: the mean deviation of validation clips from their own class."""
     return math.fsum(own_deviations) / len(own_deviations)
 
 
 def total(deviations: Sequence[float], expected: Sequence[float]) -> float:
-    """Δ̄ of Eq. 11 and 13 for one class: mean over layers of δ_l / E_l; layers with E_l = 0 are left out."""
+    """Δ̄ of Eq. 11 and 13 for one class: the mean over layers of δ_l / E_l, without layers that have E_l = 0."""
     terms = [delta / scale for delta, scale in zip(deviations, expected, strict=True) if scale > 0]
     return math.fsum(terms) / len(terms)
 
@@ -95,7 +96,7 @@ def wasserstein(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def pooled_ranks(deviations: Sequence[Vector]) -> list[Vector]:
-    """Ranks among all entries of a table, equal ones sharing the mean of theirs, scaled to [0, 1]."""
+    """Ranks among all entries of a table, scaled to [0, 1]. Equal entries share their mean rank."""
     pool = [value for row in deviations for value in row]
 
     def rank(value: float) -> float:
@@ -107,7 +108,7 @@ def pooled_ranks(deviations: Sequence[Vector]) -> list[Vector]:
 
 
 def separation(deviations: Sequence[Vector], labels: Sequence[int]) -> float:
-    """Eq. 12: mean over classes of W1 between own clips and others; deviations by clip and class."""
+    """Eq. 12: the mean over classes of W1 between own and other clips. `deviations` is by clip and class."""
     distances = []
     for c in range(len(deviations[0])):
         own = [row[c] for row, label in zip(deviations, labels, strict=True) if label == c]
@@ -118,21 +119,21 @@ def separation(deviations: Sequence[Vector], labels: Sequence[int]) -> float:
 
 
 def layer_score(deviations: Sequence[Vector], labels: Sequence[int], ranking: str) -> float:
-    """I_l: "wasserstein" and "rank" on validation clips; "paper" is Eq. 12 as it stands, on training clips."""
+    """I_l. Rankings "wasserstein" and "rank" use validation clips; "paper" is Eq. 12 on training clips."""
     return separation(pooled_ranks(deviations) if ranking == "rank" else deviations, labels)
 
 
 def decide(scores: Sequence[float], logits: Sequence[float] | None = None) -> tuple[int, int]:
-    """Eq. 14: class of smallest score and the next one; NaN is never either, -1 where there is none."""
-    belief = logits if logits is not None else [0.0] * len(scores)
-    order = sorted((score, -belief[c], c) for c, score in enumerate(scores) if not math.isnan(score))
+    """Eq. 14: the class of smallest score and the next one. NaN is never chosen; -1 if there is no class."""
+    tie_break = logits if logits is not None else [0.0] * len(scores)
+    order = sorted((score, -tie_break[c], c) for c, score in enumerate(scores) if not math.isnan(score))
     classes = [c for *_, c in order] + [-1, -1]
     return classes[0], classes[1]
 
 
 @dataclass
 class Statistics:
-    """What calibration knows: bounds by layer and class, E_l and the I_l of each ranking by layer."""
+    """The result of calibration: bounds by layer and class, E_l by layer, and I_l by ranking and layer."""
 
     bounds: list[list[Range | None]]
     expected: Vector
@@ -147,7 +148,7 @@ class Statistics:
         ]
 
     def totals(self, clip: Sequence[np.ndarray], layers: Sequence[int] | None = None) -> Vector:
-        """Δ̄ by class over the given layers (all)."""
+        """Δ̄ by class over the given layers; all if None."""
         table = self.deviations(clip)
         chosen = range(len(table)) if layers is None else layers
         scales = [self.expected[layer] for layer in chosen]
@@ -162,7 +163,7 @@ def calibrate(
     classes: int,
     epsilon: float,
 ) -> Statistics:
-    """From the feature maps of training and validation clips to all statistics."""
+    """Computes all statistics from the feature maps of training and validation clips."""
     layers = range(len(train[0]))
     ranges = [bounds([descriptor(clip[layer]) for clip in train], train_labels, classes) for layer in layers]
     statistics = Statistics(ranges, [], {"rank": [], "wasserstein": [], "paper": []}, epsilon)
@@ -184,55 +185,55 @@ def calibrate(
 
 
 def discriminant(rows, labels, part_of, more, classes, shrinkage):
-    """Scores of new clips before the temperature, one covariance over all channels written out, nothing turned."""
+    """Scores of new clips before the temperature, with the full covariance over all channels."""
     training = part_of < 0
 
     def vectors(of):
         columns = []
         for layer in rows:
-            known = rows[layer].astype(float)
-            floor = 1e-4 * abs(known[training]).mean()
-            seen, own = np.log1p(known / floor), np.log1p(of[layer].astype(float) / floor)
-            deviation = seen[training].std(axis=0)
-            steady = deviation + 1e-3 * np.sqrt((deviation**2).mean())
-            columns.append((own - seen[training].mean(axis=0)) / steady)
+            fitted_on = rows[layer].astype(float)
+            floor = 1e-4 * abs(fitted_on[training]).mean()
+            logs, new_logs = np.log1p(fitted_on / floor), np.log1p(of[layer].astype(float) / floor)
+            deviation = logs[training].std(axis=0)
+            divisor = deviation + 1e-3 * np.sqrt((deviation**2).mean())
+            columns.append((new_logs - logs[training].mean(axis=0)) / divisor)
         return np.concatenate(columns, axis=1)
 
-    def fitted(seen):
-        points = vectors(rows)[seen]
-        means = [points[labels[seen] == c].mean(axis=0) for c in range(classes)]
+    def fit(mask):
+        points = vectors(rows)[mask]
+        means = [points[labels[mask] == c].mean(axis=0) for c in range(classes)]
         covariance = np.zeros((points.shape[1],) * 2)
-        for point, label in zip(points, labels[seen], strict=True):
+        for point, label in zip(points, labels[mask], strict=True):
             covariance += np.outer(point - means[label], point - means[label]) / len(points)
-        level = np.trace(covariance) / len(covariance)
-        inverse = np.linalg.inv((1 - shrinkage) * covariance + shrinkage * level * np.eye(len(covariance)))
-        counts = [int((labels[seen] == c).sum()) for c in range(classes)]
+        variance = np.trace(covariance) / len(covariance)
+        inverse = np.linalg.inv((1 - shrinkage) * covariance + shrinkage * variance * np.eye(len(covariance)))
+        counts = [int((labels[mask] == c).sum()) for c in range(classes)]
         return means, inverse, counts, lambda x, m: float((x - m) @ inverse @ (x - m))
 
-    usual = []
+    own_distances = []
     for part in sorted(set(part_of[~training])):
-        means, _, counts, far = fitted(part_of != part)
+        means, _, counts, distance = fit(part_of != part)
         for x, label in zip(vectors(rows)[part_of == part], labels[part_of == part], strict=True):
-            usual.append(far(x, means[label]) / (1 + 1 / counts[label]))
-    kappa = math.fsum(usual) / len(usual)
-    means, inverse, counts, far = fitted(np.ones(len(labels), bool))
+            own_distances.append(distance(x, means[label]) / (1 + 1 / counts[label]))
+    kappa = math.fsum(own_distances) / len(own_distances)
+    means, inverse, counts, distance = fit(np.ones(len(labels), bool))
     clips = sum(counts)
     middle = sum(n * m for n, m in zip(counts, means, strict=True)) / clips
-    between = sum(n * far(m, middle) for n, m in zip(counts, means, strict=True)) - (classes - 1) * kappa
-    apart = max(0.0, between / (clips - sum(n * n for n in counts) / clips))
+    between = sum(n * distance(m, middle) for n, m in zip(counts, means, strict=True)) - (classes - 1) * kappa
+    tau_squared = max(0.0, between / (clips - sum(n * n for n in counts) / clips))
     scores = []
     for x in vectors(more):
         row = []
         for n, m in zip(counts, means, strict=True):
-            factor = math.sqrt((apart + kappa / max(counts)) / (apart + kappa / n))
-            nearer = float(2 * (m - middle) @ inverse @ (x - middle)) - far(m, middle)
-            row.append(factor * (nearer + kappa * (1 / n - 1 / clips)))
+            factor = math.sqrt((tau_squared + kappa / max(counts)) / (tau_squared + kappa / n))
+            score = float(2 * (m - middle) @ inverse @ (x - middle)) - distance(m, middle)
+            row.append(factor * (score + kappa * (1 / n - 1 / clips)))
         scores.append(row)
     return np.array(scores)
 
 
-def usual(evidence: np.ndarray, labels: Sequence[int], sizes: Sequence[Vector], classes: list[int], n: int) -> Vector:
-    """Mean, variance and degrees of freedom of the evidence (clips, draws) against own bounds from n clips."""
+def moments(evidence: np.ndarray, labels: Sequence[int], sizes: Sequence[Vector], classes: list[int], n: int) -> Vector:
+    """Mean, variance and degrees of freedom of the evidence (clips, draws) against own bounds of n clips."""
     of_clips, squares, freedom = [], [], 0
     for c in classes:
         own = [row for row, label in zip(evidence.tolist(), labels, strict=True) if label == c]
@@ -245,8 +246,8 @@ def usual(evidence: np.ndarray, labels: Sequence[int], sizes: Sequence[Vector], 
     return [math.fsum(of_clips) / max(len(of_clips), 1), math.fsum(squares) / max(freedom, 1), freedom]
 
 
-def between(table: dict[int, float], n: float) -> float:
-    """Value at n, linear in log n between the sizes of a table, as at the nearest one outside them."""
+def interpolated(table: dict[int, float], n: float) -> float:
+    """The value at n, linear in log n between the sizes of a table, and constant outside them."""
     below, above = max((s for s in table if s <= n), default=min(table)), min((s for s in table if s >= n), default=0)
     if not above or above == below:
         return table[below]
@@ -254,12 +255,12 @@ def between(table: dict[int, float], n: float) -> float:
     return table[below] + share * (table[above] - table[below])
 
 
-def levelling(
+def size_correction(
     evidence: np.ndarray, labels: Sequence[int], sizes: Sequence[Vector], counts: Sequence[int]
 ) -> list[list[tuple[float, float]]]:
-    """What brings evidence (clips, layers, draws) to the level of the largest classes: (scale, shift) by layer, class.
+    """The correction of evidence (clips, layers, draws) for class sizes: (scale, shift) by layer and class.
 
-    The shift holds what is left over, in the mean over layers, at the median of clips and pairs of draws.
+    The shift includes the median, over clips and pairs of draws, of the difference that is left in the layers' mean.
     """
     known = sorted({int(size) for row in sizes for size in row if size})
     layers = range(evidence.shape[1])
@@ -267,7 +268,7 @@ def levelling(
     for small, large in pairwise(known):
         classes = [c for c, row in enumerate(sizes) if large in row]
         for layer in layers:
-            one, other = (usual(evidence[:, layer], labels, sizes, classes, n) for n in (small, large))
+            one, other = (moments(evidence[:, layer], labels, sizes, classes, n) for n in (small, large))
             if small == known[0]:
                 mean[layer][small] = one[0]
             mean[layer][large] = mean[layer][small] + other[0] - one[0]
@@ -291,9 +292,9 @@ def levelling(
         excess[small] = excess[large] + (statistics.median(pairs) if pairs else 0.0)
     found = []
     for layer in layers:
-        scales = [math.exp(spread[layer][top] - between(spread[layer], n)) for n in counts]
+        scales = [math.exp(spread[layer][top] - interpolated(spread[layer], n)) for n in counts]
         shifts = [
-            mean[layer][top] - scale * between(mean[layer], n) - between(excess, n)
+            mean[layer][top] - scale * interpolated(mean[layer], n) - interpolated(excess, n)
             for scale, n in zip(scales, counts, strict=True)
         ]
         found.append(list(zip(scales, shifts, strict=True)))

@@ -1,4 +1,4 @@
-"""What is on disk and how it is checked."""
+"""The cache on disk: clip table, shards, statistics and decision, and the checks when they are read."""
 
 from gramcli.cache.ingest import write
 

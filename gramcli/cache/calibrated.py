@@ -1,4 +1,4 @@
-"""The files of a calibrated cache that later stages read together: view, table of clips and statistics, each once."""
+"""A calibrated cache: its clean view, clip table and statistics, read once and checked against each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gramcli.text import shown
 
 @dataclass(frozen=True, eq=False)
 class CalibratedCache:
-    """A cache whose statistics belong to its clips as they are labelled, split and grouped now."""
+    """A cache whose statistics were computed from its present clips, with their labels, splits and groups."""
 
     folder: Path
     view: View
@@ -25,14 +25,17 @@ class CalibratedCache:
 
     @classmethod
     def open(cls, folder: Path) -> CalibratedCache:
-        """Reads the three and checks that they belong together.
+        """Reads the files and checks that they belong together.
 
         Raises:
             ArtefactError: Extract or calibrate has not run, or labels, splits or groups have changed since.
-            DamagedError: A file is not as it was written.
+            DamagedError: A file is damaged.
         """
         view = View.open(folder)
-        found, clips = statistics.load(folder, view.fingerprint), clip_table.require(folder)
-        if clips.digest("train", "validation") != found.basis.clips:
-            raise ArtefactError(f"{shown(found.file.path)}: the clips have changed since; run gramcli calibrate again")
-        return cls(folder, view, clips, found)
+        stored, clips = statistics.load(folder, view.fingerprint), clip_table.require(folder)
+        if clips.digest("train", "validation") != stored.basis.clips:
+            raise ArtefactError(
+                f"{shown(stored.file.path)}: labels, splits or groups of the clips have changed since; run gramcli "
+                "calibrate again"
+            )
+        return cls(folder, view, clips, stored)

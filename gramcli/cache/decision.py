@@ -1,7 +1,7 @@
-"""The decision of a cache: the ranking of its layers and the rule that select-layers has fitted.
+"""The decision of a cache: the layer ranking and the fitted rule, written by select-layers.
 
-``decision.safetensors`` names the statistics that it was made from. It is sealed (`gramcli.cache.sealed`). Equal
-statistics and settings give equal bytes.
+``decision.safetensors`` is a sealed file (`gramcli.cache.sealed`). It holds the digest of the statistics that it was
+computed from. Equal statistics and settings give equal bytes.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ class LayerRanking:
     method: str
     """rank, wasserstein or paper."""
     top_k: str
-    """As asked for: a number, auto or all."""
+    """The setting: a number, auto or all."""
     layers: tuple[str, ...]
-    """Layers that can be used, from the best score to the worst."""
+    """Layers that can be used, best score first."""
     scores: tuple[float, ...]
-    """I_l of Eq. 12, in that order."""
+    """I_l (Eq. 12), in the order of `layers`."""
     accuracy: tuple[float, ...]
-    """Validation accuracy of the first k layers, k = 1, 2, ... It selects k and estimates nothing."""
+    """Validation accuracy of the first k layers, k = 1, 2, ... It selects k, so it is no estimate of accuracy."""
     chosen: int
     """k."""
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What select-layers found."""
+    """The result of select-layers."""
 
     ranking: LayerRanking
     rule: FittedRule
     held_out: float | None
-    """Accuracy of the rule on validation clips, each scored by weights that were fitted without its part. The strength
-    of the ridge and the shares of network and discriminant were chosen on the same scores, so the figure flatters."""
+    """Accuracy of the rule on validation clips, each scored by layer weights fitted without its part. The ridge and the
+    weights of network and discriminant were chosen on the same scores, so this accuracy is optimistic."""
     statistics: str
-    """Digest of the statistics that it was made from."""
+    """Digest of the statistics that it was computed from."""
 
 
 def save(cache: Path, decision: Decision) -> None:
@@ -74,9 +74,8 @@ def load(cache: Path, statistics: Statistics) -> Decision:
     """Opens the decision that belongs to these statistics.
 
     Raises:
-        ArtefactError: There is none yet, or it is from other statistics or from an earlier version that fitted it
-            otherwise.
-        DamagedError: It is not as it was written.
+        ArtefactError: There is none yet, it is from other statistics, or an earlier version fitted it otherwise.
+        DamagedError: The file is damaged.
     """
     regular_file.require_regular(cache / FILE)
     file = sealed.load(cache / FILE, "decision")

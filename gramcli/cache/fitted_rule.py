@@ -1,6 +1,6 @@
-"""The fitted rule: everything that was fitted on validation clips. Decisions, inference and exported models share it.
+"""The fitted rule: everything that was fitted on validation clips. Decision, inference and exported model share it.
 
-It knows nothing of bounds or clips. `pack` and `unpack` take it to and from the tensors of a sealed file.
+Bounds are not part of it. `pack` and `unpack` convert it to and from the tensors of a sealed file.
 """
 
 from __future__ import annotations
@@ -21,64 +21,64 @@ from gramcli.rule.threshold import Threshold
 from gramcli.text import shown
 
 TINY = 1e-100
-"""Smallest divisor that is accepted. No mean of float32 numbers above 0 is smaller, and no quotient by it overflows."""
+"""Smallest divisor that is accepted. Positive means of float32 numbers are larger, and no quotient overflows."""
 
-_SAME = 1e-9
-"""Relative difference between two ways of adding up the same numbers."""
+_ROUNDING = 1e-9
+"""Relative difference that rounding may cause between two sums of the same numbers."""
 
 
 @dataclass(frozen=True, eq=False)
 class FittedRule:
-    """What gives a clip its label, its probabilities and its strangeness, once its deviations are known."""
+    """Everything but the bounds that turns a clip's deviations into label, probabilities and strangeness."""
 
     name: str
     """fused or gram."""
     layers: tuple[str, ...]
-    """All layers that can be used, L of them, best first."""
+    """The L layers that can be used, best first."""
     chosen: int
-    """How many of them, from the first on, make up Δ̄."""
+    """k, the number of first layers that make up Δ̄."""
     expected: Array
     """E_l of these layers, (L,) float64, positive."""
     fusion: Fusion | None = None
     """Weights of the rule fused; None with the rule gram."""
-    sharpness: float | None = None
-    """b of the probability softmax(-b log(1 + Δ̄)) that the rule gram gives; None where it could not be fitted."""
+    inverse_temperature: float | None = None
+    """t of the probability softmax(-t log(1 + Δ̄)) of the rule gram; None if it could not be fitted."""
     threshold: Threshold | None = None
-    """Strangeness beyond which a clip is unknown; None where validation has too few groups for the rate."""
+    """Strangeness above which a clip is unknown; None if validation has too few groups for the rate."""
     size_correction: SizeCorrection | None = None
-    """Corrects evidence for the sizes of the C classes that have training clips, (L, C); None where they are of about
-    equal size."""
+    """Correction of the evidence for the sizes of the C classes that have training clips, (L, C). None if they are of
+    about equal size."""
     discriminant: Discriminant | None = None
-    """Of all layers and the classes that have training clips; None with the rule gram."""
+    """Discriminant over all layers, for the classes that have training clips; None with the rule gram."""
 
     def check(self, channels: Mapping[str, int], present: int) -> None:
-        """Raises a ValueError or TypeError where parts do not fit each other; a file may hold anything.
+        """Raises a ValueError or TypeError if the parts do not fit each other, as a file may hold anything.
 
         Args:
             channels: Channels of the layers.
-            present: Classes that have training clips, C.
+            present: Number of classes that have training clips, C.
         """
         layers = len(self.layers)
         if self.name not in ("fused", "gram"):
-            raise ValueError("rule")
+            raise ValueError(f"rule {self.name!r}")
         if not isinstance(self.chosen, int) or not 1 <= self.chosen <= layers:
             raise ValueError("number of layers")
         _require_numbers(self.expected, (layers,), least=TINY)
         if self.fusion is not None:
             _require_numbers(self.fusion.weights, (layers,), least=0)
-            _require_finite(self.fusion.joint, self.fusion.trust, self.fusion.ridge)
+            _require_finite(self.fusion.discriminant_weight, self.fusion.network_weight, self.fusion.ridge)
         if self.size_correction is not None:
             _require_numbers(self.size_correction.scale, (layers, present), least=0)
             _require_numbers(self.size_correction.shift, (layers, present))
         if self.discriminant is not None:
             self._check_discriminant(self.discriminant, channels, present)
-        if self.sharpness is not None:
-            _require_finite(self.sharpness)
+        if self.inverse_temperature is not None:
+            _require_finite(self.inverse_temperature)
         if self.threshold is not None:
             limit = self.threshold
             _require_finite(limit.value, limit.false_reject, limit.low, limit.high, limit.groups)
             if not isinstance(limit.folder, str | None):
-                raise TypeError("folder")
+                raise TypeError("folder of the threshold")
 
     def _check_discriminant(self, discriminant: Discriminant, channels: Mapping[str, int], present: int) -> None:
         if set(discriminant.floors) != set(self.layers):
@@ -93,7 +93,7 @@ class FittedRule:
 
 def _require_numbers(array: Array, shape: tuple[int, ...], least: float = -math.inf) -> None:
     if array.dtype.kind != "f" or array.shape != shape or not (np.isfinite(array) & (array >= least)).all():
-        raise ValueError("numbers")
+        raise ValueError("numbers or shape of a tensor")
 
 
 def _require_finite(*values: float) -> None:
@@ -102,12 +102,12 @@ def _require_finite(*values: float) -> None:
 
 
 def pack(rule: FittedRule) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Returns a rule as tensors and JSON values of a sealed file, but for its layers and E_l; see `unpack`."""
+    """Returns a rule as tensors and JSON values of a sealed file, without its layers and E_l; see `unpack`."""
     tensors: dict[str, Array] = {}
     about: dict[str, Any] = {
         "chosen": rule.chosen,
         "rule": rule.name,
-        "sharpness": rule.sharpness,
+        "sharpness": rule.inverse_temperature,
         "threshold": None if rule.threshold is None else asdict(rule.threshold),
         "fusion": None,
         "discriminant": None,
@@ -119,28 +119,32 @@ def pack(rule: FittedRule) -> tuple[dict[str, Array], dict[str, Any]]:
         about["discriminant"] = {"floors": dict(rule.discriminant.floors), "bias": rule.discriminant.bias.tolist()}
     if rule.fusion is not None:
         tensors["fusion/weights"] = rule.fusion.weights
-        about["fusion"] = {"trust": rule.fusion.trust, "joint": rule.fusion.joint, "ridge": rule.fusion.ridge}
+        about["fusion"] = {
+            "trust": rule.fusion.network_weight,
+            "joint": rule.fusion.discriminant_weight,
+            "ridge": rule.fusion.ridge,
+        }
     return tensors, about
 
 
 def unpack(file: Sealed, layers: tuple[str, ...], expected: Array) -> FittedRule:
-    """Reads what `pack` has put into a sealed file.
+    """Reads a rule that `pack` put into a sealed file.
 
     Args:
         file: The file.
-        layers: Its layers, best first.
+        layers: The layers of the rule, best first.
         expected: Their E_l, (L,).
 
     Raises:
-        ArtefactError: An earlier version fitted the rule in units of other E_l.
-        DamagedError, KeyError, TypeError, ValueError: It is not what `pack` writes.
+        ArtefactError: An earlier version fitted the rule with other E_l.
+        DamagedError, KeyError, TypeError, ValueError: `pack` does not write such values.
     """
     about = file.about
-    if "fusion/expected" in file.names and not np.allclose(file["fusion/expected"], expected, rtol=_SAME, atol=0):
-        # format 1 kept E_l of the validation clips that the weights were fitted on; of very many clips these were some
+    if "fusion/expected" in file.names and not np.allclose(file["fusion/expected"], expected, rtol=_ROUNDING, atol=0):
+        # format 1 kept E_l of the clips that the weights were fitted on, which with very many clips were not all
         raise ArtefactError(
-            f"{shown(file.path)}: an earlier version fitted this rule on a part of the validation clips, and this "
-            "version cannot apply it; run gramcli select-layers again, and for an exported model gramcli export"
+            f"{shown(file.path)}: an earlier version of gramcli fitted this rule on some of the validation clips, and "
+            "this version cannot apply it; run gramcli select-layers again, and for an exported model gramcli export"
         )
     return FittedRule(
         name=about["rule"],
@@ -148,7 +152,7 @@ def unpack(file: Sealed, layers: tuple[str, ...], expected: Array) -> FittedRule
         chosen=about["chosen"],
         expected=expected,
         fusion=_fusion(file),
-        sharpness=about["sharpness"],
+        inverse_temperature=about["sharpness"],
         threshold=None if about["threshold"] is None else Threshold(**about["threshold"]),
         size_correction=_size_correction(file),
         discriminant=_discriminant(file),

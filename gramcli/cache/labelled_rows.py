@@ -1,4 +1,4 @@
-"""Rows of the cache joined with what ``clips.csv`` says of them."""
+"""Rows of the shards joined with their clips from ``clips.csv``: labels, splits and groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gramcli.errors import ArtefactError, DamagedError
 from gramcli.text import natural_sorted, shown
 
 AHEAD = 2
-"""Shards that are read and checked while the one before is worked on; each is in memory as it is on disk."""
+"""Number of shards that are read ahead, in threads. Each is in memory in the size that it has on disk."""
 
 
 def class_names(view: View, clips: ClipTable) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def class_names(view: View, clips: ClipTable) -> tuple[str, ...]:
 
 
 def require_extracted(view: View, clips: Sequence[Clip]) -> None:
-    """Raises an ArtefactError if some of the clips have no finished shard."""
+    """Raises an ArtefactError if the shards of some clips are not finished."""
     present = view.present()
     missing = sum(clip.shard not in present for clip in clips)
     if missing:
@@ -43,29 +43,38 @@ def read_rows(
     *,
     with_means: bool = False,
 ) -> Iterator[tuple[list[Clip], Shard, npt.NDArray[np.intp]]]:
-    """Yields, shard by shard, its usable clips of those asked for, the shard, and their rows in it.
+    """Yields for each shard the usable ones of the given clips, the shard, and the rows of these clips in it.
 
-    The next shards are read meanwhile, in threads: most of reading is the checking of digests, which holds no lock.
+    The next shards are read ahead in threads. Most of this time goes into digests, which do not hold the interpreter's
+    lock.
+
+    Args:
+        view: View that holds the clips.
+        clips: Clips that have a row.
+        layers: Layers to read; all if None.
+        done: Called with the number of clips of each shard, failed ones included.
+        with_means: Whether to read channel means as well.
 
     Raises:
-        DamagedError: A row is not that of its clip.
+        DamagedError: A shard is damaged, or a row is not that of its clip.
     """
     for number, group, rows in _ahead(view, clip_table.by_shard(clips), layers, with_means):
         for clip in group:
             if clip.row is None or clip.row >= len(rows.keys) or rows.keys[clip.row] != clip.key:
                 raise DamagedError(
                     f"{shown(view.path(number))}: row {clip.row} is not {shown(clip.id)}; "
-                    f"delete clips.csv and run gramcli extract, which derives it again"
+                    f"delete clips.csv and run gramcli extract, which writes it again"
                 )
         usable = rows.usable()
-        good = [clip for clip in group if usable[clip.row]]
-        yield good, rows, np.array([clip.row for clip in good], dtype=np.intp)
+        kept = [clip for clip in group if usable[clip.row]]
+        yield kept, rows, np.array([clip.row for clip in kept], dtype=np.intp)
         done(len(group))
 
 
 def _ahead(
     view: View, groups: Mapping[int, list[Clip]], layers: Sequence[str] | None, with_means: bool
 ) -> Iterator[tuple[int, list[Clip], Shard]]:
+    """Yields shards with their numbers and clips, in order. The next `AHEAD` shards are being read meanwhile."""
     waiting: deque[tuple[int, list[Clip], Future[Shard]]] = deque()
     pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="gramcli shards")
     try:
@@ -81,7 +90,7 @@ def _ahead(
 
 
 def take_rows(values: npt.NDArray[np.float32], where: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-    """Returns these rows, and the array itself where they are all of it, as `read_rows` gives them."""
+    """Returns some rows of an array. If they are all rows, it returns the array itself, to save a copy."""
     return values if len(where) == len(values) else values[where]
 
 
@@ -89,11 +98,11 @@ def label_indices(clips: Sequence[Clip], index: Mapping[str, int]) -> npt.NDArra
     """Returns the class of each clip, (N,).
 
     Raises:
-        ArtefactError: A label is none of the classes; the first such clip is named.
+        ArtefactError: A label is not one of the classes. The message names the first such clip.
     """
     try:
         return np.array([index[clip.label] for clip in clips], dtype=np.intp)
     except KeyError:
         clip = next(clip for clip in clips if clip.label not in index)
-        label = f"label {shown(clip.label)} is none of the network's outputs" if clip.label else "has no label"
-        raise ArtefactError(f"{shown(clip.id)}: {label}; mend the manifest and extract again") from None
+        fault = f"label {shown(clip.label)} is none of the network's outputs" if clip.label else "has no label"
+        raise ArtefactError(f"{shown(clip.id)}: {fault}; correct the manifest and run gramcli extract again") from None

@@ -1,4 +1,4 @@
-"""Reading what this package wrote: a regular file under its own name, and nothing else that may stand there."""
+"""Reads files of a cache, and refuses links, folders, pipes and devices under their names."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gramcli.text import shown
 
 
 def read(path: Path) -> bytes | None:
-    """Reads a file that this package wrote; None if there is nothing of that name.
+    """Reads a regular file; None if there is nothing under this name.
 
     Raises:
-        DamagedError: A folder, a link, a pipe or a device stands there.
+        DamagedError: There is a folder, a link, a pipe or a device instead of a file.
         ResourceError: It cannot be read.
     """
     try:
         require_regular(path)
-        # should it be exchanged just now: no link is followed, no pipe waited for
+        # if another program replaces the file now, a link is still not followed, and a pipe does not block
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             return file.read()
@@ -30,13 +30,13 @@ def read(path: Path) -> bytes | None:
 
 
 def require_regular(path: Path) -> None:
-    """Raises a DamagedError if something is there and is no file of its own, as all that this package writes is."""
+    """Raises a DamagedError if there is something under this name, and it is not a regular file."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:
         return
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no file"
+        kind = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "a pipe or device"
         raise DamagedError(
             f"{shown(path)}: is damaged ({kind} stands in its place); move that away and run the same command again"
         )

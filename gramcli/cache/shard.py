@@ -1,8 +1,8 @@
-"""One shard: the descriptors and logits of a fixed list of clips, as one immutable HDF5 file.
+"""A shard: the descriptors and logits of a fixed list of clips, as one HDF5 file that never changes.
 
-libhdf5 never sees the final file: the image is built and read in memory, so a full disk cannot crash the interpreter
-and no byte is parsed before its digest is checked. The file begins with a 512-byte user block that holds the SHA-256 of
-all that follows; HDF5 viewers skip it.
+The HDF5 library works in memory only, and never on the file itself. So a full disk cannot crash the interpreter, and no
+byte is parsed before its digest is checked. The file begins with a user block of 512 bytes that holds the SHA-256 of
+the rest. HDF5 viewers skip this block.
 
     descriptors/<layer>   (n, K_l) float32, ĝ of Eq. 5; NaN in failed rows
     logits                (n, outputs) float32; outputs may be 0
@@ -28,10 +28,13 @@ from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError
 from gramcli.text import shown
 
 if TYPE_CHECKING:
-    import h5py  # where a shard is read or written, and not where a recording is classified
+    import h5py  # imported only where a shard is read or written, as classifying recordings does not need it
 
 FORMAT = 1
 OK = "ok"
+"""Status of a row that can be used."""
+ADVICE = "gramcli cache verify --repair moves it away and computes its clips again"
+"""What to do about a damaged shard."""
 
 _USER_BLOCK = 512
 _MAGIC = b"gramcli shard\nsha256 "
@@ -43,18 +46,18 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows of a view."""
+    """The rows of one shard."""
 
     keys: tuple[str, ...]
     """Key of each clip, 64 hexadecimal characters."""
     status: tuple[str, ...]
-    """``"ok"`` or the reason of failure, one a clip."""
+    """``"ok"`` or the reason of the failure, for each clip."""
     logits: Floats
-    """(n, outputs); NaN in failed rows."""
+    """Outputs of the network, (n, O); NaN in failed rows."""
     descriptors: Mapping[str, Floats]
-    """(n, K_l) by layer, raw ĝ; NaN in failed rows."""
+    """Raw ĝ by layer, (n, K_l); NaN in failed rows."""
     means: Mapping[str, Floats] = field(default_factory=dict)
-    """(n, K_l) by layer, channel means, in views that keep them; NaN in failed rows."""
+    """Channel means by layer, (n, K_l), in views that have them; NaN in failed rows."""
 
     def __post_init__(self) -> None:
         rows = len(self.keys)
@@ -68,26 +71,26 @@ class Shard:
 
 
 def row_bytes(numbers: int) -> int:
-    """Returns how many bytes a row of so many numbers takes."""
+    """Returns the bytes of a row with a number of float32 numbers, its key and its status."""
     return 4 * numbers + 64 + _STATUS_BYTES
 
 
 def encode(shard: Shard, fingerprint: str) -> bytes:
-    """Returns the whole file; the same shard gives the same bytes.
+    """Returns the bytes of the file. Equal shards give equal bytes.
 
     Args:
         shard: The rows.
-        fingerprint: Of the view they belong to.
+        fingerprint: Fingerprint of the view that they belong to.
     """
     import h5py
 
     image = io.BytesIO()
-    # one library range, contiguous data of final size and no time stamps: byte for byte reproducible
+    # a fixed format version, contiguous data and no time stamps give the same bytes each time
     kind = {"libver": ("v110", "v110"), "userblock_size": _USER_BLOCK}
-    # numbers lie where they can be used as they are, without a copy
+    # aligned numbers can be used in place, without a copy
     with h5py.File(image, "w", **kind, alignment_threshold=_ALIGNMENT, alignment_interval=_ALIGNMENT) as file:
         file.attrs["gramcli_format"] = FORMAT
-        # text of fixed length: any other lies in HDF5's global heap, the one part of it without checksums
+        # text of fixed length, as HDF5 stores other text in its global heap, which has no checksums
         file.attrs["fingerprint"] = np.bytes_(fingerprint)
         file.attrs["units"] = np.bytes_("descriptors: row sums of the Gram matrix of a layer's feature maps")
         for name, measured in (("descriptors", shard.descriptors), ("means", shard.means)):
@@ -109,98 +112,136 @@ def encode(shard: Shard, fingerprint: str) -> bytes:
 def decode(
     content: bytes, path: Path, fingerprint: str, layers: Mapping[str, int], *, with_means: bool = False
 ) -> Shard:
-    """Reads a shard from its bytes, whose digest was checked before; see `check` and `require_finite`.
+    """Reads a shard from the bytes of its file. Check their digest before; see `check`.
 
     Args:
         content: The whole file.
-        path: Its name, for messages.
-        fingerprint: Of the view that it must belong to.
-        layers: Channels of the layers to read, in this order.
-        with_means: Whether to read their channel means too.
+        path: Path of the file, for messages.
+        fingerprint: Fingerprint of the view that it must belong to.
+        layers: Number of channels of each layer to read, in this order.
+        with_means: Whether to read channel means as well.
 
     Raises:
-        DamagedError: A dataset is missing or misshapen.
-        ArtefactError: It belongs to another view, or to a newer format.
-        UnsafeError: It holds links or external data, which no shard has.
+        DamagedError: A dataset is missing or has another type or shape.
+        ArtefactError: The shard belongs to another view, or has a newer format.
+        UnsafeError: It has links or external data, which gramcli never writes.
     """
     import h5py
 
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            return _decode(file, path, fingerprint, layers, content, with_means)
+            return _decode(_Image(file, path, content), fingerprint, layers, with_means=with_means)
     except (GramcliError, MemoryError):
         raise
-    except Exception:  # whoever forges a file can forge its digest; h5py answers such files with any exception
+    except Exception:  # a forged file may have a right digest, and h5py raises any exception for it
         raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {ADVICE}") from None
 
 
-def _decode(
-    file: h5py.File, path: Path, fingerprint: str, layers: Mapping[str, int], content: bytes, with_means: bool
-) -> Shard:
-    import h5py
+@dataclass(frozen=True)
+class _Image:
+    """An open HDF5 file in memory. Its methods read only what lies in this file, as `encode` writes it."""
 
-    version = _attribute(file, "gramcli_format", "iu")
-    if version > FORMAT:
-        raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {version}); update gramcli")
-    if _attribute(file, "fingerprint", "S") != fingerprint.encode():
-        raise ArtefactError(f"{shown(path)}: belongs to another view; move it back to its own cache")
+    file: h5py.File
+    path: Path
+    """For messages."""
+    content: bytes
 
-    def rows(group: h5py.Group, name: str, dtype: str, *shape: int | None) -> Any:
-        """Reads one dataset if it is what `encode` writes: its bytes lie in this very file, and stay there."""
-        dataset = h5py.h5d.open(_own(group, name, path), name.encode())  # what h5py.Dataset asks takes most of a read
-        made = dataset.get_create_plist()
-        layout = made.get_layout()
-        if made.get_external_count() or layout == h5py.h5d.VIRTUAL:
-            raise UnsafeError(f"{shown(path)}: {shown(name)} points to another file; not opened")
-        found = dataset.shape
-        fits = len(found) == len(shape) and all(
-            wanted in (None, size) for wanted, size in zip(shape, found, strict=True)
+    def attribute(self, name: str, kinds: str) -> Any:
+        """Reads a number or a text of fixed length. HDF5 can loop for ever on a forged text of another kind."""
+        attribute = self.file.attrs.get_id(name)
+        if attribute.shape != () or attribute.dtype.kind not in kinds:
+            raise TypeError(name)
+        return self.file.attrs[name]
+
+    def group(self, name: str) -> h5py.Group:
+        """Opens a group of the file."""
+        import h5py
+
+        return h5py.Group(h5py.h5g.open(self._parent(self.file, name), name.encode()))
+
+    def rows(self, group: h5py.Group, name: str, dtype: str, *shape: int | None) -> Any:
+        """Reads one dataset of the given type and shape, where None stands for any size.
+
+        Raises:
+            ValueError: It has another type or shape, or its numbers are not contiguous in this file.
+            UnsafeError: It lies in another file.
+        """
+        import h5py
+
+        dataset = h5py.h5d.open(self._parent(group, name), name.encode())  # much faster than h5py.Dataset
+        creation = dataset.get_create_plist()
+        layout = creation.get_layout()
+        if creation.get_external_count() or layout == h5py.h5d.VIRTUAL:
+            raise UnsafeError(f"{shown(self.path)}: {shown(name)} points to another file; not opened")
+        stored = dataset.shape
+        fits = len(stored) == len(shape) and all(
+            wanted in (None, size) for wanted, size in zip(shape, stored, strict=True)
         )
-        kind, numbers = dataset.dtype, math.prod(found)
-        # a shape may promise, and a filter unpack, far more than the file holds
-        if kind != dtype or not fits or layout != h5py.h5d.CONTIGUOUS or numbers * kind.itemsize > len(content):
+        kind, numbers = dataset.dtype, math.prod(stored)
+        # a forged shape may need far more memory than the file has bytes, and a filter may decompress to it
+        too_large = numbers * kind.itemsize > len(self.content)
+        if kind != dtype or not fits or layout != h5py.h5d.CONTIGUOUS or too_large:
             raise ValueError
-        place = dataset.get_offset()
-        if place is None or place % kind.alignment:
+        offset = dataset.get_offset()
+        if offset is None or offset % kind.alignment:
             return h5py.Dataset(dataset)[()]
-        return np.frombuffer(content, kind, numbers, place).reshape(found)
+        return np.frombuffer(self.content, kind, numbers, offset).reshape(stored)
 
-    keys = [key.decode("ascii") for key in rows(file, "key", "S64", None)]
-    status = [text.decode("utf-8", "ignore") for text in rows(file, "status", f"S{_STATUS_BYTES}", len(keys))]
-    logits = rows(file, "logits", "<f4", len(keys), None)
-    measured: dict[str, dict[str, Floats]] = {"descriptors": {}, "means": {}}
+    def _parent(self, group: h5py.Group, name: str) -> Any:
+        """Returns the identifier of a group, once it is clear that its member of this name is no link.
+
+        Raises:
+            UnsafeError: The member is a link.
+        """
+        import h5py
+
+        if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:  # `in` and `get` would follow a link
+            raise UnsafeError(f"{shown(self.path)}: {shown(name)} is a link; not opened")
+        return group.id
+
+
+def _decode(image: _Image, fingerprint: str, layers: Mapping[str, int], *, with_means: bool) -> Shard:
+    version = image.attribute("gramcli_format", "iu")
+    if version > FORMAT:
+        raise NewerError(f"{shown(image.path)}: was made by a newer gramcli (format {version}); update gramcli")
+    if image.attribute("fingerprint", "S") != fingerprint.encode():
+        raise ArtefactError(f"{shown(image.path)}: belongs to another view; move it back to its own cache")
+    file = image.file
+    keys = [key.decode("ascii") for key in image.rows(file, "key", "S64", None)]
+    status = [text.decode("utf-8", "ignore") for text in image.rows(file, "status", f"S{_STATUS_BYTES}", len(keys))]
+    logits = image.rows(file, "logits", "<f4", len(keys), None)
+    tables: dict[str, dict[str, Floats]] = {"descriptors": {}, "means": {}}
     for name in ("descriptors", "means") if with_means else ("descriptors",):
-        stored = h5py.Group(h5py.h5g.open(_own(file, name, path), name.encode()))
-        measured[name] = {layer: rows(stored, _escape(layer), "<f4", len(keys), size) for layer, size in layers.items()}
-    return Shard(tuple(keys), tuple(status), logits, **measured)
+        group = image.group(name)
+        tables[name] = {
+            layer: image.rows(group, _escape(layer), "<f4", len(keys), channels) for layer, channels in layers.items()
+        }
+    return Shard(tuple(keys), tuple(status), logits, **tables)
 
 
 def require_finite(rows: Shard, path: Path, layers: Iterable[str]) -> None:
-    """Checks the numbers of usable rows.
+    """Checks that logits and descriptors of usable rows are finite.
 
     Args:
-        rows: What was read.
-        path: The file, for the message.
-        layers: Layers to look at; logits are looked at always.
+        rows: The shard.
+        path: Path of the file, for the message.
+        layers: Layers to check. Logits are always checked.
 
     Raises:
         DamagedError: A number is not finite.
     """
     usable = rows.usable()
-    measured = [table[layer] for table in (rows.descriptors, rows.means) for layer in layers if layer in table]
-    for values in (rows.logits, *measured):
+    tables = [table[layer] for table in (rows.descriptors, rows.means) for layer in layers if layer in table]
+    for values in (rows.logits, *tables):
         with np.errstate(over="ignore", invalid="ignore"):
-            odd = usable & ~np.isfinite(values.sum(axis=1))  # the sum of large numbers may be infinite
-        for row in np.flatnonzero(odd):
+            suspect = usable & ~np.isfinite(values.sum(axis=1))  # or a sum of large finite numbers
+        for row in np.flatnonzero(suspect):
             if not np.isfinite(values[row]).all():
                 raise DamagedError(f"{shown(path)}: row {row} holds a number that is not finite; {ADVICE}")
 
 
-ADVICE = "gramcli cache verify --repair moves it away and computes its clips again"
-
-
 def check(content: bytes, path: Path) -> None:
-    """Compares the content with the digest in front of it.
+    """Compares the content of a file with the digest in its user block.
 
     Raises:
         DamagedError: They differ.
@@ -211,28 +252,11 @@ def check(content: bytes, path: Path) -> None:
         raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {ADVICE}")
 
 
-def _attribute(file: h5py.File, name: str, kinds: str) -> Any:
-    """Reads a number or a text of fixed length; libhdf5 can loop for ever on a forged text of any other kind."""
-    about = file.attrs.get_id(name)
-    if about.shape != () or about.dtype.kind not in kinds:
-        raise TypeError(name)
-    return file.attrs[name]
-
-
-def _own(group: h5py.Group, name: str, path: Path) -> Any:
-    """Returns the identifier of a group whose member of this name lies in this very file."""
-    import h5py
-
-    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:  # `in` and `get` would follow it
-        raise UnsafeError(f"{shown(path)}: {shown(name)} is a link; not opened")
-    return group.id
-
-
 def read_bytes(path: Path) -> bytes:
     """Reads a file of the cache.
 
     Raises:
-        DamagedError: It is missing or no regular file.
+        DamagedError: It is missing, or it is no regular file.
         ResourceError: It cannot be read.
     """
     content = regular_file.read(path)
@@ -242,5 +266,5 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _escape(layer: str) -> str:
-    """HDF5 takes a slash for a path and a lone dot for the group itself."""
+    """Returns a layer name without "/" and ".", which HDF5 takes for a path and for the group itself."""
     return layer.replace("%", "%25").replace("/", "%2F") if layer != "." else "%2E"

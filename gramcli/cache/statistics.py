@@ -1,7 +1,7 @@
-"""Statistics of a cache: what calibrate stores, and the check that they still belong to the descriptors.
+"""The statistics of a cache: bounds, expected deviations and validation deviations, written by calibrate.
 
-``statistics.safetensors`` names the view that it was made from. It is sealed (`gramcli.cache.sealed`). Equal
-descriptors, labels, splits and groups give equal bytes.
+``statistics.safetensors`` is a sealed file (`gramcli.cache.sealed`). It holds the fingerprint of the view that it was
+computed from. Equal descriptors, labels, splits and groups give equal bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from gramcli.cache import regular_file, sealed
+from gramcli.cache.safetensors_header import Shapes
 from gramcli.errors import ArtefactError
 from gramcli.text import shown
 
@@ -26,61 +27,61 @@ FILE = "statistics.safetensors"
 
 @dataclass(frozen=True)
 class Basis:
-    """What statistics were computed from."""
+    """What the statistics were computed from."""
 
     layers: Mapping[str, int]
     """Channels by layer."""
     classes: tuple[str, ...]
     epsilon: float
     fingerprint: str
-    """Of the view that the descriptors are from."""
+    """Fingerprint of the view that holds the descriptors."""
     clips: str
-    """Digest of the labels, splits and groups of training and validation clips."""
+    """Digest of the labels, splits and groups of the training and validation clips."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many rows and columns the arrays of a statistics file have."""
+    """Dimensions of the arrays in a statistics file."""
 
     validation: int
-    """Usable validation clips, N."""
+    """Number of usable validation clips, N."""
     outputs: int
-    """Outputs of the network that are classes, O; 0 with ``head = "none"``."""
+    """Number of network outputs, O; 0 with ``head = "none"``."""
     subsamples: int = 0
-    """Most subsamples of one class, D; 0 where classes are of about equal size."""
+    """Largest number of subsamples of one class, D; 0 if classes are of about equal size."""
 
 
 @dataclass(frozen=True, eq=False)
 class ValidationRows:
-    """The N usable validation clips, in order of their keys."""
+    """The N usable validation clips, in the order of their keys."""
 
     labels: Array
-    """Class, (N,) int32."""
+    """True class, (N,) int32."""
     groups: Array
-    """Number of the group, (N,) int32."""
+    """Index of the group, (N,) int32."""
     keys: Array
-    """Bytes of the clip's key, (N, 32) uint8."""
+    """Bytes of the key, (N, 32) uint8."""
     logits: Array
-    """(N, O) float32."""
+    """Outputs of the network, (N, O) float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Bounds, counts, expected deviations, and deviations of validation clips.
+    """Bounds, class sizes, expected deviations, and deviations of validation clips.
 
-    What does not grow with clips times classes is in memory. Methods read the arrays of one layer from the file.
+    Bounds and deviations may be large, so methods read them from the file, one layer at a time. All else is in memory.
     """
 
     basis: Basis
     counts: Array
     """Training clips by class, (C,) int64."""
     groups: Array
-    """Groups that the training clips of each class are from, (C,) int64."""
+    """Number of groups of the training clips in each class, (C,) int64."""
     expected: Array
-    """E_l of Eq. 11, (L,) float64; of the largest classes where there are subsamples."""
+    """E_l (Eq. 11), (L,) float64. If there are subsamples, only clips of the largest classes count."""
     validation: ValidationRows
     subsample_sizes: Array | None
-    """Clips of each subsample of each class, (C, D) int64; None where classes are of about equal size."""
+    """Number of clips in each subsample, (C, D) int64; None if classes are of about equal size."""
     file: sealed.Sealed
 
     @property
@@ -100,14 +101,14 @@ class Statistics:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file; decisions name the statistics by it."""
+        """SHA-256 of the file. A decision holds it to name its statistics."""
         return self.file.digest
 
     def expected_of(self, layers: tuple[str, ...]) -> Array:
         """Returns E_l of some layers in the order given, (L',) float64."""
         index = {layer: n for n, layer in enumerate(self.layers)}
-        found: Array = self.expected[[index[layer] for layer in layers]]
-        return found
+        selected: Array = self.expected[[index[layer] for layer in layers]]
+        return selected
 
     def bounds(self, layer: str) -> tuple[Array, Array]:
         """Reads λ and Λ of one layer, each (C, K_l) float32; zeros for a class without training clips.
@@ -137,7 +138,7 @@ class Statistics:
         return self.file.numbers(f"subsample/deviation/{layer}", least=0)
 
 
-def shapes(layers: Mapping[str, int], classes: int, sizes: Sizes) -> sealed.Shapes:
+def shapes(layers: Mapping[str, int], classes: int, sizes: Sizes) -> Shapes:
     """Returns dtype and shape of every tensor of a statistics file."""
     table: dict[str, tuple[str, tuple[int, ...]]] = {
         "counts": ("int64", (classes,)),
@@ -160,7 +161,7 @@ def shapes(layers: Mapping[str, int], classes: int, sizes: Sizes) -> sealed.Shap
 
 @contextlib.contextmanager
 def create(cache: Path, basis: Basis, sizes: Sizes) -> Iterator[sealed.Arrays]:
-    """Yields the arrays of `shapes` to be filled. The file takes its place when the block ends without an error.
+    """Yields the arrays of `shapes`, for the caller to fill. When the block ends without an error, the file is written.
 
     Raises:
         ResourceError: It cannot be written.
@@ -181,12 +182,12 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
     """Opens the statistics of a cache.
 
     Args:
-        cache: Its folder.
-        fingerprint: Of the view that they must be made from; of any if None.
+        cache: Folder of the cache.
+        fingerprint: Fingerprint of the view that they must be computed from; any if None.
 
     Raises:
         ArtefactError: There are none yet, or they are from another view.
-        DamagedError: They are not as they were written.
+        DamagedError: The file is damaged.
     """
     regular_file.require_regular(cache / FILE)
     file = sealed.load(cache / FILE, "statistics")
@@ -201,7 +202,7 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
         raise ArtefactError(f"{shown(file.path)}: was made from other descriptors; run gramcli calibrate again")
     labels = file.numbers("validation/label", least=0)
     if (labels >= len(basis.classes)).any():
-        raise sealed.damaged(file, "validation/label names a class that there is not")
+        raise sealed.damaged(file, "validation/label holds a class that does not exist")
     return Statistics(
         basis,
         file.numbers("counts", least=0),
@@ -214,15 +215,15 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
 
 
 def _fits(file: sealed.Sealed, basis: Basis) -> bool:
-    """Tells whether a file has the tensors that `create` lays out."""
-    there = file.shapes()
-    subsamples = there["subsample/size"][1][1] if "subsample/size" in there else 0
-    validation, outputs = there["validation/logits"][1]
+    """Tells whether a file has the tensors that `create` writes."""
+    stored = file.shapes()
+    subsamples = stored["subsample/size"][1][1] if "subsample/size" in stored else 0
+    validation, outputs = stored["validation/logits"][1]
     texts = [*basis.layers, *basis.classes, basis.fingerprint, basis.clips]
     return (
         all(isinstance(text, str) for text in texts)
         and len(set(basis.classes)) == len(basis.classes) > 0
         and isinstance(basis.epsilon, float)
         and 0 < basis.epsilon < math.inf
-        and there == shapes(basis.layers, len(basis.classes), Sizes(validation, outputs, subsamples))
+        and stored == shapes(basis.layers, len(basis.classes), Sizes(validation, outputs, subsamples))
     )

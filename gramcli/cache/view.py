@@ -1,9 +1,11 @@
-"""A view: the same clips seen by one network through one front end under one condition.
+"""A view: the descriptors of all clips from one network, one front end and one condition, in numbered shards.
 
-``views/<name>/view.json`` says what makes its numbers what they are (the identity, whose SHA-256 is the fingerprint
-that every shard carries) and, outside the fingerprint, what was merely recorded: paths, settings, versions. A shard
-counts as done when it is there under its final name; nothing else marks progress. Shards never change: where some rows
-were computed again, ``00017.1.h5`` stands beside ``00017.h5``, and of such generations the latest counts.
+``views/<name>/view.json`` holds the identity: everything that the numbers depend on. Its SHA-256 is the fingerprint,
+which every shard holds too. The file also records paths, settings and versions, which are not in the fingerprint.
+
+A shard is finished when its file has its final name; nothing else marks progress. Shards never change. If some rows of
+shard 17 are computed again, a new generation ``00017.1.h5`` is written beside ``00017.h5``. The latest generation is
+read.
 """
 
 from __future__ import annotations
@@ -30,23 +32,23 @@ CLEAN = "clean"
 _SHARD = re.compile(r"(\d{5,})(?:\.([1-9]\d*))?\.h5")
 
 
-def _sealed(content: Mapping[str, Any]) -> bytes:
-    """Returns the text of ``view.json``, with the SHA-256 of what it says."""
+def _with_digest(content: Mapping[str, Any]) -> bytes:
+    """Returns the text of ``view.json``, with the SHA-256 of its content."""
     digest = hashlib.sha256(canonical(content)).hexdigest()
     return json.dumps({**content, "sha256": digest}, indent=1).encode() + b"\n"
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """What was found right in one shard."""
+    """What was already checked in one shard."""
 
     stamp: tuple[int, ...] | None
-    """The file that it was then, as `_stamp` tells it. Its digest was right."""
+    """State of the file whose digest was checked, from `_stamp`."""
     arrays: frozenset[tuple[str, bool]]
-    """Layers whose numbers were looked at, and whether with their channel means."""
+    """Layers whose numbers were checked, each with True if its channel means were checked too."""
 
 
-_NOTHING = _Checked(None, frozenset())
+_NOT_CHECKED = _Checked(None, frozenset())
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class View:
     folder: Path
     identity: Identity
     recorded: Mapping[str, Any]
-    """Outside the fingerprint: paths, settings of the last extract, versions."""
+    """Not in the fingerprint: paths, settings of the last extract, versions."""
     _checked: dict[int, _Checked] = field(default_factory=dict, compare=False, repr=False)
-    """What was found right in each shard, so that several passes over the shards check each number once."""
+    """What was checked in each shard, so that several passes over the shards check each number once."""
     _generations: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
-    """Of the shards that were there when the folder was last looked at."""
+    """Generations by shard, as of the last listing of the folder."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,26 +86,26 @@ class View:
 
     @property
     def numbers_a_clip(self) -> int:
-        """How many numbers a row of a shard holds, logits aside."""
+        """Number of numbers in one row of a shard, without logits."""
         return sum(self.layers.values()) * (2 if self.with_means else 1)
 
     @property
     def bytes_a_clip(self) -> int:
-        """How many bytes a row of a shard takes on disk."""
+        """Number of bytes of one row of a shard on disk."""
         return shard.row_bytes(self.numbers_a_clip + len(self.outputs))
 
     @classmethod
     def open(cls, cache: Path, name: str = CLEAN) -> View:
-        """Opens what an earlier extract made.
+        """Opens a view that extract has written.
 
         Raises:
-            ArtefactError: Nothing was extracted yet, or a newer gramcli made it.
-            DamagedError: ``view.json`` is not as it was written.
+            ArtefactError: Nothing was extracted yet, or a newer gramcli wrote the view.
+            DamagedError: ``view.json`` is damaged.
         """
         folder = cache / "views" / name
         path = folder / "view.json"
         if not os.path.lexists(path):
-            if folds := sorted(cache.glob("folds/*/views")):  # of a cross-validation
+            if folds := sorted(cache.glob("folds/*/views")):  # a cross-validation keeps one cache for each fold
                 raise ArtefactError(
                     f"{shown(cache)}: no extracted clips there but those of {len(folds)} folds; name the cache of one "
                     f"with --cache {shown(folds[0].parent)}"
@@ -114,72 +116,76 @@ class View:
             stored = json.loads(content)
             digest = stored.pop("sha256")
             newer = stored["format"] > FORMAT
-            # to the byte, white space and all, where it is known how it was written
-            whole = hashlib.sha256(canonical(stored)).hexdigest() == digest and (newer or content == _sealed(stored))
+            # a file of this format must be equal to the byte, white space included
+            intact = hashlib.sha256(canonical(stored)).hexdigest() == digest and (
+                newer or content == _with_digest(stored)
+            )
             view = cls(folder, stored["identity"], dict(stored["recorded"]))
             if not newer:
                 require_identity(view.identity)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            whole = False
-        if not whole:
-            raise DamagedError(f"{shown(path)}: is damaged; restore it, or move {shown(folder)} away and extract again")
+            intact = False
+        if not intact:
+            raise DamagedError(
+                f"{shown(path)}: is damaged; restore it, or move {shown(folder)} away and run gramcli extract again"
+            )
         if newer:
-            raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {stored['format']}); update it")
+            raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {stored['format']}); update gramcli")
         return view
 
     @classmethod
     def create(cls, cache: Path, identity: Identity, recorded: Mapping[str, Any], name: str = CLEAN) -> View:
-        """Opens a view that has this identity, or makes it, for a writer: what killed ones left is swept away.
+        """Opens or creates a view for writing, and removes temporary files of writers that were killed.
 
         Raises:
-            ArtefactError: A view of that name has another identity; each differing field is named.
+            ArtefactError: A view of this name has another identity. The message names each differing field.
         """
         folder = cache / "views" / name
         if os.path.lexists(folder / "view.json"):
             cls.open(cache, name).require(identity)
         durable_files.make_folder(folder / "shards")
         cls.sweep(folder)
-        # settings that were just parsed and the same settings read back from JSON must be the same
+        # through JSON and back, so that a new view is equal to the same view when it is opened again
         content = json.loads(canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
-        durable_files.write(folder / "view.json", _sealed(content))
+        durable_files.write(folder / "view.json", _with_digest(content))
         return cls(folder, content["identity"], content["recorded"])
 
     @staticmethod
     def sweep(folder: Path) -> None:
-        """Removes what killed writers left in the folder of a view."""
-        for swept in (folder, folder / "shards"):
-            durable_files.sweep(swept)
+        """Removes temporary files that killed writers left in the folder of a view."""
+        for one in (folder, folder / "shards"):
+            durable_files.sweep(one)
 
     def require(self, identity: Identity) -> None:
         """Raises an ArtefactError that names each field in which the view differs from this identity."""
         changed = differences(self.identity, identity)
         if changed:
-            what = "; ".join(changed)
+            listed = "; ".join(changed)
             raise ArtefactError(
-                f"{shown(self.folder)}: was extracted otherwise ({what}); undo that or use another --cache"
+                f"{shown(self.folder)}: was extracted otherwise ({listed}); undo that or use another --cache"
             )
 
     def path(self, number: int, generation: int | None = None) -> Path:
-        """Returns where a shard is or will be; its latest generation if none is named."""
+        """Returns the path of a shard, whether it exists or not; of its latest generation if None."""
         if generation is None:
             generation = self.generations(number)[-1]
         return self.folder / "shards" / (f"{number:05d}.{generation}.h5" if generation else f"{number:05d}.h5")
 
     def generations(self, number: int) -> list[int]:
-        """Returns the generations of a shard, the latest last; its first, 0, also where there is none yet."""
+        """Returns the generations of a shard, ascending; [0] if the shard does not exist yet."""
         if not self._generations:
             self.present()
         return self._generations.get(number, [0])
 
     def present(self) -> set[int]:
-        """Returns the numbers of the shards that are done."""
-        found: dict[int, list[int]] = {}
+        """Returns the numbers of the finished shards."""
+        generations: dict[int, list[int]] = {}
         for path in (self.folder / "shards").glob("*.h5"):
             if name := shard_name(path):
-                found.setdefault(name[0], []).append(name[1])
+                generations.setdefault(name[0], []).append(name[1])
         self._generations.clear()
-        self._generations.update((number, sorted(those)) for number, those in found.items())
-        return set(found)
+        self._generations.update((number, sorted(those)) for number, those in generations.items())
+        return set(generations)
 
     def read(
         self,
@@ -189,15 +195,27 @@ class View:
         with_means: bool = False,
         generation: int | None = None,
     ) -> shard.Shard:
-        """Reads one shard, all layers if None; see `path` for its generation, `shard.decode` for what is raised."""
+        """Reads one shard, and checks what was not checked before.
+
+        Args:
+            number: Number of the shard.
+            layers: Layers to read; all if None.
+            with_means: Whether to read channel means as well.
+            generation: Generation of the shard; the latest if None.
+
+        Raises:
+            DamagedError: The file is missing or damaged.
+            ResourceError: The file cannot be read.
+            ArtefactError, UnsafeError: See `shard.decode`.
+        """
         path, channels = self.path(number, generation), self.layers
         wanted = channels if layers is None else {layer: channels[layer] for layer in layers}
         stamp = _stamp(path)
         content = shard.read_bytes(path)
-        before = self._checked.get(number, _NOTHING)
+        before = self._checked.get(number, _NOT_CHECKED)
         if before.stamp != stamp:
-            before = _NOTHING
-        if stamp is None or before is _NOTHING:
+            before = _NOT_CHECKED
+        if stamp is None or before is _NOT_CHECKED:
             shard.check(content, path)
         rows = shard.decode(content, path, self.fingerprint, wanted, with_means=with_means)
         new = {(layer, with_means) for layer in wanted} - before.arrays
@@ -207,13 +225,13 @@ class View:
         return rows
 
     def write(self, number: int, rows: shard.Shard, generation: int = 0) -> bool:
-        """Commits one shard, durably. The first to commit a number and generation wins.
+        """Writes one shard durably. If another process wrote the same number and generation first, its file stays.
 
         Returns:
-            Whether what is there now has these very bytes.
+            Whether the file now holds these very bytes.
 
         Raises:
-            ResourceError: It cannot be written; earlier shards are unharmed.
+            ResourceError: The file cannot be written. Other shards do not change.
         """
         content = shard.encode(rows, self.fingerprint)
         path = self.path(number, generation)
@@ -226,7 +244,7 @@ class View:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Returns what changes with a file's content, or None if there is no file."""
+    """Returns file attributes that change when the content changes; None if there is no file."""
     try:
         about = path.stat()
     except OSError:
@@ -235,12 +253,12 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def shard_name(path: Path) -> tuple[int, int] | None:
-    """Returns number and generation of the shard whose name this is; None for any other file."""
+    """Returns the number and generation in the name of a shard; None for any other file."""
     name = _SHARD.fullmatch(path.name)
     return None if name is None else (int(name[1]), int(name[2] or 0))
 
 
 def names(cache: Path) -> list[str]:
-    """Returns the views of a cache by name, the clean one first."""
-    found = sorted(path.parent.name for path in (cache / "views").glob("*/view.json"))
-    return sorted(found, key=lambda name: name != CLEAN)
+    """Returns the names of the views of a cache, the clean view first."""
+    by_name = sorted(path.parent.name for path in (cache / "views").glob("*/view.json"))
+    return sorted(by_name, key=lambda name: name != CLEAN)

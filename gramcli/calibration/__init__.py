@@ -1,1 +1,1 @@
-"""From stored descriptors and labels to statistics, a layer ranking and a fitted rule."""
+"""Calibration: from descriptors and labels in a cache to statistics, a layer ranking and a fitted rule."""

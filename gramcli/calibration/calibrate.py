@@ -1,10 +1,11 @@
-"""``gramcli calibrate``: from descriptors and labels to class bounds, expected deviations and validation deviations.
+"""``gramcli calibrate``: computes class bounds, expected deviations and the deviations of validation clips.
 
-Shards are read one after another: first those of training clips for the bounds (Eq. 7-8), then those of validation
-clips for their deviations from the bounds (Eq. 9-11). Memory depends on the size of a shard and of the network, and not
-on the number of clips. Where classes differ in size, training clips are read once more in between, for bounds of parts
-of the larger classes. Minima and maxima do not depend on order, and means are rounded once, so the result is the same
-bit for bit however the clips are spread over shards.
+Shards are read one after another. The first pass reads the training clips for the bounds (Eq. 7-8). The second pass
+reads the validation clips for their deviations from the bounds (Eq. 9-11). If classes differ in size, the training
+clips of large classes are read once more in between, for bounds of subsamples of these classes.
+
+Memory depends on the size of a shard and of the network, and not on the number of clips. Minima and maxima do not
+depend on order, and means are rounded once. So the result has the same bits however clips are spread over shards.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ Array = npt.NDArray[Any]
 def calibrate(
     cache: str | Path = ".gramcli", settings: CalibrateSettings | None = None, *, progress: Progress | None = None
 ) -> Statistics:
-    """Writes ``statistics.safetensors`` from the clean view of a cache.
+    """Computes ``statistics.safetensors`` from the clean view of a cache.
 
     Args:
         cache: Folder of the cache.
-        settings: ε of Eq. 9, and whether to learn a correction for class sizes.
-        progress: Told of steps and of everything that was treated specially.
+        settings: ε of Eq. 9, and whether to measure what a correction for class sizes needs.
+        progress: Receives steps and notes.
 
     Raises:
-        ArtefactError: Nothing was extracted, or clips are still missing.
-        NoInputError: No usable training or validation clip.
-        DamagedError: A file of the cache is not as it was written.
+        ArtefactError: Nothing was extracted, or some clips are not extracted yet.
+        NoInputError: There is no usable training clip, or no usable validation clip.
+        DamagedError: A file of the cache is damaged.
         LockedError: Another process writes to the cache.
     """
     cache, settings, progress = Path(cache), settings or CalibrateSettings(), progress or Silent()
@@ -64,9 +65,9 @@ def calibrate(
         training, bounds = _training_bounds(work)
         counts = next(iter(bounds.values())).counts
         groups = _groups_by_class(training, work.classes)
-        smaller = None
+        subsample_bounds = None
         if settings.class_size == "level":
-            smaller = SubsampleBounds.gather(work.view, training, work.index, groups, progress)
+            subsample_bounds = SubsampleBounds.gather(work.view, training, work.index, groups, progress)
         basis = Basis(
             work.view.layers,
             work.classes,
@@ -74,19 +75,19 @@ def calibrate(
             work.view.fingerprint,
             work.clips.digest("train", "validation"),
         )
-        subsamples = 0 if smaller is None else smaller.sizes.shape[1]
+        subsamples = 0 if subsample_bounds is None else subsample_bounds.sizes.shape[1]
         sizes = Sizes(len(work.validation), len(work.view.outputs), subsamples)
         with statistics.create(cache, basis, sizes) as arrays:
             arrays["counts"][...] = counts
             arrays["groups"][...] = groups
-            if smaller is not None:
-                arrays["subsample/size"][...] = smaller.sizes
+            if subsample_bounds is not None:
+                arrays["subsample/size"][...] = subsample_bounds.sizes
             for layer in list(bounds):
                 filled = bounds.pop(layer).filled()
                 arrays[f"lower/{layer}"][...], arrays[f"upper/{layer}"][...] = filled.lower, filled.upper
             _write_validation_rows(arrays, work)
-            _write_deviations(arrays, work, smaller)
-            _write_expected(arrays, work, smaller)
+            _write_deviations(arrays, work, subsample_bounds)
+            _write_expected(arrays, work, subsample_bounds)
             notes = list(_notes(arrays, work, len(training)))
     for note in notes:
         progress.note(note)
@@ -95,20 +96,20 @@ def calibrate(
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What one calibration reads, and how."""
+    """The input of one calibration, and how it is computed."""
 
     view: View
     clips: ClipTable
     stored: Mapping[str, Sequence[Clip]]
-    """Training and validation clips that have a row, failed ones included, by split."""
+    """Training and validation clips that have a row, by split. Failed clips are included."""
     validation: Sequence[Clip]
-    """Usable validation clips, in order of their keys."""
+    """Usable validation clips, in the order of their keys."""
     classes: tuple[str, ...]
     settings: CalibrateSettings
     progress: Progress
     plan: Plan
     constant: Counter[str] = field(default_factory=Counter)
-    """Clips whose descriptor is constant over the channels, by layer; counted as clips are read."""
+    """Number of clips whose descriptor is constant over the channels, by layer. It grows as clips are read."""
 
     @classmethod
     def open(cls, cache: Path, settings: CalibrateSettings, progress: Progress) -> _Work:
@@ -117,9 +118,11 @@ class _Work:
         require_extracted(view, [*stored["train"], *stored["validation"]])
         failed = failures.read(cache, view, clips.rows)
         usable = {split: [clip for clip in stored[split] if clip.key not in failed] for split in stored}
-        for split, missing in (("train", "bounds"), ("validation", "E_l")):
+        for split, needed_for in (("train", "bounds"), ("validation", "expected deviations")):
             if not usable[split]:
-                raise NoInputError(f"{shown(cache)}: no usable {split} clips, so no {missing}; see failures.csv")
+                raise NoInputError(
+                    f"{shown(cache)}: no usable {split} clips, which the {needed_for} need; see failures.csv"
+                )
         classes = class_names(view, clips)
         steps = sum(view.layers.values()) * (len(usable["train"]) + len(classes) * len(usable["validation"]))
         plan = kernels.plan(steps, cores())
@@ -127,32 +130,32 @@ class _Work:
 
     @property
     def index(self) -> dict[str, int]:
-        """Number of each class."""
+        """Index of each class."""
         return {label: n for n, label in enumerate(self.classes)}
 
     def scale(self, descriptors: Array, where: npt.NDArray[np.intp], layer: str) -> npt.NDArray[np.float32]:
-        """Returns g̃ of some rows of a shard, and counts those that are constant."""
+        """Returns g̃ of some rows of a shard, and counts the constant ones."""
         scaled = normalise(take_rows(descriptors, where), self.plan)
         self.constant[layer] += int(constant(scaled).sum())
         return scaled
 
 
 def _training_bounds(work: _Work) -> tuple[list[Clip], dict[str, Bounds]]:
-    """First pass: returns the usable training clips in order of their keys, and bounds by layer."""
+    """First pass: returns the usable training clips in the order of their keys, and the bounds by layer."""
     index, layers = work.index, work.view.layers
     bounds = {layer: Bounds.empty(len(index), channels) for layer, channels in layers.items()}
-    found: list[Clip] = []
+    training: list[Clip] = []
     work.progress.start("bounds", len(work.stored["train"]))
     for group, rows, where in read_rows(work.view, work.stored["train"], done=work.progress.advance):
         labels = label_indices(group, index)
         for layer, bound in bounds.items():
             bound.update(work.scale(rows.descriptors[layer], where, layer), labels, work.plan)
-        found += group
-    return sorted(found, key=lambda clip: clip.key), bounds
+        training += group
+    return sorted(training, key=lambda clip: clip.key), bounds
 
 
 def _groups_by_class(training: Sequence[Clip], classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Returns how many groups the training clips of each class are from, (C,)."""
+    """Returns the number of groups of the training clips in each class, (C,)."""
     count = Counter(label for label, _ in {(clip.label, clip.group) for clip in training})
     return np.array([count[label] for label in classes], np.int64)
 
@@ -166,80 +169,81 @@ def _write_validation_rows(arrays: Mapping[str, Array], work: _Work) -> None:
     arrays["validation/key"][...] = np.frombuffer(keys, np.uint8).reshape(-1, 32)
 
 
-def _write_deviations(arrays: Arrays, work: _Work, smaller: SubsampleBounds | None) -> None:
-    """Second pass: writes δ of validation clips by layer and class, and against subsamples of their own class."""
+def _write_deviations(arrays: Arrays, work: _Work, subsample_bounds: SubsampleBounds | None) -> None:
+    """Second pass: writes δ of validation clips against all classes, and against subsamples of their own class."""
     view, index = work.view, work.index
-    place = {clip.key: n for n, clip in enumerate(work.validation)}
-    found = 0
+    row_of = {clip.key: n for n, clip in enumerate(work.validation)}
+    count = 0
     work.progress.start("deviations", len(work.stored["validation"]))
     for group, rows, where in read_rows(view, work.stored["validation"], done=work.progress.advance):
         labels = label_indices(group, index)
-        if not all(clip.key in place for clip in group):
+        if not all(clip.key in row_of for clip in group):
             raise _other_failures(view)
-        spots = [place[clip.key] for clip in group]
-        found += len(spots)
+        targets = [row_of[clip.key] for clip in group]
+        count += len(targets)
         if view.outputs:
-            arrays["validation/logits"][spots] = rows.logits[where]
+            arrays["validation/logits"][targets] = rows.logits[where]
         for layer in view.layers:
             scaled = work.scale(rows.descriptors[layer], where, layer)
             lower, upper = arrays[f"lower/{layer}"], arrays[f"upper/{layer}"]
-            arrays[f"validation/deviation/{layer}"][spots] = deviations(
+            arrays[f"validation/deviation/{layer}"][targets] = deviations(
                 scaled, lower, upper, work.settings.epsilon, work.plan
             )
-            if smaller is not None:
-                own = smaller.deviations(layer, scaled, labels, work.settings.epsilon)
-                arrays[f"subsample/deviation/{layer}"][spots] = own
+            if subsample_bounds is not None:
+                own = subsample_bounds.deviations(layer, scaled, labels, work.settings.epsilon)
+                arrays[f"subsample/deviation/{layer}"][targets] = own
         arrays.release()
-    if found < len(place):
+    if count < len(row_of):
         raise _other_failures(view)
 
 
 def _other_failures(view: View) -> DamagedError:
     path = view.folder.parents[1] / failures.FILE
     return DamagedError(
-        f"{shown(path)}: lists other failed clips than the shards do; delete it and run gramcli calibrate again"
+        f"{shown(path)}: does not list the failed clips of the shards; delete it and run gramcli calibrate again"
     )
 
 
-def _write_expected(arrays: Arrays, work: _Work, smaller: SubsampleBounds | None) -> None:
+def _write_expected(arrays: Arrays, work: _Work, subsample_bounds: SubsampleBounds | None) -> None:
     """Writes E_l (Eq. 11): the mean δ of validation clips against their own class.
 
-    Where evidence is corrected for class sizes, E_l is that of the largest classes. In units of what clips of small
-    classes show, deviations of the largest would be next to nothing, and lost below the floor of the evidence.
+    If evidence is corrected for class sizes, E_l is the mean over clips of the largest classes. Clips of small classes
+    deviate much more. Divided by their mean, deviations of large classes would fall below the floor η of the evidence.
     """
     counts, labels = arrays["counts"], arrays["validation/label"]
     present = counts > 0
-    largest = present if smaller is None else counts >= smaller.sizes.max()
+    largest = present if subsample_bounds is None else counts >= subsample_bounds.sizes.max()
     for n, layer in enumerate(work.view.layers):
         own = arrays[f"validation/deviation/{layer}"][np.arange(len(labels)), labels]
-        # a layer whose bounds no clip of the largest classes leaves is measured with all classes
+        # if all clips of the largest classes are inside their bounds at this layer, all classes count
         arrays["expected"][n] = _mean(own[largest[labels]]) or _mean(own[present[labels]])
         arrays.release()
 
 
 def _mean(values: Array) -> float:
-    """Returns the mean of a sum that is rounded once, so that order does not matter; 0 without values."""
+    """Returns the mean, rounded so that the order of values does not matter; 0 without values."""
     return math.fsum(values.tolist()) / len(values) if len(values) else 0.0
 
 
 def _notes(arrays: Mapping[str, Array], work: _Work, training: int) -> Iterator[str]:
-    """Says what was treated specially."""
+    """Yields notes for the user: classes without clips, class sizes, and layers that need attention."""
     counts, expected, epsilon, view = arrays["counts"], arrays["expected"], work.settings.epsilon, work.view
     validated = np.bincount(arrays["validation/label"], minlength=len(work.classes))
     for what, which in (
         ("without training clips, so never chosen", counts == 0),
-        ("with one training clip: its bounds have no width", counts == 1),
+        ("with one training clip, whose bounds have no width", counts == 1),
         ("without validation clips", validated == 0),
     ):
         if which.any():
             yield f"classes {what}: {_some([label for label, yes in zip(work.classes, which, strict=True) if yes])}"
-    seen = counts[counts > 0]
+    sizes = counts[counts > 0]
     corrected = "subsample/size" in arrays
-    if seen.max() > 2 * seen.min() or corrected:
-        what = "the rule fused is corrected for it" if corrected else "nothing corrects for it"
+    if sizes.max() > 2 * sizes.min() or corrected:
+        correction = "the rule fused is corrected for it" if corrected else "nothing corrects for it"
         yield (
-            f"classes have {seen.min()} to {seen.max()} training clips: wider bounds favour the large ones (chance to "
-            f"fall outside a channel's range: {2 / (seen.max() + 1):.1%} to {2 / (seen.min() + 1):.1%}); {what}"
+            f"classes have {sizes.min()} to {sizes.max()} training clips, and wider bounds favour the large ones (a "
+            f"new clip is outside a channel's range with {2 / (sizes.max() + 1):.1%} to {2 / (sizes.min() + 1):.1%} "
+            f"probability); {correction}"
         )
     raised = sum(touched(arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], counts, epsilon) for layer in view.layers)
     if raised:
@@ -247,10 +251,10 @@ def _notes(arrays: Mapping[str, Array], work: _Work, training: int) -> Iterator[
         yield f"epsilon {epsilon:g} is the denominator of {raised} of {total} upper bounds ({raised / total:.1%})"
     constants = [layer for layer in view.layers if work.constant[layer]]
     if constants:
-        yield f"layers that are constant over their channels in some clips, taken as 0: {_some(constants)}"
-    silent = [layer for layer, mean in zip(view.layers, expected, strict=True) if mean == 0]
-    if silent:
-        yield f"layers left out, since no validation clip leaves their bounds (E_l = 0): {_some(silent)}"
+        yield f"layers whose descriptor is constant over channels in some clips and taken as 0: {_some(constants)}"
+    unused = [layer for layer, mean in zip(view.layers, expected, strict=True) if mean == 0]
+    if unused:
+        yield f"layers left out, as all validation clips are inside their bounds (E_l = 0): {_some(unused)}"
     yield f"{training} training and {len(work.validation)} validation clips, {len(work.classes)} classes"
 
 

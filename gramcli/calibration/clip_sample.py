@@ -1,4 +1,4 @@
-"""Descriptors of training and validation clips in memory, as many as a fit on whole vectors can take."""
+"""A sample of training and validation clips in memory, small enough for fits on the vectors of all layers."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ from gramcli.dataset.clip import Clip, sample_clips
 from gramcli.progress import Progress
 
 MOST = 2000
-"""Clips at most: fits on whole vectors take memory and time by the square of their number and more."""
+"""Largest number of clips. Memory and time of a fit on the vectors of all layers grow at least with its square."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class ClipSample:
-    """Usable clips in the order of their keys."""
+    """Descriptors of usable clips, in the order of their keys."""
 
     clips: tuple[Clip, ...]
     descriptors: Mapping[str, Array]
     """ĝ by layer, (N, K_l)."""
     means: Mapping[str, Array]
-    """Channel means by layer, (N, K_l); none where the view keeps none."""
+    """Channel means by layer, (N, K_l); empty if they were not read."""
     logits: Array
-    """(N, O)."""
+    """Outputs of the network, (N, O)."""
 
     @property
     def training(self) -> npt.NDArray[np.bool_]:
-        """Which are training clips, (N,)."""
+        """Which clips are training clips, (N,)."""
         return np.array([clip.split == "train" for clip in self.clips], bool)
 
     @classmethod
     def read(
         cls, view: View, clips: Sequence[Clip], layers: Sequence[str], progress: Progress, *, with_means: bool = False
     ) -> ClipSample:
-        """Reads clips of a view; of more than `MOST` each class of each split gives its share.
+        """Reads clips of a view. If there are more than `MOST`, `sample_clips` takes some of them.
 
         Args:
-            view: Where they are.
-            clips: In order of their keys, as `Clips.used` gives them.
-            layers: To read.
-            progress: Told of clips, and of what was left out.
-            with_means: Whether to read channel means too.
+            view: View that holds the clips.
+            clips: In the order of their keys, as `ClipTable.used` returns them.
+            layers: Layers to read.
+            progress: Receives clips as they are read, and a note if clips are left out.
+            with_means: Whether to read channel means as well.
 
         Raises:
-            DamagedError: A file of the cache is not as it was written.
+            DamagedError: A file of the cache is damaged.
         """
         chosen = sample_clips(clips, MOST)
         if len(chosen) < len(clips):
-            progress.note(f"what layers say together is learnt from {len(chosen)} of {len(clips)} clips")
+            progress.note(f"fits over all layers use {len(chosen)} of {len(clips)} training and validation clips")
         progress.start("reading clips", len(chosen))
-        found: list[Clip] = []
+        read: list[Clip] = []
         logits: list[Array] = []
         descriptors: dict[str, list[Array]] = {layer: [] for layer in layers}
         means: dict[str, list[Array]] = {layer: [] for layer in layers if with_means}
         for group, rows, where in read_rows(view, chosen, layers, progress.advance, with_means=with_means):
-            found += group
+            read += group
             logits.append(rows.logits[where])
-            for some, measured in ((descriptors, rows.descriptors), (means, rows.means)):
-                for layer, parts in some.items():
-                    parts.append(measured[layer][where])
-        order = np.array(sorted(range(len(found)), key=lambda n: found[n].key), np.intp)
+            for parts_of, stored in ((descriptors, rows.descriptors), (means, rows.means)):
+                for layer, parts in parts_of.items():
+                    parts.append(stored[layer][where])
+        order = np.array(sorted(range(len(read)), key=lambda n: read[n].key), np.intp)
         return cls(
-            tuple(found[n] for n in order),
+            tuple(read[n] for n in order),
             {layer: np.concatenate(parts)[order] for layer, parts in descriptors.items()},
             {layer: np.concatenate(parts)[order] for layer, parts in means.items()},
             np.concatenate(logits)[order],

@@ -1,4 +1,4 @@
-"""The paper's ranking: mean deviations of training clips from the classes that they do not belong to (Eq. 12)."""
+"""The input of the paper's ranking (Eq. 12): mean deviations of training clips from the other classes."""
 
 from __future__ import annotations
 
@@ -19,28 +19,33 @@ from gramcli.progress import Progress
 from gramcli.system.cpu import cores
 
 
-def negative_means(view: View, clips: list[Clip], known: Statistics, progress: Progress) -> npt.NDArray[Any]:
-    """Returns the mean deviation of the other classes' training clips by layer and class, (L, C) float64.
+def negative_means(view: View, clips: list[Clip], statistics: Statistics, progress: Progress) -> npt.NDArray[Any]:
+    """Returns the mean deviation from each class over the training clips of all other classes, the negatives.
 
     Args:
-        view: Where their descriptors are.
+        view: View that holds their descriptors.
         clips: The training clips that set the bounds.
-        known: The bounds.
-        progress: Told of clips as they are read.
+        statistics: Statistics with the bounds.
+        progress: Receives clips as they are read.
 
     Raises:
-        DamagedError: A file of the cache is not as it was written.
+        DamagedError: A file of the cache is damaged.
+
+    Shape:
+        - returns: (L, C) float64
     """
-    index = {label: n for n, label in enumerate(known.classes)}
-    bounds = {layer: known.bounds(layer) for layer in known.layers}
-    present = known.counts > 0
-    plan = kernels.plan(sum(known.layers.values()) * len(clips) * len(index), cores())
+    index = {label: n for n, label in enumerate(statistics.classes)}
+    bounds = {layer: statistics.bounds(layer) for layer in statistics.layers}
+    present = statistics.counts > 0
+    plan = kernels.plan(sum(statistics.layers.values()) * len(clips) * len(index), cores())
     means = ExactMean((len(bounds), len(index)))
     progress.start("deviations of the negatives", len(clips))
     for group, rows, where in read_rows(view, clips, done=progress.advance):
         labels = label_indices(group, index)
         others = present & (labels[:, None] != np.arange(len(index)))
         scaled = (normalise(take_rows(rows.descriptors[layer], where), plan) for layer in bounds)
-        far = [deviations(one, *bounds[layer], known.epsilon, plan) for one, layer in zip(scaled, bounds, strict=True)]
-        means.add(np.stack(far, axis=1), np.broadcast_to(others[:, None], (len(group), *means.shape)))
+        by_layer = [
+            deviations(one, *bounds[layer], statistics.epsilon, plan) for one, layer in zip(scaled, bounds, strict=True)
+        ]
+        means.add(np.stack(by_layer, axis=1), np.broadcast_to(others[:, None], (len(group), *means.shape)))
     return means.mean()

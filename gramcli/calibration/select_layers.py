@@ -1,4 +1,4 @@
-"""``gramcli select-layers``: ranks the layers, chooses how many of them make up the deviation, and fits the rule."""
+"""``gramcli select-layers``: ranks the layers, chooses how many of them make up Δ̄, and fits the rule."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def select_layers(
     epsilon: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[Decision, Statistics]:
-    """Ranks the layers by how well they separate validation clips, chooses the first k, fits the rule and stores both.
+    """Ranks the layers by how well they separate the classes, chooses the first k, fits the rule and stores both.
 
     Args:
         cache: Folder of the cache.
-        wanted: Ranking, rule, false-reject rate, and how many layers: a number, ``all``, or ``auto`` for the k of best
-            validation accuracy (the largest of equals, as more layers are the broader evidence).
-        epsilon: The ε that the statistics must have been made with; any if None.
-        progress: Told of steps and notes.
+        wanted: Ranking, rule, false-reject rate, and the number of layers k: a number, ``all``, or ``auto``. The value
+            ``auto`` chooses the k of the best validation accuracy, and the largest of several.
+        epsilon: The ε that the statistics must have been computed with; any if None.
+        progress: Receives steps and notes.
 
     Returns:
-        The decision, and the statistics that it was made from.
+        The decision, and the statistics that it was computed from.
 
     Raises:
-        ArtefactError: Calibrate has not run, its clips have changed since, or no layer can be used.
-        UsageError: More layers are asked for than there are.
-        DamagedError: A file of the cache is not as it was written.
+        ArtefactError: Calibrate has not run, clips have changed since then, or no layer can be used.
+        UsageError: More layers are asked for than can be used.
+        DamagedError: A file of the cache is damaged.
         LockedError: Another process writes to the cache.
     """
     cache, wanted, progress = Path(cache), wanted or DecisionSettings(), progress or Silent()
@@ -68,20 +68,20 @@ def make_decision(
     epsilon: float | None = None,
     with_threshold: bool = True,
 ) -> Decision:
-    """Makes the decision of `select_layers` and stores nothing; `with_threshold` tells whether to set a threshold."""
-    known = source.statistics
-    if epsilon not in (None, known.epsilon):
+    """Computes the decision of `select_layers` without storing it; with no threshold if `with_threshold` is false."""
+    statistics = source.statistics
+    if epsilon not in (None, statistics.epsilon):
         raise ArtefactError(
-            f"{shown(known.file.path)}: was made with epsilon {known.epsilon:g}, not {epsilon:g}; run gramcli "
-            "calibrate with the same --preset"
+            f"{shown(statistics.file.path)}: was made with epsilon {statistics.epsilon:g}, not {epsilon:g}; run "
+            "gramcli calibrate with the same --preset"
         )
     ranking = _rank(source, wanted, progress)
     try:
-        validation = ValidationSet.read(known, ranking.layers)
+        validation = ValidationSet.read(statistics, ranking.layers)
     except ValueError:
         progress.note("validation has fewer than two groups: nothing can be cross-fitted, and the rule is gram")
-        fitted = FitResult(unfitted_rule(ranking, known.expected_of(ranking.layers)), None)
-        return Decision(ranking, fitted.rule, None, known.digest)
+        fitted = FitResult(unfitted_rule(ranking, statistics.expected_of(ranking.layers)), None)
+        return Decision(ranking, fitted.rule, None, statistics.digest)
     sample = None
     if wanted.rule == "fused":
         clips = source.clips.used("train", "validation")
@@ -90,23 +90,24 @@ def make_decision(
     rule = fitted.rule
     if with_threshold:
         rule = replace(rule, threshold=fit_threshold(validation, wanted.false_reject, progress))
-    return Decision(ranking, rule, fitted.held_out, known.digest)
+    return Decision(ranking, rule, fitted.held_out, statistics.digest)
 
 
 def _rank(source: CalibratedCache, wanted: DecisionSettings, progress: Progress) -> LayerRanking:
     """Ranks the layers by their scores and chooses how many make up Δ̄."""
-    known = source.statistics
+    statistics = source.statistics
     negatives = None
     if wanted.ranking == "paper":
-        negatives = negative_means(source.view, source.clips.used("train"), known, progress)
-    scores = _scores(known, wanted.ranking, negatives, progress)
-    # best first; equal ones in the order of the forward pass
+        negatives = negative_means(source.view, source.clips.used("train"), statistics, progress)
+    scores = _scores(statistics, wanted.ranking, negatives, progress)
+    # best first; equal scores in the order of the forward pass
     order = tuple(sorted(scores, key=lambda layer: -scores[layer]))
     if not order:
         raise ArtefactError(
-            f"{shown(source.folder)}: no layer separates the classes; add validation clips and calibrate again"
+            f"{shown(source.folder)}: no layer separates the classes; add validation clips, and run gramcli extract "
+            "and gramcli calibrate again"
         )
-    accuracy = _curve(known, order)
+    accuracy = _curve(statistics, order)
     if isinstance(wanted.top_k, int) and wanted.top_k > len(order):
         raise UsageError(f"decision.top_k is {wanted.top_k}, but only {len(order)} layers can be used")
     return LayerRanking(
@@ -119,23 +120,23 @@ def _rank(source: CalibratedCache, wanted: DecisionSettings, progress: Progress)
     )
 
 
-def _scores(known: Statistics, ranking: str, negatives: Array | None, progress: Progress) -> dict[str, float]:
-    """Returns I_l (Eq. 12) of every layer whose score is finite and whose E_l is not 0.
+def _scores(statistics: Statistics, ranking: str, negatives: Array | None, progress: Progress) -> dict[str, float]:
+    """Returns I_l (Eq. 12) of each layer, if it is finite and the layer's E_l is not 0.
 
-    With `negatives`, the mean deviations of the other classes' training clips (L, C), the score is the paper's.
+    If `negatives` is given, the result of `negative_means`, the score is the paper's.
     """
-    counts, expected, labels = known.counts, known.expected, known.validation.labels
+    counts, expected, labels = statistics.counts, statistics.expected, statistics.validation.labels
     scores: dict[str, float] = {}
-    progress.start("ranking", len(known.layers))
-    for n, layer in enumerate(known.layers):
+    progress.start("ranking", len(statistics.layers))
+    for n, layer in enumerate(statistics.layers):
         if expected[n] > 0:
             if negatives is not None:
-                # a class has negatives where another one has training clips
-                has = np.where(counts > 0, counts.sum() - counts, 0)
-                score = paper_score(negatives[n], has)
+                # the negatives of a class are the training clips of all others
+                negative_counts = np.where(counts > 0, counts.sum() - counts, 0)
+                score = paper_score(negatives[n], negative_counts)
             else:
-                # in units of E_l, so that layers of many channels do not win by their size
-                scaled = (known.validation_deviations(layer) / expected[n]).astype(np.float32)
+                # divided by E_l, so that layers of many channels do not get larger scores
+                scaled = (statistics.validation_deviations(layer) / expected[n]).astype(np.float32)
                 score = layer_score(scaled, labels, ranking, counts > 0)
             if np.isfinite(score):
                 scores[layer] = score
@@ -143,9 +144,9 @@ def _scores(known: Statistics, ranking: str, negatives: Array | None, progress: 
     return scores
 
 
-def _curve(known: Statistics, order: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    """Returns the validation accuracy of the first 1, 2, ... layers by the smallest Δ̄."""
-    logits = known.validation.logits
-    deviations = (known.validation_deviations(layer) for layer in order)  # one at a time: classes can be many
-    usable = logits if logits.shape[1] == len(known.classes) else None
-    return curve(deviations, known.expected_of(order), known.counts > 0, usable, known.validation.labels)
+def _curve(statistics: Statistics, order: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Returns the validation accuracy of the smallest Δ̄ over the first 1, 2, ... layers."""
+    logits = statistics.validation.logits
+    deviations = (statistics.validation_deviations(layer) for layer in order)  # one at a time: classes can be many
+    usable = logits if logits.shape[1] == len(statistics.classes) else None
+    return curve(deviations, statistics.expected_of(order), statistics.counts > 0, usable, statistics.validation.labels)

@@ -1,4 +1,4 @@
-"""Subsample bounds: the bounds that large classes would have with fewer training clips."""
+"""Subsample bounds: the bounds of large classes if they had fewer training clips. The size correction needs them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class SubsampleBounds:
-    """Bounds of every subsample; its memory depends on classes and network, not on the number of clips."""
+    """Bounds of every subsample. Their memory depends on the classes and the network, not on the number of clips."""
 
     sizes: npt.NDArray[np.int64]
-    """As `subsample_sizes` gives them, (C, D)."""
+    """Number of clips in each subsample, (C, D), from `subsample_sizes`."""
     first: npt.NDArray[np.intp]
-    """Row of the bounds in which each class's subsamples begin, (C + 1,)."""
+    """Row of the bounds where the subsamples of each class begin, (C + 1,)."""
     bounds: Mapping[str, tuple[Array, Array]]
     """λ and Λ of all subsamples by layer, each (S, K_l)."""
 
@@ -41,17 +41,17 @@ class SubsampleBounds:
         groups: Array,
         progress: Progress,
     ) -> SubsampleBounds | None:
-        """Reads the training clips of larger classes once more; None where all classes are of about equal size.
+        """Computes the bounds from the training clips of larger classes; None if all classes are of about equal size.
 
         Args:
-            view: Where the descriptors are.
+            view: View that holds the descriptors.
             clips: Usable training clips.
-            index: Place of each label among the classes.
-            groups: Groups that the training clips of each class are from, (C,).
-            progress: Told of clips as they are read.
+            index: Index of each label among the classes.
+            groups: Number of groups of the training clips in each class, (C,).
+            progress: Receives clips as they are read.
 
         Raises:
-            DamagedError: A file of the cache is not as it was written.
+            DamagedError: A file of the cache is damaged.
         """
         counts = np.bincount([index[clip.label] for clip in clips], minlength=len(index))
         sizes = subsample_sizes(counts)
@@ -62,31 +62,31 @@ class SubsampleBounds:
         rows_of: dict[str, Array] = {}
         for c in np.flatnonzero(np.diff(first)):
             own = [clip for clip in clips if index[clip.label] == c]
-            dealt = deal_subsamples([clip.key for clip in own], [clip.group for clip in own], sizes[c], per_group)
-            rows_of |= {clip.key: first[c] + np.flatnonzero(row) for clip, row in zip(own, dealt, strict=True)}
+            members = deal_subsamples([clip.key for clip in own], [clip.group for clip in own], sizes[c], per_group)
+            rows_of |= {clip.key: first[c] + np.flatnonzero(row) for clip, row in zip(own, members, strict=True)}
         used = [clip for clip in clips if len(rows_of.get(clip.key, ()))]
-        found = {layer: Bounds.empty(int(first[-1]), channels) for layer, channels in view.layers.items()}
+        bounds = {layer: Bounds.empty(int(first[-1]), channels) for layer, channels in view.layers.items()}
         progress.start("bounds of smaller classes", len(used))
         for group, rows, where in read_rows(view, used, done=progress.advance):
-            members = [(place, row) for place, clip in enumerate(group) for row in rows_of[clip.key]]
-            places, targets = np.array(members, np.intp).reshape(-1, 2).T
-            for layer, bound in found.items():
-                bound.update(normalise(rows.descriptors[layer][where])[places], targets)
-        return cls(sizes, first, {layer: (bound.lower, bound.upper) for layer, bound in found.items()})
+            pairs = [(n, row) for n, clip in enumerate(group) for row in rows_of[clip.key]]
+            sources, targets = np.array(pairs, np.intp).reshape(-1, 2).T
+            for layer, bound in bounds.items():
+                bound.update(normalise(rows.descriptors[layer][where])[sources], targets)
+        return cls(sizes, first, {layer: (bound.lower, bound.upper) for layer, bound in bounds.items()})
 
     def deviations(self, layer: str, scaled: Array, labels: Array, epsilon: float) -> Array:
-        """Returns δ of clips against each subsample of their own class; 0 where there is none.
+        """Returns δ of clips against each subsample of their own class; 0 if there is no such subsample.
 
         Shape:
             - scaled: (N, K)
             - labels: (N,)
             - returns: (N, D) float32
         """
-        found = np.zeros((len(scaled), self.sizes.shape[1]), np.float32)
+        result = np.zeros((len(scaled), self.sizes.shape[1]), np.float32)
         lower, upper = self.bounds[layer]
         for c in np.unique(labels):
             rows = slice(self.first[c], self.first[c + 1])
             own = labels == c
             if rows.stop > rows.start:
-                found[own, : rows.stop - rows.start] = deviations(scaled[own], lower[rows], upper[rows], epsilon)
-        return found
+                result[own, : rows.stop - rows.start] = deviations(scaled[own], lower[rows], upper[rows], epsilon)
+        return result

@@ -1,4 +1,4 @@
-"""The validation set: validation deviations, cross-fitting folds and the size correction that is learnt from them."""
+"""Validation clips for fitting a rule: their deviations, cross-fitting parts, E_l and size correction."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gramcli.rule.fusion import evidence
 from gramcli.rule.novelty import strangeness
 
 MOST_NUMBERS = 1 << 23
-"""Deviations (clips times layers times classes) that are in memory at once. A fit takes a dozen times their 32 MiB."""
+"""Number of deviations (clips times layers times classes) in memory at once, 32 MiB. A fit takes a dozen times that."""
 LEAST_CLIPS = 500
-"""Clips that are in memory at once, however many numbers that makes."""
+"""Number of clips that may be in memory at once in any case, even with more deviations than `MOST_NUMBERS`."""
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -27,41 +27,42 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ValidationSet:
-    """The N validation clips of classes that have training clips, in the order of their keys.
+    """The N validation clips whose class has training clips, in the order of their keys.
 
-    Masks of clips are over the first n of them, n ≤ N.
+    A mask of clips covers the first n of them, n ≤ N.
     """
 
     statistics: Statistics
     layers: tuple[str, ...]
-    """Layers that can be used, best first, L of them."""
+    """The L layers that can be used, best first."""
     expected: npt.NDArray[np.float64]
-    """E_l of these layers, as the statistics have it, (L,)."""
+    """E_l of these layers from the statistics, (L,)."""
     columns: npt.NDArray[np.intp]
-    """Classes that have training clips, (C,). Labels and columns of arrays count among them."""
+    """The C classes that have training clips, (C,). Labels and columns of arrays are indices into them."""
     rows: npt.NDArray[np.intp]
     """Row of each clip in the statistics, (N,)."""
     labels: npt.NDArray[np.intp]
-    """(N,)."""
+    """True class of each clip, (N,)."""
     groups: Array
-    """(N,)."""
+    """Group of each clip, (N,)."""
     part_of: npt.NDArray[np.intp]
-    """Part that each clip is held out with in cross-fitting, (N,)."""
+    """Part with which each clip is held out in cross-fitting, (N,)."""
     log_p: Array | None
-    """Log-probabilities of the network, (N, C); None where its outputs are not the classes."""
-    own: Array
+    """Log-probabilities of the network, (N, C); None if its outputs are not the classes."""
+    own_deviations: Array
     """δ against the clip's own class, (N, L)."""
     subsampled: Array | None
-    """δ against subsamples of the clip's own class, (N, L, D); None where classes are of about equal size."""
-    _learnt: dict[bytes, SizeCorrection] = field(default_factory=dict)
+    """δ against subsamples of the clip's own class, (N, L, D); None if classes are of about equal size."""
+    _corrections: dict[bytes, SizeCorrection] = field(default_factory=dict)
+    """Size corrections that were fitted before, by mask."""
 
     @classmethod
     def read(cls, statistics: Statistics, layers: tuple[str, ...]) -> ValidationSet:
-        """Reads what fits into memory for any number of classes, one layer at a time.
+        """Reads the validation clips, except for their deviations from all classes; see `deviations`.
 
         Raises:
-            ValueError: Fewer than two groups, so that nothing can be cross-fitted.
-            DamagedError: The statistics hold numbers that are never written.
+            ValueError: There are fewer than two groups, so nothing can be cross-fitted.
+            DamagedError: The statistics hold numbers that calibrate never writes.
         """
         validation = statistics.validation
         columns = np.flatnonzero(statistics.counts > 0)
@@ -89,23 +90,23 @@ class ValidationSet:
 
     @property
     def most(self) -> int:
-        """Clips whose deviations from all classes are in memory at once, at most."""
+        """Largest number of clips whose deviations from all classes are in memory at once."""
         return max(LEAST_CLIPS, MOST_NUMBERS // (len(self.layers) * len(self.columns)))
 
     @property
-    def everyone(self) -> Mask:
+    def all_clips(self) -> Mask:
         """The mask of all clips, (N,)."""
         return np.ones(len(self.labels), bool)
 
     def deviations(self, first: int, stop: int) -> Array:
         """Reads δ of a range of clips, (stop - first, L, C)."""
         rows = self.rows[first:stop]
-        stretch = slice(int(rows[0]), int(rows[-1]) + 1)
-        place = np.ix_(rows - rows[0], self.columns)
-        return np.stack([self.statistics.validation_deviations(layer, stretch)[place] for layer in self.layers], axis=1)
+        stored = slice(int(rows[0]), int(rows[-1]) + 1)
+        chosen = np.ix_(rows - rows[0], self.columns)
+        return np.stack([self.statistics.validation_deviations(layer, stored)[chosen] for layer in self.layers], axis=1)
 
     def expected_from(self, clips: Mask) -> npt.NDArray[np.float64]:
-        """Returns E_l of some clips, (L,); of the largest classes where classes differ in size."""
+        """Returns E_l from the clips of a mask, (L,). If classes differ in size, only the largest classes count."""
         if clips.sum() == len(self.labels):
             return self.expected
         sizes, counts = self.statistics.subsample_sizes, self.statistics.counts[self.columns]
@@ -113,24 +114,24 @@ class ValidationSet:
         where = np.flatnonzero(clips & largest[self.labels[: len(clips)]])
         if not len(where):
             return self.expected
-        found = self.own[where].mean(axis=0, dtype=np.float64)
-        # a layer whose bounds none of these clips leaves takes E_l of all clips
-        return np.where(found > 0, found, self.expected)
+        expected = self.own_deviations[where].mean(axis=0, dtype=np.float64)
+        # if all these clips are inside their bounds at a layer, E_l is that of all clips
+        return np.where(expected > 0, expected, self.expected)
 
     def correction_from(self, clips: Mask) -> SizeCorrection | None:
-        """Returns the correction for class sizes that some clips show; None where classes are of about equal size."""
+        """Fits the size correction on the clips of a mask; None if classes are of about equal size."""
         sizes = self.statistics.subsample_sizes
         if self.subsampled is None or sizes is None:
             return None
-        if (key := clips.tobytes()) not in self._learnt:  # every ridge is tried on the same parts
+        if (key := clips.tobytes()) not in self._corrections:  # all ridges are tried with the same masks
             where = np.flatnonzero(clips)
-            shown = evidence(self.subsampled[where], self.expected_from(clips))
+            z = evidence(self.subsampled[where], self.expected_from(clips))
             counts = self.statistics.counts[self.columns]
-            self._learnt[key] = class_size.learn(shown, self.labels[where], sizes[self.columns], counts)
-        return self._learnt[key]
+            self._corrections[key] = class_size.fit(z, self.labels[where], sizes[self.columns], counts)
+        return self._corrections[key]
 
     def evidence_from(self, clips: Mask, deviations: Array) -> npt.NDArray[np.float64]:
-        """Returns z of some deviations, with E_l and size correction learnt from the clips of a mask.
+        """Returns the evidence z of some deviations, with E_l and size correction from the clips of a mask.
 
         Shape:
             - deviations, returns: (M, L, C)
@@ -138,12 +139,12 @@ class ValidationSet:
         return evidence(deviations, self.expected_from(clips), self.correction_from(clips))
 
     def strangeness(self) -> npt.NDArray[np.float64]:
-        """Returns the strangeness of each clip, with E_l and size correction learnt without its part, (N,)."""
-        found = np.empty(len(self.labels))
-        for first in range(0, len(found), self.most):
-            stop = min(first + self.most, len(found))
+        """Returns the strangeness of each clip, with E_l and size correction from the other parts, (N,)."""
+        result = np.empty(len(self.labels))
+        for first in range(0, len(result), self.most):
+            stop = min(first + self.most, len(result))
             deviations = self.deviations(first, stop)
             for part in np.unique(self.part_of[first:stop]).tolist():
                 held = np.flatnonzero(self.part_of[first:stop] == part)
-                found[first + held] = strangeness(self.evidence_from(self.part_of != part, deviations[held]))
-        return found
+                result[first + held] = strangeness(self.evidence_from(self.part_of != part, deviations[held]))
+        return result

@@ -1,11 +1,11 @@
-"""Rival classifiers on the same descriptors, with the same labels, tuning and cross-fitting as the fused rule."""
+"""Baselines: common classifiers on the same descriptors, labels and cross-fitting parts as the rule fused."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from gramcli.errors import ResourceError
 from gramcli.evaluation.spaces import Coordinates
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.covariance import class_means, scatter, squared_distances
+from gramcli.fitting.cross_fitting import LabelledClips
 from gramcli.fitting.temperature import (
+    fit_inverse_temperature,
     floored_log_softmax,
-    inverse_temperature,
     pool_scores,
     pool_weights,
     vector_scaling,
@@ -25,7 +26,7 @@ from gramcli.fitting.temperature import (
 
 Array = NDArray[Any]
 Scorer = Callable[[Array, Array | None], Array]
-"""Takes coordinates (M, R) and the network's log p (M, C), returns scores (M, C)."""
+"""A function of coordinates (M, R) and the network's log p (M, C), or None, that returns scores (M, C)."""
 
 NEAREST_MEAN = "nearest-mean"
 LDA = "lda"
@@ -34,74 +35,57 @@ PROBE = "probe"
 PROBE_AND_NETWORK = "probe+network"
 VECTOR = "vector"
 NAMES = (NEAREST_MEAN, LDA, NEIGHBOURS, PROBE, PROBE_AND_NETWORK, VECTOR)
-"""The last two need the network's own probabilities."""
+"""All baselines."""
 NEEDS_NETWORK = (PROBE_AND_NETWORK, VECTOR)
+"""Baselines that need the network's probabilities."""
 
 SHRINKAGES = (None, 0.001, 0.01, 0.1, 0.5, 0.9)
-"""Ledoit and Wolf's estimate, and others around it."""
-K = (1, 3, 5, 9, 15, 25)
-STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)
-"""C of the probe, for clips at a distance of about 1."""
-RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Penalties that hold vector scaling near one temperature for all classes."""
+"""Shrinkages of the covariance that LDA tries. None is the estimate of Ledoit and Wolf."""
+NEIGHBOUR_COUNTS = (1, 3, 5, 9, 15, 25)
+"""Numbers of neighbours that are tried."""
+PROBE_STRENGTHS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)
+"""Inverse ridges (C of scikit-learn) that the probe tries, for clips at a distance of about 1 from the centre."""
+VECTOR_RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Ridges that vector scaling tries. They pull its factors towards one temperature for all classes."""
 
 
 def require_scikit_learn() -> None:
-    """Raises a ResourceError if scikit-learn, which fits the probe, is not installed."""
+    """Raises a ResourceError if scikit-learn, which the probe needs, is not installed."""
     try:
         importlib.import_module("sklearn.linear_model")
     except ImportError:
         raise ResourceError(
-            "--rivals needs scikit-learn, which is not installed; install it, or gramcli with its extra evaluate"
+            "rivals need scikit-learn, which is not installed; install it, or gramcli with its extra evaluate"
         ) from None
 
 
 @dataclass(frozen=True, eq=False)
-class FittingClips:
-    """N training and validation clips that rivals are fitted on."""
-
-    labels: NDArray[np.integer]
-    """True classes, 0 to C - 1, (N,)."""
-    part_of: NDArray[np.intp]
-    """Part of each validation clip, 0 and up, as `deal_parts` deals them; -1 for training clips, (N,)."""
-    classes: int
-    """C."""
-    log_p: Array | None = None
-    """Log-probabilities of the network, (N, C)."""
-
-    def only(self, chosen: NDArray[np.bool_]) -> FittingClips:
-        """Returns some of the clips."""
-        log_p = None if self.log_p is None else self.log_p[chosen]
-        return FittingClips(self.labels[chosen], self.part_of[chosen], self.classes, log_p)
-
-
-@dataclass(frozen=True, eq=False)
 class Baseline:
-    """A rival fitted on all training and validation clips."""
+    """A baseline fitted on all training and validation clips."""
 
     name: str
     kind: str | None
-    """Kind of feature that was chosen; None where only the network's logits are used."""
+    """Kind of feature that was chosen; None if only the network's outputs are used."""
     setting: float | None
-    """k, C, shrinkage or ridge that was chosen; None where there is none, or where it is estimated."""
+    """Hyper-parameter that was chosen: k, C, shrinkage or ridge. None if there is none, or for the estimate."""
     held_out: NDArray[np.float64]
-    """Log-probabilities of the validation clips from fits that had not seen their part, (V, C)."""
-    sharpness: float
+    """Log-probabilities of the V validation clips, each from a fit without its part, (V, C)."""
+    inverse_temperature: float
     pool: tuple[float, float] | None
-    """Weights of the probe's and of the network's log-probabilities."""
+    """Weights of the log-probabilities of probe and network; None for other baselines."""
     scorer: Scorer
 
     def log_probabilities(
         self, coordinates: Mapping[str, Coordinates], log_p: Array | None = None
     ) -> NDArray[np.float64]:
-        """Returns the logarithm of the probability of every class.
+        """Returns the log-probability of each class for new clips.
 
         Args:
-            coordinates: Of the clips, as `Spaces.of` gives them.
-            log_p: Log-probabilities of the network; may be None for rivals that are not in `NEEDS_NETWORK`.
+            coordinates: Coordinates of the clips by kind of feature, from `Spaces.of`.
+            log_p: Log-probabilities of the network. Only the baselines in `NEEDS_NETWORK` use them.
 
         Raises:
-            ValueError: The rival needs the network's log-probabilities.
+            ValueError: The baseline needs the network's log-probabilities.
 
         Shape:
             - log_p: (M, C)
@@ -114,159 +98,199 @@ class Baseline:
         if self.pool is not None:
             assert log_p is not None
             scores = pool_scores(scores, log_p, self.pool)
-        return floored_log_softmax(scores * self.sharpness)
+        return floored_log_softmax(scores * self.inverse_temperature)
 
 
-def fit(name: str, coordinates: Mapping[str, Coordinates], clips: FittingClips) -> Baseline:
-    """Fits one rival; kind of feature, hyper-parameter and temperature are chosen on clips held out.
+@dataclass(frozen=True, eq=False)
+class _Clips:
+    """Clips in one feature space."""
 
-    Every choice is fitted on all training clips and all parts of validation but one, and scores that one. The choice
-    that makes the true classes likeliest, each at its own best temperature, is fitted again on all clips. The weights
-    of the network's own outputs are fitted on validation clips alone: on training clips a network is too sure.
+    points: Array
+    """(N, R); no columns for a baseline that uses only the network."""
+    features: int
+    """D, the number of features of the space."""
+    labels: NDArray[np.integer]
+    classes: int
+    log_p: Array | None
+    """Log-probabilities of the network, (N, C); None for a baseline that does not use them."""
+
+    @classmethod
+    def of(cls, space: Coordinates | None, clips: LabelledClips, log_p: Array | None) -> _Clips:
+        points, features = (np.empty((len(clips.labels), 0)), 0) if space is None else (space.values, space.features)
+        return cls(points, features, clips.labels, clips.classes, log_p)
+
+    def take(self, mask: NDArray[np.bool_]) -> _Clips:
+        log_p = None if self.log_p is None else self.log_p[mask]
+        return replace(self, points=self.points[mask], labels=self.labels[mask], log_p=log_p)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """One kind of feature and hyper-parameter, and what cross-fitting with them gives."""
+
+    loss: float
+    kind: str | None
+    setting: float | None
+    inverse_temperature: float
+    pool: tuple[float, float] | None
+    held_out: Array
+
+
+def fit(
+    name: str, coordinates: Mapping[str, Coordinates], clips: LabelledClips, log_p: Array | None = None
+) -> Baseline:
+    """Fits one baseline. Kind of feature, hyper-parameter and temperature are chosen by cross-fitting.
+
+    Each candidate is fitted on the training clips and on all parts of the validation clips but one, and scores this
+    part. The candidate whose scores give the true classes the largest likelihood, with its own best temperature, is
+    fitted again on all clips. What uses the network's own outputs is fitted on validation clips alone, because a
+    network is too confident on its training clips.
 
     Args:
         name: One of `NAMES`.
-        coordinates: By kind of feature, `Spaces.fitted`.
-        clips: The clips.
+        coordinates: Coordinates of the clips by kind of feature, as in `Spaces.fitted`.
+        clips: Labels and parts; training clips have no part.
+        log_p: Log-probabilities of the network.
 
     Raises:
-        ValueError: No such rival, labels or shapes that do not fit, fewer than two parts, or no log-probabilities.
-        ResourceError: scikit-learn is not installed, and the rival is a probe.
+        ValueError: The baseline is unknown, or log-probabilities are missing or do not fit.
+        ResourceError: The baseline is a probe, and scikit-learn is not installed.
 
     Shape:
         - coordinates: (N, R) each
+        - log_p: (N, C)
     """
-    labels, part_of, classes, log_p = clips.labels, clips.part_of, clips.classes, clips.log_p
     if name not in NAMES:
-        raise ValueError(f"no such rival: {name}; there are {', '.join(NAMES)}")
-    if labels.shape != part_of.shape or not ((labels >= 0) & (labels < classes)).all():
-        raise ValueError(f"one part and a label from 0 to {classes - 1} a clip expected")
-    if len(np.unique(part_of[part_of >= 0])) < 2:
-        raise ValueError("cross-fitting takes 2 parts of validation clips")
-    if name in NEEDS_NETWORK and (log_p is None or log_p.shape != (len(labels), classes)):
-        raise ValueError(f"{name} needs the network's log-probabilities of {len(labels)} clips and {classes} classes")
+        raise ValueError(f"no such baseline: {name}; there are {', '.join(NAMES)}")
+    shape = len(clips.labels), clips.classes
+    if name in NEEDS_NETWORK and (log_p is None or log_p.shape != shape):
+        raise ValueError(f"{name} needs the network's log-probabilities of {shape[0]} clips and {shape[1]} classes")
     if name not in NEEDS_NETWORK:
-        log_p, clips = None, FittingClips(labels, part_of, classes)
+        log_p = None
 
-    held = part_of >= 0
-    truth = labels[held]
-    best: tuple[float, str | None, float | None, float, tuple[float, float] | None, Array] | None = None
+    best: _Choice | None = None
     for kind, setting in _choices(name, list(coordinates)):
-        points = np.empty((len(labels), 0)) if kind is None else coordinates[kind].values
-        features = 0 if kind is None else coordinates[kind].features
-        scores = np.empty((len(labels), classes))
-        for part in np.unique(part_of[held]):
-            seen, out = part_of != part, part_of == part
-            if name == VECTOR:
-                seen &= held
-            scorer = _fitted(name, setting, points[seen], features, clips.only(seen))
-            scores[out] = scorer(points[out], clips.only(out).log_p)
-        pool, own = None, scores[held]
-        if name == PROBE_AND_NETWORK:
-            assert log_p is not None
-            pool = pool_weights(own, log_p[held], truth)
-            own = pool_scores(own, log_p[held], pool)
-        sharpness = inverse_temperature(own, truth)
-        held_out = floored_log_softmax(own * sharpness)
-        loss = -float(held_out[np.arange(len(truth)), truth].mean())
-        if best is None or loss < best[0]:
-            best = loss, kind, setting, sharpness, pool, held_out
+        data = _Clips.of(None if kind is None else coordinates[kind], clips, log_p)
+        choice = _cross_fitted(name, kind, setting, data, clips)
+        if best is None or choice.loss < best.loss:
+            best = choice
     assert best is not None
-    _, kind, setting, sharpness, pool, held_out = best
-    everyone = held if name == VECTOR else np.ones(len(labels), bool)
-    points = np.empty((len(labels), 0)) if kind is None else coordinates[kind].values
-    features = 0 if kind is None else coordinates[kind].features
-    scorer = _fitted(name, setting, points[everyone], features, clips.only(everyone))
-    return Baseline(name, kind, setting, held_out, sharpness, pool, scorer)
+    used = clips.in_parts if name == VECTOR else np.ones(len(clips.labels), bool)
+    data = _Clips.of(None if best.kind is None else coordinates[best.kind], clips, log_p)
+    scorer = _fit_scorer(name, best.setting, data.take(used))
+    return Baseline(name, best.kind, best.setting, best.held_out, best.inverse_temperature, best.pool, scorer)
+
+
+def _cross_fitted(name: str, kind: str | None, setting: float | None, data: _Clips, clips: LabelledClips) -> _Choice:
+    """Scores each part of the validation clips by a fit without it, and fits pool weights and temperature."""
+    held = clips.in_parts
+    scores = np.empty((len(clips.labels), clips.classes))
+    for part in clips.parts:
+        fitted, out = clips.part_of != part, clips.part_of == part
+        if name == VECTOR:
+            fitted &= held
+        scored = data.take(out)
+        scores[out] = _fit_scorer(name, setting, data.take(fitted))(scored.points, scored.log_p)
+    truth, pool, combined = clips.labels[held], None, scores[held]
+    if name == PROBE_AND_NETWORK:
+        assert data.log_p is not None
+        pool = pool_weights(combined, data.log_p[held], truth)
+        combined = pool_scores(combined, data.log_p[held], pool)
+    factor = fit_inverse_temperature(combined, truth)
+    log_p = floored_log_softmax(combined * factor)
+    loss = -float(log_p[np.arange(len(truth)), truth].mean())
+    return _Choice(loss, kind, setting, factor, pool, log_p)
 
 
 def _choices(name: str, kinds: Sequence[str]) -> Iterator[tuple[str | None, float | None]]:
-    """Yields kinds of feature and hyper-parameters, the simplest first, which wins where two are equal."""
+    """Yields kinds of feature and hyper-parameters, the simplest first. Of equal ones the first is taken."""
     if name == VECTOR:
-        yield from ((None, ridge) for ridge in sorted(RIDGES, reverse=True))
+        yield from ((None, ridge) for ridge in sorted(VECTOR_RIDGES, reverse=True))
         return
     settings: Mapping[str, Sequence[float | None]] = {
         NEAREST_MEAN: (None,),
         LDA: SHRINKAGES,
-        NEIGHBOURS: sorted(K, reverse=True),
-        PROBE: STRENGTHS,
-        PROBE_AND_NETWORK: STRENGTHS,
+        NEIGHBOURS: sorted(NEIGHBOUR_COUNTS, reverse=True),
+        PROBE: PROBE_STRENGTHS,
+        PROBE_AND_NETWORK: PROBE_STRENGTHS,
     }
     for kind in kinds:
         yield from ((kind, setting) for setting in settings[name])
 
 
-def _fitted(name: str, setting: float | None, points: Array, features: int, clips: FittingClips) -> Scorer:
-    labels, classes, log_p = clips.labels, clips.classes, clips.log_p
+def _fit_scorer(name: str, setting: float | None, clips: _Clips) -> Scorer:
     if name == VECTOR:
-        assert log_p is not None
+        assert clips.log_p is not None
         assert setting is not None
-        scale, shift = vector_scaling(np.asarray(log_p, np.float64), labels, setting)
+        scale, shift = vector_scaling(np.asarray(clips.log_p, np.float64), clips.labels, setting)
         return lambda _, log_p: np.asarray(np.asarray(log_p, np.float64) * scale + shift)
     if name == NEAREST_MEAN:
-        return _nearest_mean(points, labels, classes)
+        return _nearest_mean(clips)
     if name == LDA:
-        return _lda(points, labels, classes, features, setting)
+        return _lda(clips, setting)
     assert setting is not None
     if name == NEIGHBOURS:
-        return _neighbours(points, labels, classes, int(setting))
-    return _probe(points, labels, classes, setting)
+        return _neighbours(clips, int(setting))
+    return _probe(clips, setting)
 
 
-def _spread(scores: Array, present: NDArray[np.intp], classes: int) -> NDArray[np.float64]:
-    """Returns scores of all classes; -inf where a class had no clip."""
+def _with_absent(scores: Array, present: NDArray[np.intp], classes: int) -> NDArray[np.float64]:
+    """Returns the scores of all classes, with -inf for classes without clips."""
     whole = np.full((len(scores), classes), -np.inf)
     whole[:, present] = scores
     return whole
 
 
-def _nearest_mean(points: Array, labels: NDArray[np.integer], classes: int) -> Scorer:
-    present, means, _ = class_means(points, labels)
-    return lambda new, _: _spread(-squared_distances(new, means), present, classes)
+def _nearest_mean(clips: _Clips) -> Scorer:
+    present, means, _ = class_means(clips.points, clips.labels)
+    return lambda new, _: _with_absent(-squared_distances(new, means), present, clips.classes)
 
 
-def _lda(points: Array, labels: NDArray[np.integer], classes: int, features: int, shrinkage: float | None) -> Scorer:
-    r"""Returns the score -½ (x - m_c)ᵀ Σ⁻¹ (x - m_c) + log π_c, less what is the same for all classes."""
-    present, means, residuals = class_means(points, labels)
-    covariance = scatter(residuals, features).shrunk(shrinkage)
+def _lda(clips: _Clips, shrinkage: float | None) -> Scorer:
+    r"""Returns the score -½ (x - m_c)ᵀ Σ⁻¹ (x - m_c) + log π_c, without terms that are the same for all classes."""
+    present, means, residuals = class_means(clips.points, clips.labels)
+    covariance = scatter(residuals, clips.features).shrunk(shrinkage)
     white = covariance.whiten(means)
-    prior = np.log(np.bincount(labels, minlength=classes)[present] / len(labels))
-    return lambda new, _: _spread(-squared_distances(covariance.whiten(new), white) / 2 + prior, present, classes)
+    prior = np.log(np.bincount(clips.labels, minlength=clips.classes)[present] / len(clips.labels))
+    return lambda new, _: _with_absent(
+        -squared_distances(covariance.whiten(new), white) / 2 + prior, present, clips.classes
+    )
 
 
-def _neighbours(points: Array, labels: NDArray[np.integer], classes: int, k: int) -> Scorer:
-    k = min(k, len(points))
-    present = np.unique(labels)
-    # the nearer of equally many neighbours decide
+def _neighbours(clips: _Clips, k: int) -> Scorer:
+    k = min(k, len(clips.points))
+    present = np.unique(clips.labels)
+    # if two classes have equally many neighbours, the nearer ones decide
     weights = 1 + 1e-3 * np.arange(k, 0, -1) / k
 
     def score(new: Array, _: Array | None) -> Array:
-        nearest = np.argsort(squared_distances(new, points), axis=1, kind="stable")[:, :k]
-        votes = np.zeros((len(new), classes))
-        np.add.at(votes, (np.arange(len(new))[:, None], labels[nearest]), weights)
-        # one vote more, shared by all classes, so that a class without neighbours is not impossible
-        return _spread(np.log(votes[:, present] + 1 / len(present)), present, classes)
+        nearest = np.argsort(squared_distances(new, clips.points), axis=1, kind="stable")[:, :k]
+        votes = np.zeros((len(new), clips.classes))
+        np.add.at(votes, (np.arange(len(new))[:, None], clips.labels[nearest]), weights)
+        # one more vote is shared by all classes, so that a class without neighbours does not get probability 0
+        return _with_absent(np.log(votes[:, present] + 1 / len(present)), present, clips.classes)
 
     return score
 
 
-def _probe(points: Array, labels: NDArray[np.integer], classes: int, strength: float) -> Scorer:
+def _probe(clips: _Clips, strength: float) -> Scorer:
+    """Returns the scores of a logistic regression."""
     require_scikit_learn()
     from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
-    present = np.unique(labels)
+    present = np.unique(clips.labels)
     if len(present) == 1:
-        return lambda new, _: _spread(np.zeros((len(new), 1)), present, classes)
+        return lambda new, _: _with_absent(np.zeros((len(new), 1)), present, clips.classes)
     model = LogisticRegression(C=strength, max_iter=300, tol=1e-4)
-    with warnings.catch_warnings():  # a probe that is still creeping is as good as one that has stopped
+    with warnings.catch_warnings():  # a probe that has nearly converged is good enough
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(points, labels)
+        model.fit(clips.points, clips.labels)
 
     def score(new: Array, _: Array | None) -> Array:
         margin = model.decision_function(new)
-        # of two classes there is one margin; logarithms of its own probabilities would be infinite where it is sure
-        two = np.stack([np.zeros_like(margin), margin], axis=1) if margin.ndim == 1 else margin
-        return _spread(log_softmax(two), present, classes)
+        # for two classes scikit-learn returns one margin; its log-probabilities would be infinite for sure clips
+        scores = np.stack([np.zeros_like(margin), margin], axis=1) if margin.ndim == 1 else margin
+        return _with_absent(log_softmax(scores), present, clips.classes)
 
     return score

@@ -1,4 +1,4 @@
-"""What every decision says of the labelled clips of one view, side by side."""
+"""Compares the decisions of network, temperature scaling, rules and baselines on the labelled clips of a view."""
 
 from __future__ import annotations
 
@@ -17,49 +17,51 @@ from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip
 from gramcli.evaluation.fitted_baselines import FittedBaselines
 from gramcli.fitting.conditional_logit import log_softmax
-from gramcli.fitting.temperature import inverse_temperature
+from gramcli.fitting.temperature import fit_inverse_temperature
 from gramcli.gram.kernels import Plan
 from gramcli.inference.rule import Rule
 from gramcli.progress import Progress
 
 NETWORK = "map"
+"""The network alone: its most probable class."""
 TEMPERATURE = "temperature"
+"""The network alone, with its probabilities rescaled by one temperature."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class DecisionOutput:
-    """What one decision says of N clips."""
+    """The result of one decision for N clips."""
 
     label: npt.NDArray[np.intp]
-    """(N,)."""
+    """Class that was chosen, (N,)."""
     log_p: Array | None
-    """Log-probabilities, (N, C); None where the decision gives none."""
+    """Log-probabilities, (N, C); None if the decision gives none."""
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedClips:
-    """Usable clips in the order of their keys, and what every decision says of them."""
+    """Usable clips in the order of their keys, and the results of all decisions for them."""
 
     clips: tuple[Clip, ...]
     labels: npt.NDArray[np.intp]
-    """True class; -2 where the rule has no such class, (N,)."""
+    """True class, (N,); -2 if the rule does not have this class."""
     decisions: Mapping[str, DecisionOutput]
-    """By name, the network first and the default last but for rivals."""
+    """Results by name of the decision: first the network, then the rules, the fitted one last, then the baselines."""
     unknown: npt.NDArray[np.bool_] | None
-    """Whether beyond the threshold, (N,); None without one."""
+    """Whether the strangeness is above the threshold, (N,); None without a threshold."""
     failed: int
-    """Labelled clips without a usable row."""
+    """Number of labelled clips without a usable row."""
 
     @property
     def groups(self) -> npt.NDArray[np.intp]:
-        """Source of each clip, numbered, (N,)."""
+        """Index of each clip's group, (N,)."""
         return np.unique([clip.group for clip in self.clips], return_inverse=True)[1].astype(np.intp)
 
     @staticmethod
     def pooled(parts: Sequence[JudgedClips]) -> JudgedClips:
-        """Puts clips of several caches together, each judged by its own rule; of the decisions those that all have."""
+        """Joins the clips of several caches, each with its own rule. Only decisions that all caches have are kept."""
         unknown = [part.unknown for part in parts if part.unknown is not None]
         return JudgedClips(
             tuple(clip for part in parts for clip in part.clips),
@@ -75,38 +77,39 @@ class JudgedClips:
 
 
 def _joined(parts: Sequence[DecisionOutput]) -> DecisionOutput:
-    told = [part.log_p for part in parts if part.log_p is not None]
+    log_p = [part.log_p for part in parts if part.log_p is not None]
     return DecisionOutput(
-        np.concatenate([part.label for part in parts]), np.concatenate(told) if len(told) == len(parts) else None
+        np.concatenate([part.label for part in parts]), np.concatenate(log_p) if len(log_p) == len(parts) else None
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """The decisions of a calibrated cache, ready to be applied to the rows of its views."""
+    """All decisions of a calibrated cache, for the rows of any of its views."""
 
     source: CalibratedCache
     rule: Rule
-    sharpness: float | None
-    """Inverse temperature under which the network's logits make validation labels likeliest."""
-    rivals: FittedBaselines | None
+    inverse_temperature: float | None
+    """Factor of the network's logits, fitted on validation clips; None if the outputs are not the classes."""
+    baselines: FittedBaselines | None
 
     @classmethod
     def of(cls, cache: Path, progress: Progress, *, with_rivals: bool = False) -> Decisions:
-        """Reads the stored decision, and fits what it is compared with.
+        """Reads the stored decision, and fits the temperature and, if asked for, the baselines.
 
         Raises:
-            ArtefactError: A stage has not run, or its result no longer fits.
-            DamagedError: A file of the cache is not as it was written.
-            ResourceError: Rivals are wanted, and scikit-learn is not installed.
+            ArtefactError: A command has not run yet, or its result does not fit any more.
+            DamagedError: A file of the cache is damaged.
+            NoInputError: There is no usable training clip to fit baselines on.
+            ResourceError: Baselines are asked for, and scikit-learn is not installed.
         """
         source = CalibratedCache.open(cache)
-        known = source.statistics
-        rule = Rule.of(known, decisions.load(cache, known))
-        sharpness = None
-        if known.validation.logits.shape[1] == len(known.classes):
-            sharpness = inverse_temperature(log_softmax(known.validation.logits), known.validation.labels)
-        return cls(source, rule, sharpness, FittedBaselines.fit(source, rule, progress) if with_rivals else None)
+        statistics = source.statistics
+        rule = Rule.of(statistics, decisions.load(cache, statistics))
+        factor, validation = None, statistics.validation
+        if validation.logits.shape[1] == len(statistics.classes):
+            factor = fit_inverse_temperature(log_softmax(validation.logits), validation.labels)
+        return cls(source, rule, factor, FittedBaselines.fit(source, rule, progress) if with_rivals else None)
 
     @property
     def view(self) -> View:
@@ -114,64 +117,65 @@ class Decisions:
         return self.source.view
 
     def judge(self, view: View, clips: Sequence[Clip], progress: Progress, unread: int = 0) -> JudgedClips:
-        """Applies every decision to the clips of a view, shard by shard; failed ones are left out.
+        """Applies all decisions to the clips of a view, shard by shard. Failed clips are left out.
 
         Args:
-            view: Where the rows are.
+            view: View that holds the rows.
             clips: Labelled clips.
-            progress: Told of clips as they are judged.
-            unread: Labelled clips that have no row at all.
+            progress: Receives clips as they are classified.
+            unread: Number of labelled clips that have no row.
 
         Raises:
-            DamagedError: A file of the cache is not as it was written.
+            DamagedError: A file of the cache is damaged.
         """
-        rule, rivals = self.rule, self.rivals
+        rule, baselines = self.rule, self.baselines
         index = {label: n for n, label in enumerate(rule.classes)}
-        found: list[Clip] = []
+        judged: list[Clip] = []
         parts: list[tuple[dict[str, DecisionOutput], Array | None]] = []
-        with_means = rivals is not None and view.with_means
+        with_means = baselines is not None and view.with_means
         plan = rule.plan(len(clips))
         for group, rows, where in read_rows(view, clips, rule.layers, progress.advance, with_means=with_means):
             if not group:
                 continue
             logits = rows.logits[where] if view.outputs else None
             descriptors = {layer: rows.descriptors[layer][where] for layer in rule.layers}
-            said, unknown = self._said(descriptors, logits, plan)
-            if rivals is not None:
+            results, unknown = self._apply(descriptors, logits, plan)
+            if baselines is not None:
                 means = {layer: values[where] for layer, values in rows.means.items()}
-                for name, log_p in rivals.log_probabilities(descriptors, means, logits).items():
-                    said[name] = DecisionOutput(log_p.argmax(axis=1), log_p)
-            parts.append((said, unknown))
-            found += group
-        # the same whatever the shards: in order of the keys
-        order = np.array(sorted(range(len(found)), key=lambda n: (found[n].key, found[n].id)), np.intp)
-        joined = {name: _joined([said[name] for said, _ in parts]) for name in (parts[0][0] if parts else ())}
-        beyond = [unknown for _, unknown in parts if unknown is not None]
+                for name, log_p in baselines.log_probabilities(descriptors, means, logits).items():
+                    results[name] = DecisionOutput(log_p.argmax(axis=1), log_p)
+            parts.append((results, unknown))
+            judged += group
+        # in the order of the keys, so that shards make no difference
+        order = np.array(sorted(range(len(judged)), key=lambda n: (judged[n].key, judged[n].id)), np.intp)
+        joined = {name: _joined([results[name] for results, _ in parts]) for name in (parts[0][0] if parts else ())}
+        unknown_parts = [unknown for _, unknown in parts if unknown is not None]
         return JudgedClips(
-            tuple(found[n] for n in order),
-            np.array([index.get(found[n].label, -2) for n in order], np.intp),
+            tuple(judged[n] for n in order),
+            np.array([index.get(judged[n].label, -2) for n in order], np.intp),
             {
                 name: DecisionOutput(one.label[order], None if one.log_p is None else one.log_p[order])
                 for name, one in joined.items()
             },
-            np.concatenate(beyond)[order] if beyond else None,
-            len(clips) - len(found) + unread,
+            np.concatenate(unknown_parts)[order] if unknown_parts else None,
+            len(clips) - len(judged) + unread,
         )
 
-    def _said(
+    def _apply(
         self, descriptors: Mapping[str, Array], logits: Array | None, plan: Plan
     ) -> tuple[dict[str, DecisionOutput], Array | None]:
-        """Returns what the network and the layers say of some clips, and which are beyond the threshold."""
-        said: dict[str, DecisionOutput] = {}
+        """Returns the results of network and rules for some clips, and which clips are above the threshold."""
+        results: dict[str, DecisionOutput] = {}
         if logits is not None:
-            said[NETWORK] = DecisionOutput(logits.argmax(axis=1), log_softmax(logits))
-            if self.sharpness is not None:
-                said[TEMPERATURE] = DecisionOutput(said[NETWORK].label, log_softmax(logits * self.sharpness))
-        judged = self.rule.judge(descriptors, logits, plan=plan)
-        own = DecisionOutput(judged.choice.label, judged.log_p)
+            results[NETWORK] = DecisionOutput(logits.argmax(axis=1), log_softmax(logits))
+            if self.inverse_temperature is not None:
+                scaled = log_softmax(logits * self.inverse_temperature)
+                results[TEMPERATURE] = DecisionOutput(results[NETWORK].label, scaled)
+        output = self.rule.judge(descriptors, logits, plan=plan)
+        of_rule = DecisionOutput(output.choice.label, output.log_p)
         if self.rule.name == "gram":
-            said["gram"] = own
+            results["gram"] = of_rule
         else:
-            said["gram"] = DecisionOutput(self.rule.choose(judged.deviations, logits).label, None)
-            said[self.rule.name] = own
-        return said, judged.unknown
+            results["gram"] = DecisionOutput(self.rule.choose(output.deviations, logits).label, None)
+            results[self.rule.name] = of_rule
+        return results, output.unknown

@@ -1,4 +1,4 @@
-"""Feature spaces of the baselines: descriptors as logarithms, scaled, or as they are, each as coordinates of clips."""
+"""Feature spaces of the baselines: standardised logarithms, scaled descriptors or channel means, as coordinates."""
 
 from __future__ import annotations
 
@@ -15,45 +15,47 @@ from gramcli.gram.descriptor import normalise
 Array = NDArray[Any]
 
 SCALED = "scaled"
-"""Kind of feature: g̃, descriptors scaled to the range 0 to 1."""
+"""Kind of feature: scaled descriptors g̃."""
 KINDS = (LOG, SCALED)
+"""Kinds of feature that are tried on descriptors."""
 
 _STORED = {LOG: LOG, SCALED: PLAIN, PLAIN: PLAIN}
-"""How the standardiser sees each kind; g̃ is computed before."""
+"""Kind for the standardiser, by kind of feature. g̃ is computed before it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """Clips in the space of the clips that baselines are fitted on."""
+    """Coordinates of clips in the space that training and validation clips span."""
 
     values: NDArray[np.float64]
-    """In units in which a clip is about 1 from the centre, whatever D is, (N, R)."""
+    """(N, R), divided by √D, so that a clip is at a distance of about 1 from the centre."""
     features: int
-    """D."""
+    """D, the number of features."""
 
 
 @dataclass(frozen=True, eq=False)
 class Spaces:
-    """The spaces of every kind of feature."""
+    """One space for each kind of feature."""
 
     standards: Mapping[str, Standardiser]
     spans: Mapping[str, ClipSpan]
     fitted: Mapping[str, Coordinates]
-    """Of the clips that it was fitted on, by kind."""
+    """Coordinates of the training and validation clips, by kind."""
 
     @staticmethod
     def fit(descriptors: Mapping[str, Array], training: NDArray[np.bool_], kinds: Sequence[str] = KINDS) -> Spaces:
-        """Standardises on training clips and turns all: labels are not used, and no length or angle changes.
+        """Standardises on training clips, and rotates training and validation clips.
 
-        So whichever validation clips a rival is fitted on, it sees nothing of those held out.
+        The rotation uses no labels, and changes no length or angle. So a baseline that is fitted on some of the
+        validation clips gets no information about the others.
 
         Args:
             descriptors: ĝ (or channel means) by layer, of training and validation clips.
-            training: Which are training clips.
-            kinds: Of feature.
+            training: Which clips are training clips.
+            kinds: Kinds of feature.
 
         Raises:
-            ValueError: No training clip, or a descriptor that is not finite.
+            ValueError: There is no training clip, or a descriptor is not finite.
 
         Shape:
             - descriptors: (N, K_l) each
@@ -86,5 +88,5 @@ def _coordinates(span: ClipSpan, vectors: Array) -> Coordinates:
 
 
 def _of_kind(descriptors: Mapping[str, Array], kind: str) -> Mapping[str, Array]:
-    """Returns g̃ for the kind `SCALED`, and descriptors as they are for others."""
+    """Returns g̃ for the kind `SCALED`, and the descriptors themselves for other kinds."""
     return {layer: normalise(raw) for layer, raw in descriptors.items()} if kind == SCALED else descriptors

@@ -1,1 +1,1 @@
-"""Statistical models that know nothing of sound. Arrays only."""
+"""Statistical models on arrays: weights, temperatures, covariances, features and cross-fitting. They know no audio."""

@@ -1,4 +1,4 @@
-"""A covariance for far more features than clips."""
+"""A shrunk covariance (Ledoit and Wolf), for many more features than clips."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class ShrunkCovariance:
-    r"""Σ = (1 - s) S + s μ I, with S the mean square about the clips' own class means and μ its mean over features."""
+    """Σ = (1 - s) S + s μ I, with S the covariance within classes, and μ the mean variance of a feature."""
 
     shrinkage: float
+    """s, from 0 to 1."""
     floor: float
-    """s μ, the variance in directions without any clip."""
+    """s μ, the variance in directions in which the clips do not vary."""
     values: NDArray[np.float64]
-    """Eigenvalues of Σ in the space of the clips, (R,)."""
+    """Eigenvalues of Σ in the space that the clips span, (R,)."""
     vectors: NDArray[np.float64]
-    """Their directions, (R, R)."""
+    """Eigenvectors, (R, R)."""
 
     def whiten(self, coordinates: Array) -> NDArray[np.float64]:
-        """Returns vectors whose squared distances are Mahalanobis's.
+        """Returns vectors whose squared Euclidean distances are squared Mahalanobis distances.
 
         Shape:
             - coordinates, returns: (N, R)
@@ -35,56 +36,56 @@ class ShrunkCovariance:
 
 @dataclass(frozen=True, eq=False)
 class Scatter:
-    """S, taken apart once for any shrinkage."""
+    """The covariance S within classes, in eigenvalues and eigenvectors, from which any shrinkage is computed."""
 
     values: NDArray[np.float64]
-    """Eigenvalues, ascending, not below 0, (R,)."""
+    """Eigenvalues, ascending, at least 0, (R,)."""
     vectors: NDArray[np.float64]
-    """Their directions, (R, R)."""
+    """Eigenvectors, (R, R)."""
     features: int
-    """D, of which R coordinates are a turned part."""
+    """D, the number of features. The R coordinates are a rotation of them into the space of the clips."""
     estimate: float
-    """The shrinkage that is expected to bring it nearest the true covariance (Ledoit & Wolf 2004)."""
+    """The shrinkage whose expected distance from the true covariance is smallest (Ledoit and Wolf 2004)."""
 
     def shrunk(self, shrinkage: float | None = None) -> ShrunkCovariance:
-        """Returns the covariance at a shrinkage, 0 to 1, or at the estimate."""
+        """Returns the covariance with a given shrinkage from 0 to 1; with the estimate if None."""
         shrinkage = self.estimate if shrinkage is None else shrinkage
         trace = float(self.values.sum())
-        if trace == 0:  # one clip a class: nothing is known of how they vary
+        if trace == 0:  # one clip in each class does not show how clips vary
             return ShrunkCovariance(1.0, 1.0, np.ones(len(self.values)), np.eye(len(self.values)))
-        # nothing is wholly certain: a direction without clips must not have the variance 0
+        # a direction in which no clip varies must not have the variance 0
         floor = max(shrinkage, 1e-9) * trace / self.features
         return ShrunkCovariance(shrinkage, floor, (1 - shrinkage) * self.values + floor, self.vectors)
 
 
 def scatter(residuals: Array, features: int) -> Scatter:
-    r"""Returns the mean square about class means, and how far Ledoit and Wolf would shrink it.
+    r"""Computes the covariance within classes, and the shrinkage that Ledoit and Wolf estimate.
 
     $$s = \min\!\left(1, \frac{\frac{1}{n^2}\sum_i \lVert z_i\rVert^4 - \frac{1}{n}\lVert S\rVert^2}
     {\lVert S\rVert^2 - (\mathrm{tr}\,S)^2 / D}\right), \qquad \mu = \mathrm{tr}\,S / D$$
 
-    All of it depends on lengths alone, so coordinates in the space of the clips give what D features would.
+    The formula depends on lengths and angles alone, so R coordinates in the space of the clips can replace D features.
 
     Args:
-        residuals: z, clips less the mean of their class.
-        features: D, of which the coordinates are a turned part.
+        residuals: z, clips minus the mean of their class.
+        features: D, the number of features before the rotation.
 
     Shape:
         - residuals: (N, R)
     """
     clips = len(residuals)
-    square = residuals.T @ residuals / clips
-    norm, trace = float((square**2).sum()), float(np.trace(square))
+    within = residuals.T @ residuals / clips
+    norm, trace = float((within**2).sum()), float(np.trace(within))
     spread = norm - trace**2 / features
     noise = float(((residuals**2).sum(axis=1) ** 2).sum()) / clips**2 - norm / clips
-    # of one feature, or of equal ones, both matrices are the same
+    # with one feature, or with equal variances, S and μ I are the same
     estimate = 1.0 if spread <= 1e-12 * norm else min(1.0, max(noise, 0.0) / spread)
-    lengths, vectors = np.linalg.eigh(square)
-    return Scatter(np.maximum(lengths, 0), vectors, features, estimate)
+    values, vectors = np.linalg.eigh(within)
+    return Scatter(np.maximum(values, 0), vectors, features, estimate)
 
 
 def class_means(vectors: Array, labels: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.float64], Array]:
-    """Returns the classes that occur, their means, and clips less the mean of their class.
+    """Returns the C' classes that occur, their means, and the clips minus the mean of their class.
 
     Shape:
         - vectors: (N, R)
@@ -99,7 +100,7 @@ def class_means(vectors: Array, labels: NDArray[np.integer]) -> tuple[NDArray[np
 
 
 def squared_distances(vectors: Array, others: Array) -> NDArray[np.float64]:
-    """Returns the squares of Euclidean distances.
+    """Returns squared Euclidean distances.
 
     Shape:
         - vectors: (N, R)

@@ -1,8 +1,9 @@
-"""Cross-fitting inside one split: what is fitted on some groups of clips scores the others."""
+"""Cross-fitting: the clips of one split are dealt into parts, and each part is scored by a fit on the other parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,51 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 PARTS = 5
+"""Number of parts, if there are as many groups."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledClips:
+    """The true classes of N clips, and the part with which each clip is held out."""
+
+    labels: NDArray[np.integer]
+    """True classes, (N,), 0 to C - 1."""
+    part_of: NDArray[np.intp]
+    """Part of each clip, (N,), as `deal_parts` deals them. A clip with -1, a training clip, is never held out."""
+    classes: int
+    """C. Some classes may have no clip."""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError if labels and parts do not fit, or if there are fewer than two parts."""
+        if self.labels.shape != self.part_of.shape or not ((self.labels >= 0) & (self.labels < self.classes)).all():
+            raise ValueError(f"expected one part and one label from 0 to {self.classes - 1} for each clip")
+        if len(self.parts) < 2:
+            raise ValueError("cross-fitting takes 2 parts of validation clips")
+
+    @property
+    def in_parts(self) -> NDArray[np.bool_]:
+        """Which clips have a part, (N,)."""
+        return self.part_of >= 0
+
+    @property
+    def parts(self) -> NDArray[np.intp]:
+        """Numbers of the parts, ascending."""
+        return np.unique(self.part_of[self.in_parts])
 
 
 def deal_parts(groups: NDArray[Any], labels: NDArray[Any], count: int = PARTS) -> NDArray[np.intp]:
-    """Deals whole groups into parts of about equal size, every class spread over as many parts as it can be.
+    """Deals whole groups into parts of about equal size. Each class is spread over as many parts as possible.
 
-    The largest groups go first, each into the part that has the fewest clips of its classes, then the fewest at all.
-    Names of groups do not matter beyond their order.
+    The largest groups are dealt first. Each goes into the part with the fewest clips of the group's classes, and among
+    equal parts into the one with the fewest clips. The names of groups matter only by their order.
 
     Args:
-        groups: Source of each clip.
+        groups: Group of each clip.
         labels: Class of each clip.
-        count: Parts wanted; there are no more than groups.
+        count: Number of parts. There are never more parts than groups.
 
     Raises:
-        ValueError: Fewer than two groups, or shapes do not fit.
+        ValueError: There are fewer than two groups, or shapes do not fit.
 
     Shape:
         - groups, labels: (N,)
@@ -34,39 +65,43 @@ def deal_parts(groups: NDArray[Any], labels: NDArray[Any], count: int = PARTS) -
     if groups.shape != labels.shape or groups.ndim != 1:
         raise ValueError(f"groups of {groups.shape} do not fit labels of {labels.shape}")
     group_of, class_of = np.unique(groups, return_inverse=True)[1], np.unique(labels, return_inverse=True)[1]
-    found = int(group_of.max(initial=-1)) + 1
-    if found < 2:
-        raise ValueError(f"cross-fitting takes 2 groups, and there are {found}")
-    count = min(count, found)
-    held = np.zeros((found, int(class_of.max()) + 1))
-    np.add.at(held, (group_of, class_of), 1)
-    filled = np.zeros((count, held.shape[1]))
-    home = np.empty(found, np.intp)
-    for group in np.argsort(-held.sum(axis=1), kind="stable"):
-        own = filled[:, held[group] > 0].sum(axis=1)
-        home[group] = np.lexsort((filled.sum(axis=1), own))[0]
-        filled[home[group]] += held[group]
-    return np.unique(home, return_inverse=True)[1][group_of]
+    group_count = int(group_of.max(initial=-1)) + 1
+    if group_count < 2:
+        raise ValueError(f"cross-fitting takes 2 groups, and there are {group_count}")
+    count = min(count, group_count)
+    clips_of_group = np.zeros((group_count, int(class_of.max()) + 1))
+    np.add.at(clips_of_group, (group_of, class_of), 1)
+    clips_of_part = np.zeros((count, clips_of_group.shape[1]))
+    part_of_group = np.empty(group_count, np.intp)
+    for group in np.argsort(-clips_of_group.sum(axis=1), kind="stable"):
+        same_classes = clips_of_part[:, clips_of_group[group] > 0].sum(axis=1)
+        part_of_group[group] = np.lexsort((clips_of_part.sum(axis=1), same_classes))[0]
+        clips_of_part[part_of_group[group]] += clips_of_group[group]
+    return np.unique(part_of_group, return_inverse=True)[1][group_of]
 
 
 def cross_fit(part_of: NDArray[np.intp], fit_and_score: Callable[[Array, Array], Array]) -> Array:
-    """Returns the scores that every clip gets from what was fitted without its part.
+    """Scores the clips of each part by a fit on the clips of all other parts.
 
     Args:
         part_of: Part of each clip.
-        fit_and_score: Takes which clips to fit on and which to score, both (N,) bool, and returns the latter's scores.
+        fit_and_score: Gets two masks, of the clips to fit on and of the clips to score, both (N,) bool. Returns the
+            scores of the latter.
+
+    Raises:
+        ValueError: There are no clips.
 
     Shape:
         - part_of: (N,)
         - returns: (N, ...)
     """
-    whole: Array | None = None
+    scores: Array | None = None
     for part in np.unique(part_of):
         held_out = part_of == part
-        scores = fit_and_score(~held_out, held_out)
-        if whole is None:
-            whole = np.empty((len(part_of), *scores.shape[1:]), scores.dtype)
-        whole[held_out] = scores
-    if whole is None:
+        of_part = fit_and_score(~held_out, held_out)
+        if scores is None:
+            scores = np.empty((len(part_of), *of_part.shape[1:]), of_part.dtype)
+        scores[held_out] = of_part
+    if scores is None:
         raise ValueError("there are no clips")
-    return whole
+    return scores

@@ -1,4 +1,4 @@
-"""Feature vectors: standardised channel by channel, and rotated without loss into as few numbers as there are clips."""
+"""Feature vectors: descriptors standardised by channel, and rotated without loss to no more numbers than clips."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 LOG = "log"
-"""Kind of feature: the signed logarithm of row sums."""
+"""Kind of feature: the signed logarithm of the row sums."""
 PLAIN = "plain"
-"""Kind of feature: numbers as they are."""
+"""Kind of feature: the numbers themselves."""
 
 FLOOR = 1e-4
-"""Part of the layer's mean below which row sums count for little in the logarithm."""
+"""Floor of the logarithm, as a fraction of the layer's mean row sum. Below the floor the logarithm is almost linear."""
 
-_STEADY = 1e-3
-"""Part of a layer's usual standard deviation that is added to each channel's, so that no channel is blown up."""
+_ADDED_DEVIATION = 1e-3
+"""Fraction of a layer's root mean square standard deviation that is added to that of each channel. So a channel that
+hardly varies is not scaled up to noise."""
 _BLOCK = 4096
-"""Features that are widened to float64 at a time."""
+"""Number of features that are converted to float64 at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Standardiser:
-    """Turns descriptors into vectors of mean 0 and standard deviation 1, channel by channel over all layers."""
+    """Makes vectors of all layers' channels, each with mean 0 and standard deviation 1."""
 
     kind: str
     layers: Mapping[str, tuple[float, Array, Array]]
-    """Floor, mean and one over deviation by layer; 0 in place of the last where a channel never changes."""
+    """Floor, means and reciprocal standard deviations by layer. The reciprocal is 0 where a channel is constant."""
 
     @staticmethod
     def fit(descriptors: Mapping[str, Array], kind: str) -> Standardiser:
-        """Measures means and deviations.
+        """Computes means and standard deviations.
 
         Args:
             descriptors: ĝ, g̃ or channel means by layer, finite.
             kind: `LOG` or `PLAIN`.
 
         Raises:
-            ValueError: No such kind, no clip, or a descriptor that is not finite.
+            ValueError: The kind is unknown, there is no clip, or a descriptor is not finite.
 
         Shape:
             - descriptors: (N, K_l) each
@@ -50,21 +51,21 @@ class Standardiser:
         layers = {}
         for layer, raw in descriptors.items():
             if not len(raw) or not np.isfinite(raw).all():
-                raise ValueError(f"finite descriptors of at least one clip expected in {layer}")
+                raise ValueError(f"expected finite descriptors of at least one clip in {layer}")
             floor = FLOOR * float(np.abs(raw).mean(dtype=np.float64))
             values = _vectors(raw, kind, floor)
             mean, deviation = values.mean(axis=0), values.std(axis=0)
-            changes = deviation > 1e-9 * (1 + np.abs(mean))
-            steady = deviation + _STEADY * np.sqrt((deviation**2).mean())
-            layers[layer] = floor, mean, np.divide(1, steady, out=np.zeros_like(steady), where=changes)
+            varies = deviation > 1e-9 * (1 + np.abs(mean))
+            divisor = deviation + _ADDED_DEVIATION * np.sqrt((deviation**2).mean())
+            layers[layer] = floor, mean, np.divide(1, divisor, out=np.zeros_like(divisor), where=varies)
         return Standardiser(kind, layers)
 
     def apply(self, descriptors: Mapping[str, Array]) -> NDArray[np.float32]:
-        """Returns the vectors of clips.
+        """Returns the standardised vectors of clips.
 
         Shape:
             - descriptors: (N, K_l) each
-            - returns: (N, D), D the channels of all layers
+            - returns: (N, D), where D is the number of channels of all layers
         """
         clips, features = len(next(iter(descriptors.values()))), sum(len(mean) for _, mean, _ in self.layers.values())
         vectors, first = np.empty((clips, features), np.float32), 0
@@ -79,11 +80,11 @@ def _vectors(raw: Array, kind: str, floor: float) -> NDArray[np.float64]:
         return logged(raw, floor)
     if kind == PLAIN:
         return np.asarray(raw, np.float64)
-    raise ValueError(f"no such kind of feature: {kind}")
+    raise ValueError(f"{kind!r} is no kind of feature; use {LOG!r} or {PLAIN!r}")
 
 
 def logged(raw: Array, floor: float) -> NDArray[np.float64]:
-    """Returns the logarithm of row sums beyond a floor, on both sides of 0, where activations below 0 lead.
+    """Returns sign(ĝ) log(1 + |ĝ| / floor). Row sums are negative where activations may be negative.
 
     Shape:
         - raw, returns: (N, K)
@@ -96,19 +97,21 @@ def logged(raw: Array, floor: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class ClipSpan:
-    """The space that some clips span. Distances, dot products and ridge-penalised fits are the same in it.
+    """The space that N clips span. Distances, dot products and fits with a ridge are the same in it.
 
-    N - 1 numbers hold all that N clips with more features differ in. What a new clip has beyond this space is at right
-    angles to every clip, so it changes no comparison between them; its length is kept.
+    N - 1 coordinates hold all differences between N clips, however many features they have. The part of a new clip
+    outside this space is orthogonal to all N clips, so it does not change which of them are nearer. Its squared length
+    is returned beside the coordinates.
     """
 
     centre: NDArray[np.float64]
+    """Mean of the clips, (D,)."""
     basis: NDArray[np.float32] | None
-    """(D, R); None where there are no more features than clips."""
+    """Orthonormal basis, (D, R); None if there are fewer features than clips."""
 
     @staticmethod
     def fit(vectors: Array) -> ClipSpan:
-        """Finds the space by the eigenvectors of the clips' own dot products.
+        """Computes the basis from the eigenvectors of the dot products between clips.
 
         Shape:
             - vectors: (N, D), finite
@@ -122,18 +125,18 @@ class ClipSpan:
             some = slice(first, first + _BLOCK)
             part = vectors[:, some] - centre[some]
             products += part @ part.T
-        lengths, turned = np.linalg.eigh(products)
-        # squares of rounding errors of float32 are no direction
-        there = lengths > 1e-10 * max(lengths[-1], np.finfo(float).tiny)
-        mix = turned[:, there] / np.sqrt(lengths[there])
-        basis = np.empty((features, int(there.sum())), np.float32)
+        values, eigenvectors = np.linalg.eigh(products)
+        # directions of smaller eigenvalues are rounding errors of float32
+        kept = values > 1e-10 * max(values[-1], np.finfo(float).tiny)
+        mix = eigenvectors[:, kept] / np.sqrt(values[kept])
+        basis = np.empty((features, int(kept.sum())), np.float32)
         for first in range(0, features, _BLOCK):
             some = slice(first, first + _BLOCK)
             basis[some] = (vectors[:, some] - centre[some]).T @ mix
         return ClipSpan(centre, basis)
 
     def coordinates(self, vectors: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Returns where clips lie in the space, and the squares of their distances from it.
+        """Returns the coordinates of clips in the space, and the squares of their distances from it.
 
         Shape:
             - vectors: (N, D)

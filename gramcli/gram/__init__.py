@@ -1,1 +1,1 @@
-"""Arrays only: the descriptor, the bounds, the deviation, the ranking. To be read beside the paper."""
+"""The paper's equations on arrays: descriptors, class bounds, deviations, layer ranking and total deviation."""

@@ -1,4 +1,4 @@
-"""Scaled descriptors: each clip's row sums ĝ of the Gram matrix, scaled to the range 0 to 1 (Eq. 6)."""
+"""Scaled descriptors: the row sums ĝ of a clip's Gram matrix, min-max scaled to the range 0 to 1 (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gramcli.gram import kernels
 from gramcli.gram.kernels import Plan
 
 _STEPS = 4
-"""Steps, in the sense of `kernels.plan`, that scaling one number is worth."""
+"""Cost of scaling one number, in the steps that `kernels.plan` counts."""
 
 
 def normalise(descriptors: NDArray[Any], plan: Plan | None = None) -> NDArray[np.float32]:
@@ -19,12 +19,12 @@ def normalise(descriptors: NDArray[Any], plan: Plan | None = None) -> NDArray[np
 
     $$\tilde g = \frac{\hat g - \min \hat g}{\max \hat g - \min \hat g}$$
 
-    Where all channels are equal, K = 1 included, this is 0/0 and taken as 0 (see `constant`). A clip with a number that
-    is not finite becomes NaN in all channels, so that it cannot pass for a measured one.
+    If all channels are equal, or if there is only one channel, this is 0/0. The result is then 0; see `constant`. If a
+    clip has a number that is not finite, all its channels become NaN, so that the failure is visible.
 
     Args:
         descriptors: ĝ.
-        plan: How to compute it; by the size of the array if None. Every plan gives the same bits.
+        plan: Whether to use NumPy or compiled loops; decided by the size of the array if None.
 
     Shape:
         - descriptors: (N, K)
@@ -34,9 +34,9 @@ def normalise(descriptors: NDArray[Any], plan: Plan | None = None) -> NDArray[np
     if descriptors.dtype == np.float32 and plan.compiled:
         result, raw = np.empty(descriptors.shape, np.float32), np.ascontiguousarray(descriptors)
         scale = kernels.machine_code(kernels.scale)
-        kernels.side_by_side(lambda clips: scale(raw[clips], result[clips]), len(raw), plan.threads)
+        kernels.in_threads(lambda clips: scale(raw[clips], result[clips]), len(raw), plan.threads)
         return result
-    wide: NDArray[np.float64] = descriptors.astype(np.float64)  # differences of the largest float32 numbers still fit
+    wide: NDArray[np.float64] = descriptors.astype(np.float64)  # a difference of float32 numbers may overflow float32
     with np.errstate(invalid="ignore"):  # inf - inf
         above = wide - wide.min(axis=1, keepdims=True)
         span = above.max(axis=1, keepdims=True)
@@ -47,13 +47,13 @@ def normalise(descriptors: NDArray[Any], plan: Plan | None = None) -> NDArray[np
 
 
 def constant(scaled: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Returns which clips have the same ĝ in all channels. Eq. 6 is 0/0 there, and g̃ is 0.
+    """Tells which clips have the same ĝ in all channels. Eq. 6 is 0/0 for them, and their g̃ is 0.
 
     Shape:
         - scaled: (N, K), g̃
         - returns: (N,)
     """
-    # Every other clip reaches 1 in some channel. Few clips have 0 in their first channel, and only these are looked at.
-    found: NDArray[np.bool_] = scaled[:, 0] == 0
-    found[found] = scaled[found].max(axis=1) == 0
-    return found
+    # Every other clip has a channel with the value 1. To save time, only clips with 0 in the first channel are checked.
+    is_constant: NDArray[np.bool_] = scaled[:, 0] == 0
+    is_constant[is_constant] = scaled[is_constant].max(axis=1) == 0
+    return is_constant

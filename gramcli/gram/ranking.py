@@ -1,4 +1,4 @@
-"""Which layers tell classes apart: the layer score of Eq. 12, and accuracy over the number of layers."""
+"""Layer ranking: how well each layer separates the classes (Eq. 12), and the accuracy of the first k layers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def layer_score(
     ranking: str,
     present: NDArray[np.bool_] | None = None,
 ) -> float:
-    r"""Returns how far the deviations of a class's own clips are from those of all others, at one layer (Eq. 12).
+    r"""Returns how well one layer separates the clips of each class from all other clips (Eq. 12).
 
     $$I_l = \frac{1}{|C'|} \sum_{c \in C'}
     W_1\big(\{\delta_{l,c}(x) : c(x) = c\},\; \{\delta_{l,c}(x) : c(x) \ne c\}\big)$$
 
-    over the classes C' that have clips of both kinds. With `ranking` "rank" the δ are first replaced by their ranks
-    among all classes and clips of the layer, equal ones sharing their mean rank, scaled to [0, 1]: free of scale and
-    tails.
+    where C' are the classes with clips of both kinds. With `ranking` "rank", each δ is first replaced by its rank among
+    all classes and clips of the layer, scaled to [0, 1]. Equal values share their mean rank. Ranks do not depend on the
+    scale of a layer, and a few very large values do not dominate them.
 
     Args:
-        deviations: δ of validation clips, which did not set the bounds.
-        labels: True classes; a clip of a class without a column (-1, say) is one of the others everywhere.
+        deviations: δ of validation clips, on which the bounds do not depend.
+        labels: True classes. A clip whose class has no column may have the label -1; it is an "other" clip everywhere.
         ranking: "rank" or "wasserstein".
-        present: Classes that have bounds (all); the columns of others are left out.
+        present: Classes that have bounds; all if None. The columns of other classes are left out.
 
     Returns:
-        I_l, or NaN if no class has clips of both kinds.
+        I_l; NaN if no class has clips of both kinds.
 
     Raises:
-        ValueError: Another ranking, shapes that do not fit, or a deviation that is negative or not finite.
+        ValueError: The ranking is unknown, shapes do not fit, or a deviation is negative or not finite.
 
     Shape:
         - deviations: (N, C)
@@ -45,23 +45,28 @@ def layer_score(
         - present: (C,)
     """
     if ranking not in ("rank", "wasserstein"):
-        raise ValueError(f"ranking is {ranking!r}, not rank or wasserstein")
+        raise ValueError(f"ranking must be rank or wasserstein, not {ranking!r}")
     clips, classes = deviations.shape
     columns = np.arange(classes) if present is None else np.flatnonzero(present)
     values = np.ascontiguousarray(np.asarray(deviations, np.float32)[:, columns].T)
     if labels.shape != (clips,) or not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError(f"finite deviations ≥ 0 and labels of {clips} clips expected")
+        raise ValueError(f"expected finite deviations ≥ 0 and labels of {clips} clips")
     sizes = np.bincount(labels[labels >= 0], minlength=classes)[columns]
     qualified = np.flatnonzero((sizes > 0) & (sizes < clips))
     if len(qualified) == 0:
         return float("nan")
-    places = _ranks(values) if ranking == "rank" else values
-    return float(np.mean([_distance(places[c], labels == columns[c]) for c in qualified]))
+    compared = _ranks(values) if ranking == "rank" else values
+    return float(np.mean([_wasserstein(compared[c], labels == columns[c]) for c in qualified]))
 
 
 def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns ranks among all values from 0 to 1, equal values sharing their mean rank; of the shape of `values`."""
-    # Bits of numbers ≥ 0 are in their order. With the place below them, one fast sort does what argsort takes long for.
+    """Returns the rank of each value among all values, from 0 to 1. Equal values share their mean rank.
+
+    Shape:
+        - values, returns: any, the same
+    """
+    # The bits of floats ≥ 0, read as whole numbers, sort like the floats. With the index in the lower 32 bits, one sort
+    # gives values and order, which is faster than argsort.
     bits = (values + np.float32(0)).view(np.uint32).ravel().astype(np.uint64)
     packed = np.sort(bits << np.uint64(32) | np.arange(values.size, dtype=np.uint64))
     first = np.flatnonzero(np.diff(packed >> np.uint64(32), prepend=~packed[:1]))
@@ -71,30 +76,30 @@ def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return ranks.reshape(values.shape)
 
 
-def _distance(values: NDArray[np.floating], own: NDArray[np.bool_]) -> float:
-    """Returns W1 = ∫ |F - G| of own and other values.
+def _wasserstein(values: NDArray[np.floating], own: NDArray[np.bool_]) -> float:
+    """Returns W1 = ∫ |F - G|, with F and G the distribution functions of a class's own and of all other values.
 
-    Both distribution functions are steps, so the integral is a sum over the sorted values.
+    Both are step functions, so the integral is a sum over the sorted values.
     """
     order = np.argsort(values)
     values, own = values[order].astype(np.float64), own[order]
-    there, count = np.cumsum(own)[:-1], int(own.sum())
-    apart = np.abs(there / count - (np.arange(1, len(own)) - there) / (len(own) - count))
-    return float(apart @ np.diff(values))
+    own_below, count = np.cumsum(own)[:-1], int(own.sum())
+    difference = np.abs(own_below / count - (np.arange(1, len(own)) - own_below) / (len(own) - count))
+    return float(difference @ np.diff(values))
 
 
 def paper_score(negative_means: NDArray[np.floating], counts: NDArray[np.integer]) -> float:
-    """Returns Eq. 12 as it stands, on the training clips that set the bounds: the mean deviation of the negatives.
+    """Returns Eq. 12 as the paper has it, on the training clips that set the bounds.
 
-    All positives lie inside their own bounds, δ = 0, and the Wasserstein distance of a distribution of numbers ≥ 0 to a
-    point mass at 0 is its mean.
+    All clips of a class lie inside its bounds, so their δ is 0. The Wasserstein distance between numbers ≥ 0 and a
+    point mass at 0 is their mean. So the score is the mean deviation of the negatives, the clips of other classes.
 
     Args:
         negative_means: Mean δ_{l,c} over training clips of other classes (C,).
-        counts: Clips behind each mean (C,); classes with 0 are left out.
+        counts: Number of clips in each mean, (C,). Classes with 0 are left out.
 
     Returns:
-        Mean over classes, NaN if none has a clip.
+        The mean over classes; NaN if all counts are 0.
     """
     counted = negative_means[counts > 0]
     return float(np.mean(counted)) if len(counted) else float("nan")
@@ -107,17 +112,19 @@ def curve(
     logits: NDArray[Any] | None,
     labels: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """Returns the accuracy of the first 1, 2, ... L layers; a selection criterion, not an estimate.
+    """Returns the accuracy of the smallest Δ̄ over the first 1, 2, ... L layers.
+
+    It is computed on the clips that select k, so it is no estimate of the accuracy on new clips.
 
     Args:
-        deviations: δ layer by layer in ranked order; read one at a time.
+        deviations: δ of each layer in ranked order. One layer is in memory at a time.
         expected: E_l in that order, positive.
         present: Classes that have training clips.
-        logits: The network's own, to break ties, or None.
+        logits: Outputs of the network, to break ties; None if its outputs are not the classes.
         labels: True classes.
 
     Raises:
-        ValueError: As `running_totals` and `decide`.
+        ValueError: See `running_totals` and `decide`.
 
     Shape:
         - deviations: L times (N, C)
@@ -132,12 +139,12 @@ def curve(
 
 
 def how_many(top_k: int | str, accuracy: NDArray[np.float64]) -> int:
-    """Returns how many of the ranked layers decide.
+    """Returns k, the number of ranked layers that make up Δ̄.
 
     Args:
-        top_k: A number, of which there may be fewer; "all"; or "auto" for the largest number of best accuracy, as more
-            layers are the broader evidence.
-        accuracy: What `curve` returned, (L,).
+        top_k: A number (all layers if there are fewer), "all", or "auto". The value "auto" chooses the k of the best
+            accuracy, and the largest of several, since more layers give broader evidence.
+        accuracy: Accuracy of the first 1, 2, ... L layers, as `curve` returns it, (L,).
     """
     layers = len(accuracy)
     if top_k == "auto":

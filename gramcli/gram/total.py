@@ -1,4 +1,4 @@
-"""Total deviation over layers (Eq. 11, 13) and the class it points to (Eq. 14)."""
+"""Total deviation over layers (Eq. 11, 13) and the class of smallest total deviation (Eq. 14)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from numpy.typing import NDArray
 def running_totals(
     deviations: Iterable[NDArray[np.float32]], expected: NDArray[np.floating]
 ) -> Iterator[NDArray[np.float64]]:
-    """Yields Δ̄ over the first 1, 2, ... L layers; one addition a layer, so a clip never depends on the others.
+    """Yields Δ̄ over the first 1, 2, ... L layers.
+
+    Layers are added one by one, so the bits of a clip's result do not depend on the other clips.
 
     Args:
-        deviations: δ layer by layer, (N, C) each; read one at a time.
+        deviations: δ of each layer, (N, C). One layer is in memory at a time.
         expected: E_l, (L,).
 
     Raises:
-        ValueError: Not as many layers as numbers, or some E_l is not positive: such a layer says nothing.
+        ValueError: There are not as many layers as E_l, or an E_l is not positive.
 
     Shape:
         - yields: (N, C)
     """
     if not len(expected) or not (np.isfinite(expected).all() and (expected > 0).all()):
-        raise ValueError("an expected deviation is not positive: leave such layers out")
+        raise ValueError("an expected deviation is not positive; leave such layers out")
     total: NDArray[np.float64] | None = None
     for n, (layer, scale) in enumerate(zip(deviations, expected.tolist(), strict=True), 1):
         term = layer / np.float64(scale)
@@ -36,18 +38,18 @@ def running_totals(
 
 
 def total(deviations: NDArray[np.float32], expected: NDArray[np.floating]) -> NDArray[np.float64]:
-    r"""Returns the mean over layers of the deviations in units of the expected ones.
+    r"""Returns Δ̄, the mean over layers of the deviation divided by the expected deviation.
 
     $$\bar\Delta_c = \frac{1}{L} \sum_l \frac{\delta_{l,c}}{E_l}$$
 
-    The paper's Δ (Eq. 11, 13) is L times that, which no argmin notices.
+    The paper's Δ (Eq. 11, 13) is L times Δ̄, and has the same argmin.
 
     Args:
-        deviations: δ of the chosen layers.
+        deviations: δ of the layers.
         expected: E_l, positive.
 
     Raises:
-        ValueError: As `running_totals`, or shapes do not fit.
+        ValueError: Shapes do not fit, or an E_l is not positive.
 
     Shape:
         - deviations: (N, L, C)
@@ -56,36 +58,36 @@ def total(deviations: NDArray[np.float32], expected: NDArray[np.floating]) -> ND
     """
     _, layers, _ = deviations.shape
     if layers == 0 or expected.shape != (layers,):
-        raise ValueError(f"{expected.shape} expected deviations do not fit {layers} layers")
+        raise ValueError(f"expected deviations of shape {expected.shape} do not fit {layers} layers")
     (last,) = deque(running_totals(np.moveaxis(deviations, 1, 0), expected), maxlen=1)
     return last
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What was decided for each of N clips."""
+    """The class that was chosen for each of N clips."""
 
     label: NDArray[np.int64]
-    """Class; -1 where no present class has a score."""
+    """The class, (N,); -1 if no class with training clips has a score."""
     runner_up: NDArray[np.int64]
-    """Next class; -1 where there is none."""
+    """The class with the next best score, (N,); -1 if there is none."""
     score: NDArray[np.float64]
-    """Score of the label; NaN without one."""
+    """Score of the label, (N,); NaN without a label."""
     margin: NDArray[np.float64]
-    """Score of the runner-up minus that of the label; NaN without a runner-up."""
+    """Score of the runner-up minus score of the label, (N,); NaN without a runner-up."""
     tied: NDArray[np.bool_]
-    """Whether runner-up and label have the same score, so that the logits or the class order decided."""
+    """Whether label and runner-up have the same score, (N,). Then the logits or the class order decided."""
 
 
 def decide(scores: NDArray[Any], present: NDArray[np.bool_], logits: NDArray[Any] | None = None) -> Choice:
     """Chooses the class of smallest score (Eq. 14).
 
-    Equal scores are told apart by the larger logit, then by class order. A score or logit that is NaN never wins.
+    If scores are equal, the larger logit wins, and then the first class. A score or logit that is NaN never wins.
 
     Args:
-        scores: Higher is less like the class.
-        present: Classes that have training clips; no other is chosen.
-        logits: The network's own, if its outputs are the classes.
+        scores: Higher means less like the class.
+        present: Which classes have training clips. No other class is chosen.
+        logits: Outputs of the network, if they are the classes.
 
     Raises:
         ValueError: Shapes do not fit.
@@ -95,20 +97,20 @@ def decide(scores: NDArray[Any], present: NDArray[np.bool_], logits: NDArray[Any
         - present: (C,)
     """
     if present.shape != scores.shape[1:] or (logits is not None and logits.shape != scores.shape):
-        raise ValueError(f"presence or logits do not fit scores of {scores.shape}")
+        raise ValueError(f"the shapes of present or logits do not fit scores of {scores.shape}")
     scores = np.asarray(scores, np.float64)
     candidate = present & ~np.isnan(scores)
-    doubt = np.zeros_like(scores) if logits is None else -np.asarray(logits, np.float64)
-    # The last key counts most; NaN sorts last; equal ones keep the order of the classes.
-    order = np.lexsort((doubt, np.where(candidate, scores, np.inf), ~candidate), axis=-1)
+    tie_break = np.zeros_like(scores) if logits is None else -np.asarray(logits, np.float64)
+    # The last key comes first. NaN sorts last. Where all keys are equal, the class order stays.
+    order = np.lexsort((tie_break, np.where(candidate, scores, np.inf), ~candidate), axis=-1)
     first, second = order[:, :1], order[:, 1:2]
     if second.size == 0:
-        second = first  # one class only: never a runner-up, by the count below
+        second = first  # with one class only, the count of candidates below leaves out the runner-up
     candidates = candidate.sum(axis=1)
     best = np.take_along_axis(scores, first, axis=1)[:, 0]
     next_best = np.take_along_axis(scores, second, axis=1)[:, 0]
     tied = (candidates > 1) & (best == next_best)
-    with np.errstate(invalid="ignore"):  # inf - inf, a tie
+    with np.errstate(invalid="ignore"):  # inf - inf is a tie
         margin = np.where(tied, 0.0, next_best - best)
     return Choice(
         label=np.where(candidates > 0, first[:, 0], -1),

@@ -1,4 +1,4 @@
-"""The model bundle: network, settings and decision rule, from a calibrated cache or from one exported file."""
+"""A model bundle: network, settings and decision rule, read from a calibrated cache or from an exported file."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ KIND = "model"
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A calibrated network, not yet built."""
+    """A calibrated network that is not built yet."""
 
     identity: Mapping[str, Any]
-    """Of the view that the rule was made from."""
+    """Identity of the view that the rule was fitted on."""
     settings: Mapping[str, Any]
-    """Settings of the extract, by section."""
+    """Settings of extract, by section."""
     folder: Path
-    """First on the import path of a factory."""
+    """Folder where modules of network factories are looked for first."""
     rule: Rule
     weights: Mapping[str, npt.NDArray[Any]] | None
-    """State of the network, or None where `settings` name a checkpoint."""
+    """Weights of the network by name; None if `settings` name a checkpoint."""
 
 
 def load(path: Path) -> ModelBundle:
@@ -46,17 +46,17 @@ def from_cache(cache: Path) -> ModelBundle:
     """Reads the model of a calibrated cache.
 
     Raises:
-        ArtefactError: A stage has not run, or its result no longer fits.
-        DamagedError: A file is not as it was written.
+        ArtefactError: A command has not run yet, or its result does not fit any more.
+        DamagedError: A file is damaged.
     """
     view = View.open(cache)
     require_network(view)
-    known = statistics.load(cache, view.fingerprint)
-    return of_view(view, Rule.of(known, decision.load(cache, known)))
+    stored = statistics.load(cache, view.fingerprint)
+    return of_view(view, Rule.of(stored, decision.load(cache, stored)))
 
 
 def of_view(view: View, rule: Rule) -> ModelBundle:
-    """Returns the network of a view with a rule, which may not be stored yet; see `reopen.require_network`."""
+    """Returns the network of a view with a rule, which need not be stored; see `reopen.require_network`."""
     return ModelBundle(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)
 
 
@@ -64,8 +64,8 @@ def from_file(path: Path) -> ModelBundle:
     """Reads an exported model.
 
     Raises:
-        ArtefactError: It is not there, or is something else.
-        DamagedError: It is not as it was written.
+        ArtefactError: The file is missing, or is no exported model.
+        DamagedError: The file is damaged.
     """
     file = sealed.load(path, KIND)
     about = file.about
@@ -83,15 +83,16 @@ def from_file(path: Path) -> ModelBundle:
         if not isinstance(about["identity"]["weights"], str):
             raise TypeError("weights")
         weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
-        # a factory of the user's is looked for beside the model, as beside gramcli.toml
+        # the module of a network factory is looked for beside the model, as it is beside gramcli.toml
         return ModelBundle(about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights)
 
 
 def save(path: Path, model: ModelBundle) -> None:
-    """Writes a model, weights included, as one sealed safetensors file.
+    """Writes a model with its weights as one sealed file.
 
     Raises:
-        ResourceError: It cannot be written.
+        ValueError: The model has no weights.
+        ResourceError: The file cannot be written.
     """
     if model.weights is None:
         raise ValueError("a model is exported with its weights")
@@ -112,12 +113,12 @@ def save(path: Path, model: ModelBundle) -> None:
 
 
 def export(settings: Settings, cache: Path, path: Path) -> int:
-    """Packs a calibrated cache into one file that `gramcli classify --model` needs nothing else for.
+    """Writes a calibrated network to one file, which is all that `gramcli classify --model` needs.
 
-    A factory of the user's stays code: its module must be importable where the model is used.
+    A network factory is not in the file. Its module must be importable where the model is used.
 
     Args:
-        settings: Settings of the extract, as `configure` returns them.
+        settings: Settings of extract, as `configure` returns them.
         cache: Folder of the cache.
         path: The file to write.
 
@@ -125,9 +126,9 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
         Its size in bytes.
 
     Raises:
-        ArtefactError: A stage has not run, or the network is not the one that was extracted.
-        UsageError: The name is no place for a file.
-        ResourceError: It cannot be written.
+        ArtefactError: A command has not run yet, or the network is not the one of extract.
+        UsageError: No file can be written at this path.
+        ResourceError: The file cannot be written.
     """
     durable_files.require_place(path)
     model = from_cache(cache)
@@ -136,11 +137,11 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in ready.built.module.state_dict().items()}  # fmt: skip
     weights = {name: tensor.contiguous().numpy() for name, tensor in state.items()}
-    # where the weights came from means nothing elsewhere
+    # paths of this machine mean nothing on another one
     sections = {name: dict(table) for name, table in model.settings.items() if name not in ("data", "run", "cache")}
     sections["network"].pop("weights", None)
     sections["run"] = {"precision": settings.run.precision}
-    # nor does where on this machine the recordings of a threshold lie
+    # the same holds for the folder of the recordings that a threshold was set on
     limit, rule = model.rule.threshold, model.rule
     if limit is not None and limit.folder is not None:
         named = dataclasses.replace(limit, folder=Path(limit.folder).name)

@@ -1,4 +1,4 @@
-"""The decision rule ready to be applied: the bounds of the layers and the rule that was fitted on their deviations."""
+"""The decision rule as it is applied to new clips: class bounds and the fitted rule."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class RuleOutput:
-    """What a rule says of N clips."""
+    """The result of a rule for N clips."""
 
     choice: Choice
-    """Label and runner-up. The score is Δ̄ with the rule gram, minus the log-probability with the rule fused."""
+    """Label and runner-up. The score is Δ̄ with the rule gram, and -log p with the rule fused."""
     deviations: npt.NDArray[np.float64]
     """Δ̄ against every class, (N, C)."""
     log_p: npt.NDArray[np.float64] | None
-    """Log-probability of every class if the sound is of one of them, (N, C); -inf for a class without training clips.
-    None where no probabilities could be fitted."""
+    """Log-probability of each class, given that the sound is of a known class, (N, C). It is -inf for a class without
+    training clips. None if no probabilities could be fitted."""
     strangeness: npt.NDArray[np.float64]
-    """(N,)."""
+    """Strangeness, (N,)."""
     unknown: npt.NDArray[np.bool_] | None
-    """Whether the strangeness is beyond the threshold, (N,); None without a threshold."""
+    """Whether the strangeness is above the threshold, (N,); None without a threshold."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Bounds of the layers that can be used, and the rule that was fitted on deviations from them."""
+    """The bounds of all layers that can be used, and the rule that was fitted on deviations from them."""
 
     classes: tuple[str, ...]
     bounds: Mapping[str, tuple[Array, Array]]
@@ -53,7 +53,7 @@ class Rule:
     counts: Array
     """Training clips by class, (C,)."""
     epsilon: float
-    """Smallest denominator of a deviation."""
+    """Smallest denominator of a deviation (Eq. 9)."""
     fitted: FittedRule
 
     @classmethod
@@ -61,14 +61,14 @@ class Rule:
         """Reads the bounds of the layers that the decision uses.
 
         Raises:
-            DamagedError: The statistics hold numbers that are never written.
+            DamagedError: The statistics hold numbers that calibrate never writes.
         """
         bounds = {layer: statistics.bounds(layer) for layer in decision.rule.layers}
         return cls(statistics.classes, bounds, statistics.counts, statistics.epsilon, decision.rule)
 
     @property
     def name(self) -> str:
-        """Fused or gram."""
+        """Name of the rule: fused or gram."""
         return self.fitted.name
 
     @property
@@ -78,7 +78,7 @@ class Rule:
 
     @property
     def threshold(self) -> Threshold | None:
-        """Strangeness beyond which a clip is unknown."""
+        """Strangeness above which a clip is unknown; None without a threshold."""
         return self.fitted.threshold
 
     @property
@@ -87,21 +87,21 @@ class Rule:
         return np.asarray(self.counts > 0)
 
     def check(self) -> None:
-        """Raises a ValueError or TypeError where parts do not fit each other; a file may hold anything."""
+        """Raises a ValueError or TypeError if the parts do not fit each other, as a file may hold anything."""
         classes = len(self.classes)
         shapes = {layer: (lower.shape, upper.shape) for layer, (lower, upper) in self.bounds.items()}
         channels = {layer: shapes[layer][0][-1] for layer in self.layers}
-        texts = all(isinstance(text, str) for text in (*self.classes, *self.layers, self.name))
+        all_text = all(isinstance(text, str) for text in (*self.classes, *self.layers, self.name))
         fits = all(shapes[layer] == ((classes, size), (classes, size)) for layer, size in channels.items())
-        sized = self.counts.shape == (classes,)
-        if not (texts and fits and sized and len(channels) == len(self.layers) and (self.counts > 0).any()):
-            raise ValueError("shapes")
+        counts_fit = self.counts.shape == (classes,)
+        if not (all_text and fits and counts_fit and len(channels) == len(self.layers) and (self.counts > 0).any()):
+            raise ValueError("shapes of bounds and counts")
         if any((lower > upper).any() for lower, upper in self.bounds.values()) or not 0 < self.epsilon < math.inf:
-            raise ValueError("bounds")
+            raise ValueError("bounds or epsilon")
         self.fitted.check(channels, int(self.present.sum()))
 
     def plan(self, clips: int) -> Plan:
-        """Returns how to compute the deviations of so many clips in all, however many come at a time."""
+        """Returns how to compute the deviations of a number of clips in all, for callers that work batch by batch."""
         channels = sum(lower.shape[1] for lower, _ in self.bounds.values())
         return kernels.plan(clips * channels * len(self.classes))
 
@@ -110,7 +110,7 @@ class Rule:
 
         Args:
             descriptors: Raw ĝ by layer.
-            plan: How to compute them; by the number of clips if None. Every plan gives the same bits.
+            plan: Whether to use NumPy or compiled loops; decided by the number of clips if None.
 
         Shape:
             - descriptors: (N, K_l) each
@@ -123,12 +123,12 @@ class Rule:
         """Returns Δ̄ of Eq. 13 against every class, (N, C) float64, from raw ĝ by layer, (N, K_l) each."""
         return self._total(self.deviations(descriptors))
 
-    def _total(self, found: Array) -> Array:
+    def _total(self, deviations: Array) -> Array:
         chosen = self.fitted.chosen
-        return total(found[:, :chosen], self.fitted.expected[:chosen])
+        return total(deviations[:, :chosen], self.fitted.expected[:chosen])
 
     def choose(self, scores: Array, logits: Array | None) -> Choice:
-        """Chooses by the smallest Δ̄ (Eq. 14); the network's own logits, where they are the classes', break ties."""
+        """Chooses the class of smallest Δ̄ (Eq. 14). Logits break ties if the network's outputs are the classes."""
         return decide(scores, self.present, logits)
 
     def judge(
@@ -138,53 +138,55 @@ class Rule:
         prior: Array | None = None,
         plan: Plan | None = None,
     ) -> RuleOutput:
-        """Applies the rule that was fitted.
+        """Applies the rule to clips.
 
         Args:
             descriptors: Raw ĝ by layer.
-            logits: The network's own, where its outputs are the classes.
-            prior: How frequent the classes are where the clips come from; as in training if None.
-            plan: How to compute deviations; by the number of clips if None.
+            logits: Outputs of the network, if they are the classes.
+            prior: Frequencies of the classes where the clips come from; those of the training clips if None.
+            plan: Whether to use NumPy or compiled loops; decided by the number of clips if None.
 
         Shape:
             - descriptors: (N, K_l) each
             - logits: (N, C)
-            - prior: (C,), of positive sum over the classes that have training clips
+            - prior: (C,), with a positive sum over the classes that have training clips
         """
-        fitted, there = self.fitted, self.present
-        found = self.deviations(descriptors, plan)
-        totals = self._total(found)
-        support = evidence(found[:, :, there], fitted.expected, fitted.size_correction)
-        scores, trained_prior = self._scores(support, totals[:, there], descriptors, logits)
+        fitted, present = self.fitted, self.present
+        far = self.deviations(descriptors, plan)
+        totals = self._total(far)
+        z = evidence(far[:, :, present], fitted.expected, fitted.size_correction)
+        scores, training_share = self._scores(z, totals[:, present], descriptors, logits)
         log_p = None
         if scores is not None:
             if prior is not None:
                 with np.errstate(divide="ignore"):
-                    scores = scores + np.log(prior[there]) - trained_prior * np.log(self.counts[there])
+                    scores = scores + np.log(prior[present]) - training_share * np.log(self.counts[present])
             log_p = np.full(totals.shape, -np.inf)
-            log_p[:, there] = log_softmax(scores)
+            log_p[:, present] = log_softmax(scores)
         by_probability = fitted.name == "fused" and log_p is not None
-        choice = decide(-log_p, there, logits) if by_probability and log_p is not None else self.choose(totals, logits)
-        strange = strangeness(support)
-        unknown = None if fitted.threshold is None else strange > fitted.threshold.value
-        return RuleOutput(choice, totals, log_p, strange, unknown)
+        choice = (
+            decide(-log_p, present, logits) if by_probability and log_p is not None else self.choose(totals, logits)
+        )
+        u = strangeness(z)
+        unknown = None if fitted.threshold is None else u > fitted.threshold.value
+        return RuleOutput(choice, totals, log_p, u, unknown)
 
     def _scores(
-        self, support: Array, totals: Array, descriptors: Mapping[str, Array], logits: Array | None
+        self, z: Array, totals: Array, descriptors: Mapping[str, Array], logits: Array | None
     ) -> tuple[Array | None, float]:
-        """Returns scores whose softmax is the probability, and how much of training's class frequencies is in them.
+        """Returns scores whose softmax is the probability, and the factor of the log class frequencies in them.
 
         Shape:
-            - support: z of the classes that have training clips, (N, L, C')
+            - z: (N, L, C'), where C' classes have training clips
             - totals, returns: (N, C')
         """
         fitted = self.fitted
         if fitted.fusion is not None:
-            own = None if logits is None else log_softmax(logits[:, self.present])
-            joint = None if fitted.discriminant is None else fitted.discriminant.log_probabilities(descriptors)
-            # with a size correction the layers take all classes to be equally frequent; the network alone knows
-            share = 1.0 if fitted.size_correction is None else fitted.fusion.trust
-            return fitted.fusion.scores(support, own, joint), share
-        if fitted.sharpness is not None:
-            return -fitted.sharpness * np.log1p(totals), 1.0
+            log_p = None if logits is None else log_softmax(logits[:, self.present])
+            log_q = None if fitted.discriminant is None else fitted.discriminant.log_probabilities(descriptors)
+            # with a size correction, class frequencies are in log p only
+            share = 1.0 if fitted.size_correction is None else fitted.fusion.network_weight
+            return fitted.fusion.scores(z, log_p, log_q), share
+        if fitted.inverse_temperature is not None:
+            return -fitted.inverse_temperature * np.log1p(totals), 1.0
         return None, 1.0

@@ -1,1 +1,1 @@
-"""The parts of a decision rule, each fitted on validation clips. Arrays only."""
+"""The parts of a decision rule: evidence and its weights, discriminant, size correction, strangeness and threshold."""

@@ -1,9 +1,9 @@
-"""Evidence against bounds of few clips, brought to the level of evidence against bounds of many.
+"""Correction of the evidence for unequal class sizes.
 
-The fewer clips a class's bounds are from, the narrower they are, and the further its own new clips leave them: with n
-clips, a new one is outside a channel's range with probability 2/(n + 1). By the smallest deviation a class of 5 clips
-never wins against one of 500. Dividing by the deviation that is usual at a size does not mend that, since the
-distribution changes its shape too; mean and spread of its logarithm do.
+The bounds of a class with few training clips are narrower, so new clips of this class lie further outside them: with n
+clips, a new one is outside a channel's range with probability 2/(n + 1). By the smallest deviation, a class of 5 clips
+never wins against one of 500. It is not enough to divide by the deviation that is expected at a size, because the shape
+of the distribution changes too. Correcting mean and spread of the logarithm is enough.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LEAST = 4
-"""Degrees of freedom that a ratio of spreads takes; with fewer the spread is taken to be the same."""
+LEAST_FREEDOM = 4
+"""Degrees of freedom needed to estimate a ratio of spreads. With fewer, the ratio is taken as 1."""
 
-FLAT = 1e-12
-"""Variance that is rounding: evidence that is always the same has no spread to compare."""
+_ROUNDING = 1e-12
+"""Variance that may be a rounding error. Evidence with no more variance is constant, and has no spread to compare."""
 
 
 @dataclass(frozen=True, eq=False)
 class SizeCorrection:
-    r"""What brings evidence z of a class of n clips to the level of the largest classes.
+    r"""A linear map of the evidence z of a class with n training clips to that of the largest classes, with N clips.
 
     $$z' = \mu_l(N) + \frac{\sigma_l(N)}{\sigma_l(n)} \big(z - \mu_l(n)\big) - \rho(n)$$
 
-    μ and σ are mean and spread of the evidence of clips against their own class where its bounds are from n or N clips;
-    ρ makes up for what these leave of the shape, and is 0 at N.
-    Evidence of the largest classes, N clips, is not changed by a bit.
+    μ and σ are mean and spread of the evidence of clips against their own class, if its bounds are from n or N clips.
+    ρ corrects what is left, because the shapes of the distributions differ; ρ(N) = 0. The evidence of the largest
+    classes does not change by a bit.
     """
 
     scale: NDArray[np.float64]
@@ -46,26 +46,25 @@ class SizeCorrection:
         Shape:
             - evidence, returns: (N, L, C)
         """
-        level: NDArray[np.float64] = self.scale * evidence + self.shift
-        return level
+        corrected: NDArray[np.float64] = self.scale * evidence + self.shift
+        return corrected
 
 
-def learn(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer], counts: Array) -> SizeCorrection:
-    """Learns from larger classes what their evidence would be, had they fewer training clips.
+def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer], counts: Array) -> SizeCorrection:
+    """Fits the correction on larger classes: what would their evidence be if they had fewer training clips?
 
-    From each size to the next, the step of the mean and the ratio of the spreads are those of one and the same clips,
-    from all classes large enough, and the steps are added up: so classes that differ in more than size do not disturb.
-    Last, one number for all layers sees to it that each size is as often the nearest as the next.
-    The spread is that of clips about the mean of their class and subsample. Between sizes both are interpolated, linear
-    in log n.
+    Each size is compared with the next larger one, on the same clips of all classes that are large enough. The steps of
+    the mean and the ratios of the spread are then added up over sizes. So classes that differ in more than their size
+    do not disturb the result. The spread is that of clips about the mean of their class and subsample. Last, ρ is the
+    same for all layers; see `_remaining_steps`. Between sizes, all three are interpolated linearly in log n.
 
-    The clips must be ones that neither set bounds nor trained the network (validation clips): training clips left out
-    of a subsample lie closer to it, as the network has learnt them by heart, and small classes would still lose.
+    The clips must be validation clips, which neither set the bounds nor trained the network. The network fits training
+    clips closely, so those that a subsample leaves out lie too close to it, and small classes would still lose.
 
     Args:
-        evidence: Of clips against each subsample of their own class.
+        evidence: Evidence of clips against each subsample of their own class.
         labels: Class of each clip.
-        sizes: Clips of each subsample; 0 for none.
+        sizes: Number of clips in each subsample; 0 if there is no such subsample.
         counts: Training clips by class, all positive.
 
     Shape:
@@ -75,65 +74,70 @@ def learn(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.intege
         - counts: (C,)
     """
     layers = evidence.shape[1]
-    known = np.unique(sizes[sizes > 0])
-    mean, spread = np.zeros((len(known), layers)), np.zeros((len(known), layers))  # the latter in logarithms
-    for n, (small, large) in enumerate(pairwise(known), 1):
-        classes = np.flatnonzero((sizes == large).any(axis=1))
-        one, other = (_pooled(evidence, labels, sizes, classes, size) for size in (small, large))
-        if n == 1:
-            mean[0] = one.mean
-        mean[n] = mean[n - 1] + other.mean - one.mean
-        spread[n] = spread[n - 1]
-        if one.freedom >= LEAST:
-            both = (one.variance > FLAT) & (other.variance > FLAT)
-            spread[n, both] += 0.5 * np.log(other.variance[both] / one.variance[both])
-    if not len(known):
+    subsample_sizes = np.unique(sizes[sizes > 0])
+    if not len(subsample_sizes):
         return SizeCorrection(np.ones((layers, len(counts))), np.zeros((layers, len(counts))))
-    excess = _excess(evidence, labels, sizes, mean, np.exp(spread[-1] - spread))
-    at, where = np.log(known), np.log(counts)
-    mean_of, spread_of = (
-        np.array([np.interp(where, at, column) for column in table.T]).reshape(layers, len(counts))
-        for table in (mean, spread)
+    mean, log_spread = np.zeros((len(subsample_sizes), layers)), np.zeros((len(subsample_sizes), layers))
+    for n, (small, large) in enumerate(pairwise(subsample_sizes), 1):
+        classes = np.flatnonzero((sizes == large).any(axis=1))
+        at_small, at_large = (_moments(evidence, labels, sizes, classes, size) for size in (small, large))
+        if n == 1:
+            mean[0] = at_small.mean
+        mean[n] = mean[n - 1] + at_large.mean - at_small.mean
+        log_spread[n] = log_spread[n - 1]
+        if at_small.freedom >= LEAST_FREEDOM:
+            varies = (at_small.variance > _ROUNDING) & (at_large.variance > _ROUNDING)
+            log_spread[n, varies] += 0.5 * np.log(at_large.variance[varies] / at_small.variance[varies])
+    remaining = _remaining_steps(evidence, labels, sizes, mean, np.exp(log_spread[-1] - log_spread))
+    log_sizes, log_counts = np.log(subsample_sizes), np.log(counts)
+    mean_of_class, log_spread_of_class = (
+        np.array([np.interp(log_counts, log_sizes, column) for column in table.T]).reshape(layers, len(counts))
+        for table in (mean, log_spread)
     )
-    scale = np.exp(spread[-1][:, None] - spread_of)
-    return SizeCorrection(scale, mean[-1][:, None] - scale * mean_of - np.interp(where, at, excess))
+    scale = np.exp(log_spread[-1][:, None] - log_spread_of_class)
+    shift = mean[-1][:, None] - scale * mean_of_class - np.interp(log_counts, log_sizes, remaining)
+    return SizeCorrection(scale, shift)
 
 
-def _excess(evidence: Array, labels: Array, sizes: Array, mean: Array, scale: Array) -> NDArray[np.float64]:
-    """Returns how far evidence of equal mean and spread, over all layers, still is above that of the largest size.
+def _remaining_steps(evidence: Array, labels: Array, sizes: Array, mean: Array, scale: Array) -> NDArray[np.float64]:
+    """Returns ρ by size: how far evidence with corrected mean and spread still is above that of the largest size.
 
-    The more often a clip is within all bounds, the more skewed is its evidence: of two classes of equal mean, the one
-    of more clips would win more often than it should. The median of differences says by how much.
+    The more often a clip is inside all bounds, the more skewed its evidence is. So if two classes have the same mean,
+    the class of more clips wins too often. ρ is the median of the differences, so that the smaller and the larger size
+    are the nearer one equally often.
 
     Shape:
         - mean, scale: (J, L), by size
-        - returns: (J,), 0 in the end
+        - returns: (J,), the last one 0
     """
-    known = np.unique(sizes[sizes > 0])
-    steps = np.zeros(len(known))
-    for n, large in enumerate(known[1:]):
+    subsample_sizes = np.unique(sizes[sizes > 0])
+    steps = np.zeros(len(subsample_sizes))
+    for n, large in enumerate(subsample_sizes[1:]):
         differences = []
         for c in np.flatnonzero((sizes == large).any(axis=1)):
             own = evidence[labels == c]
-            one, other = (
-                (scale[j][:, None] * (own[:, :, sizes[c] == known[j]] - mean[j][:, None])).mean(axis=1)
+            at_small, at_large = (
+                (scale[j][:, None] * (own[:, :, sizes[c] == subsample_sizes[j]] - mean[j][:, None])).mean(axis=1)
                 for j in (n, n + 1)
             )
-            differences.append((one[:, :, None] - other[:, None]).ravel())
-        steps[n] = np.median(found) if len(found := np.concatenate(differences)) else 0.0
+            differences.append((at_small[:, :, None] - at_large[:, None]).ravel())
+        steps[n] = np.median(pooled) if len(pooled := np.concatenate(differences)) else 0.0
     return np.cumsum(steps[::-1])[::-1]
 
 
 @dataclass(frozen=True, eq=False)
-class _Pooled:
+class _Moments:
+    """Mean and variance of the evidence at one size."""
+
     mean: NDArray[np.float64]
     """Over clips and subsamples, (L,)."""
     variance: NDArray[np.float64]
     """About the mean of class and subsample, (L,)."""
     freedom: int
+    """Degrees of freedom of the variance."""
 
 
-def _pooled(evidence: Array, labels: Array, sizes: Array, classes: Array, size: int) -> _Pooled:
+def _moments(evidence: Array, labels: Array, sizes: Array, classes: Array, size: int) -> _Moments:
     layers = evidence.shape[1]
     total, squares, clips, freedom = np.zeros(layers), np.zeros(layers), 0, 0
     for c in classes:
@@ -142,4 +146,4 @@ def _pooled(evidence: Array, labels: Array, sizes: Array, classes: Array, size: 
             total += own.mean(axis=2).sum(axis=0)
             squares += ((own - own.mean(axis=0)) ** 2).mean(axis=2).sum(axis=0)
             clips, freedom = clips + len(own), freedom + len(own) - 1
-    return _Pooled(total / max(clips, 1), squares / max(freedom, 1), freedom)
+    return _Moments(total / max(clips, 1), squares / max(freedom, 1), freedom)

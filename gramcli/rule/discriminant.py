@@ -1,7 +1,8 @@
-"""What all layers say together: how far a clip is from each class's mean, in units of how clips of a class vary.
+"""A linear discriminant over the row sums of all layers, with one covariance that all classes share.
 
-Bounds look at one channel at a time. How channels vary together, within a layer and across layers, is in one covariance
-that all classes share; distances under it are linear in the descriptor as far as they tell classes apart.
+Bounds treat each channel alone. The covariance holds how channels vary together, within a layer and across layers. The
+score of a class is its distance from the clip in units of this covariance. Up to a term that is the same for all
+classes, it is linear in the descriptor.
 """
 
 from __future__ import annotations
@@ -14,35 +15,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.fitting.covariance import Scatter, ShrunkCovariance, class_means, scatter
-from gramcli.fitting.features import ClipSpan, Standardiser, logged
-from gramcli.fitting.temperature import floored_log_softmax, inverse_temperature
+from gramcli.fitting.cross_fitting import LabelledClips
+from gramcli.fitting.features import LOG, ClipSpan, Standardiser, logged
+from gramcli.fitting.temperature import fit_inverse_temperature, floored_log_softmax
 
 Array = NDArray[Any]
 
 SHRINKAGES = (None, 0.01, 0.1, 0.5, 0.9)
-"""Ledoit and Wolf's estimate, and others around it."""
+"""Shrinkages of the covariance that are tried. None is the estimate of Ledoit and Wolf."""
 
 
 @dataclass(frozen=True, eq=False)
 class Discriminant:
-    r"""Shared-covariance linear discriminant over the logarithms x of ĝ of all layers, standardised by channel.
+    r"""Linear discriminant with a shared covariance, over the standardised logarithms x of ĝ of all layers.
 
     $$q_c = \mathrm{softmax}_c\; t f_c \Big(2\,\langle m_c - m,\, x - m\rangle - \lVert m_c - m\rVert^2
     + \kappa \big(\tfrac{1}{n_c} - \tfrac{1}{n}\big)\Big), \qquad
     f_c = \sqrt{\frac{\tau^2 + \kappa / N}{\tau^2 + \kappa / n_c}}$$
 
-    with lengths under the inverse of Σ, the shrunk covariance about the classes' means. m_c is the mean of the n_c
-    clips of class c, m that of all n. Where classes are of one size this is the nearer mean. The fewer clips a mean is
-    from, the further chance takes it away from all clips, and a class of few would vanish: κ, the squared distance to
-    their mean that is usual of clips which have not set it, makes up for that. What chance adds to the scores' spread
-    is taken out by f, as if the class had the N clips of the largest; τ² is how far classes lie from m beyond what
-    chance makes of it (the method of moments of a one-way random effect, Searle et al. 1992).
+    Lengths and dot products are under the inverse of Σ, the shrunk covariance within classes. m_c is the mean of the
+    n_c clips of class c, m the mean of all n clips, t the inverse temperature. If all classes have the same size, the
+    nearest mean wins.
+
+    The mean of few clips is further from m by chance, so a small class would be chosen too rarely. The term with κ
+    corrects this; κ is the mean squared distance of held-out clips from the mean of their class. Chance also makes the
+    scores of a small class spread more. The factor f_c brings their spread to that of the largest class, with N clips.
+    τ² is the variance of class means about m without chance (method of moments of a one-way random effect, Searle et
+    al. 1992).
     """
 
     floors: Mapping[str, float]
-    """Where the logarithm of each layer begins."""
+    """Floor of the logarithm by layer; see `gramcli.fitting.features.logged`."""
     weights: Mapping[str, NDArray[np.float32]]
-    """Of the logarithms, (K_l, C) by layer."""
+    """Weights of the logarithms by layer, (K_l, C)."""
     bias: NDArray[np.float64]
     """(C,)."""
 
@@ -58,99 +63,114 @@ class Discriminant:
         """
         total = np.zeros((len(next(iter(descriptors.values()))), len(self.bias)))
         for layer, weights in self.weights.items():
-            # a matrix product would round by how many clips there are
+            # einsum, as the rounding of a matrix product depends on the number of clips
             total += np.einsum("nk,kc->nc", logged(descriptors[layer], self.floors[layer]), weights.astype(np.float64))
         return floored_log_softmax(total + self.bias)
 
 
 @dataclass(frozen=True, eq=False)
-class Learnt:
-    """A discriminant from all clips, and what was learnt by holding parts of them out."""
+class FittedDiscriminant:
+    """A discriminant fitted on all clips, and what cross-fitting chose."""
 
     discriminant: Discriminant
     held_out: NDArray[np.float64]
-    """log q of the clips that have a part, from fits that had not seen it, (V, C)."""
+    """log q of the V clips that have a part, each from a fit without its part, (V, C)."""
     shrinkage: float | None
-    """That was chosen; None for the estimate."""
-    usual: float
+    """The shrinkage that was chosen; None for the estimate of Ledoit and Wolf."""
+    own_distance: float
     """κ."""
-    sharpness: float
+    inverse_temperature: float
     """t."""
 
 
-def learn(
-    descriptors: Mapping[str, Array],
-    labels: NDArray[np.integer],
-    part_of: NDArray[np.intp],
-    classes: int,
-    progress: Callable[[], None] = lambda: None,
-) -> Learnt:
-    """Fits on training clips and all parts of validation but one, which it scores; then on all clips.
+def fit(
+    descriptors: Mapping[str, Array], clips: LabelledClips, progress: Callable[[], None] = lambda: None
+) -> FittedDiscriminant:
+    """Fits a discriminant on training and validation clips.
 
-    The shrinkage whose scores make the true classes likeliest is taken. κ and the temperature are from these scores
-    too: clips that a network has learnt lie closer to their mean than new ones do.
+    First it is cross-fitted: for each part, on the training clips and all other parts. The shrinkage whose scores give
+    the true classes the largest likelihood is chosen. κ and t are from these scores too, because training clips of a
+    network lie closer to their mean than new clips do. Then the discriminant is fitted on all clips.
 
     Args:
         descriptors: ĝ by layer, finite.
-        labels: True classes.
-        part_of: Part of each validation clip, as `parts` deals them; -1 for training clips.
-        classes: C. A class without clips has a floor for a probability.
+        clips: Labels and parts. A class without clips gets the smallest probability.
         progress: Called after each fit.
 
     Raises:
-        ValueError: No training clip, fewer than two parts, or a descriptor that is not finite.
+        ValueError: There is no training clip, or a descriptor is not finite.
 
     Shape:
         - descriptors: (N, K_l) each
-        - labels, part_of: (N,)
     """
-    held = part_of >= 0
-    if len(np.unique(part_of[held])) < 2:
-        raise ValueError("cross-fitting takes 2 parts of validation clips")
-    standard = Standardiser.fit({layer: raw[~held] for layer, raw in descriptors.items()}, "log")
-    vectors = standard.apply(descriptors)
+    labels, held = clips.labels, clips.in_parts
+    standardiser = Standardiser.fit({layer: raw[~held] for layer, raw in descriptors.items()}, LOG)
+    vectors = standardiser.apply(descriptors)
     span, features = ClipSpan.fit(vectors), vectors.shape[1]
     points = span.coordinates(vectors)[0]
     del vectors  # as large as all descriptors
-    tried: dict[float | None, list[tuple[Array, Array, _White]]] = {shrinkage: [] for shrinkage in SHRINKAGES}
-    for part in np.unique(part_of[held]):
-        seen, out = part_of != part, part_of == part
-        fitted = _Means.of(points[seen], labels[seen], features)
-        for shrinkage, parts in tried.items():
-            covariance = fitted.scatter.shrunk(shrinkage)
-            parts.append((out, covariance.whiten(points[out]), fitted.white(covariance)))
-        progress()
-    best: tuple[float, float | None, float, float, Array] | None = None
-    for shrinkage, parts in tried.items():
-        usual = float(np.concatenate([white.own(new, labels[out]) for out, new, white in parts]).mean())
-        scores = np.full((len(labels), classes), -np.inf)
-        for out, new, white in parts:
-            scores[np.ix_(out, white.present)] = new @ white.weights(usual) + white.bias(usual)
-        sharpness = inverse_temperature(scores[held], labels[held])
-        told = floored_log_softmax(scores[held] * sharpness)
-        loss = -float(told[np.arange(len(told)), labels[held]].mean())
-        if best is None or loss < best[0]:
-            best = loss, shrinkage, usual, sharpness, told
-    assert best is not None
-    _, shrinkage, usual, sharpness, told = best
-    whole = _Means.of(points, labels, features)
-    covariance = whole.scatter.shrunk(shrinkage)
+    best = _choose_shrinkage(points, features, clips, progress)
+    means = _ClassMeans.of(points, labels, features)
+    covariance = means.scatter.shrunk(best.shrinkage)
+    whitened = means.whiten(covariance)
     progress()
-    return Learnt(
-        _folded(whole.white(covariance), covariance, usual, sharpness, classes, standard, span),
-        told,
-        shrinkage,
-        usual,
-        sharpness,
+    unwhiten = covariance.vectors / np.sqrt(covariance.values)
+    weights = best.inverse_temperature * unwhiten @ whitened.weights(best.own_distance)
+    bias = np.full(clips.classes, -np.inf)
+    bias[means.present] = best.inverse_temperature * whitened.bias(best.own_distance)
+    return FittedDiscriminant(
+        _in_channels(weights, bias, means.present, standardiser, span),
+        best.held_out,
+        best.shrinkage,
+        best.own_distance,
+        best.inverse_temperature,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Means:
-    """Class means and the scatter about them."""
+class _Choice:
+    """One shrinkage, and what cross-fitting with it gives."""
+
+    loss: float
+    shrinkage: float | None
+    own_distance: float
+    inverse_temperature: float
+    held_out: NDArray[np.float64]
+
+
+def _choose_shrinkage(points: Array, features: int, clips: LabelledClips, progress: Callable[[], None]) -> _Choice:
+    """Cross-fits with each shrinkage, and returns the one with the largest likelihood of the true classes."""
+    labels, held = clips.labels, clips.in_parts
+    fits: dict[float | None, list[tuple[Array, Array, _WhitenedMeans]]] = {one: [] for one in SHRINKAGES}
+    for part in clips.parts:
+        fitted, out = clips.part_of != part, clips.part_of == part
+        means = _ClassMeans.of(points[fitted], labels[fitted], features)
+        for shrinkage, of_parts in fits.items():
+            covariance = means.scatter.shrunk(shrinkage)
+            of_parts.append((out, covariance.whiten(points[out]), means.whiten(covariance)))
+        progress()
+    best: _Choice | None = None
+    for shrinkage, of_parts in fits.items():
+        distances = [whitened.own_distances(new, labels[out]) for out, new, whitened in of_parts]
+        own_distance = float(np.concatenate(distances).mean())
+        scores = np.full((len(labels), clips.classes), -np.inf)
+        for out, new, whitened in of_parts:
+            scores[np.ix_(out, whitened.present)] = new @ whitened.weights(own_distance) + whitened.bias(own_distance)
+        factor = fit_inverse_temperature(scores[held], labels[held])
+        log_q = floored_log_softmax(scores[held] * factor)
+        loss = -float(log_q[np.arange(len(log_q)), labels[held]].mean())
+        if best is None or loss < best.loss:
+            best = _Choice(loss, shrinkage, own_distance, factor, log_q)
+    assert best is not None
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _ClassMeans:
+    """Class means, and the covariance within classes."""
 
     present: NDArray[np.intp]
-    """Classes that have clips."""
+    """The C' classes that have clips."""
     counts: NDArray[np.intp]
     """Clips of each, (C',)."""
     means: NDArray[np.float64]
@@ -158,75 +178,76 @@ class _Means:
     scatter: Scatter
 
     @staticmethod
-    def of(points: Array, labels: NDArray[np.integer], features: int) -> _Means:
+    def of(points: Array, labels: NDArray[np.integer], features: int) -> _ClassMeans:
         present, means, residuals = class_means(points, labels)
-        return _Means(present, np.bincount(labels)[present], means, scatter(residuals, features))
+        return _ClassMeans(present, np.bincount(labels)[present], means, scatter(residuals, features))
 
-    def white(self, covariance: ShrunkCovariance) -> _White:
-        return _White(self.present, self.counts, covariance.whiten(self.means))
+    def whiten(self, covariance: ShrunkCovariance) -> _WhitenedMeans:
+        return _WhitenedMeans(self.present, self.counts, covariance.whiten(self.means))
 
 
 @dataclass(frozen=True, eq=False)
-class _White:
-    """Class means in coordinates whose squared distances are those under Σ."""
+class _WhitenedMeans:
+    """Class means in whitened coordinates. Their squared distances are those under the inverse of Σ."""
 
     present: NDArray[np.intp]
     counts: NDArray[np.intp]
     means: NDArray[np.float64]
 
-    def own(self, new: Array, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Returns how far clips are from the true mean of their class: less what chance adds, clips of others out."""
-        clips, columns = np.nonzero(labels[:, None] == self.present)
-        far: NDArray[np.float64] = ((new[clips] - self.means[columns]) ** 2).sum(axis=1)
-        return far / (1 + 1 / self.counts[columns])
+    def own_distances(self, new: Array, labels: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Returns squared distances of clips from the mean of their class. Clips of classes without mean are left out.
 
-    def weights(self, usual: float) -> NDArray[np.float64]:
-        """Returns what a clip is multiplied by, (R, C')."""
-        _, away, factor = self._parts(usual)
-        weights: NDArray[np.float64] = 2 * (factor[:, None] * away).T
+        The mean of n clips differs from the true mean by chance. Dividing by 1 + 1/n corrects for it.
+        """
+        clips, columns = np.nonzero(labels[:, None] == self.present)
+        squared: NDArray[np.float64] = ((new[clips] - self.means[columns]) ** 2).sum(axis=1)
+        return squared / (1 + 1 / self.counts[columns])
+
+    def weights(self, own_distance: float) -> NDArray[np.float64]:
+        """Returns the weights of whitened coordinates before the temperature, (R, C')."""
+        _, offsets, factor = self._terms(own_distance)
+        weights: NDArray[np.float64] = 2 * (factor[:, None] * offsets).T
         return weights
 
-    def bias(self, usual: float) -> NDArray[np.float64]:
-        """Returns what is added to that, (C',)."""
-        middle, away, factor = self._parts(usual)
-        chance = usual * (1 / self.counts - 1 / self.counts.sum())
-        bias: NDArray[np.float64] = factor * (chance - (away**2).sum(axis=1) - 2 * away @ middle)
+    def bias(self, own_distance: float) -> NDArray[np.float64]:
+        """Returns the bias before the temperature, (C',)."""
+        centre, offsets, factor = self._terms(own_distance)
+        chance = own_distance * (1 / self.counts - 1 / self.counts.sum())
+        bias: NDArray[np.float64] = factor * (chance - (offsets**2).sum(axis=1) - 2 * offsets @ centre)
         return bias
 
-    def _parts(self, usual: float) -> tuple[Array, Array, Array]:
+    def _terms(self, own_distance: float) -> tuple[Array, Array, Array]:
         """Returns m, m_c - m and f_c."""
         clips = self.counts.sum()
-        middle = np.average(self.means, axis=0, weights=self.counts)
-        away = self.means - middle
+        centre = np.average(self.means, axis=0, weights=self.counts)
+        offsets = self.means - centre
         factor = np.ones(len(self.means))
-        if usual > 0 and len(self.means) > 1:
-            between = (self.counts * (away**2).sum(axis=1)).sum() - (len(self.means) - 1) * usual
-            apart = max(0.0, float(between / (clips - (self.counts**2).sum() / clips)))
-            factor = np.sqrt((apart + usual / self.counts.max()) / (apart + usual / self.counts))
-        return middle, away, factor
+        if own_distance > 0 and len(self.means) > 1:
+            between = (self.counts * (offsets**2).sum(axis=1)).sum() - (len(self.means) - 1) * own_distance
+            variance = max(0.0, float(between / (clips - (self.counts**2).sum() / clips)))  # τ²
+            factor = np.sqrt((variance + own_distance / self.counts.max()) / (variance + own_distance / self.counts))
+        return centre, offsets, factor
 
 
-def _folded(
-    fitted: _White,
-    covariance: ShrunkCovariance,
-    usual: float,
-    sharpness: float,
-    classes: int,
-    standard: Standardiser,
-    span: ClipSpan,
+def _in_channels(
+    weights: Array, bias: Array, present: NDArray[np.intp], standardiser: Standardiser, span: ClipSpan
 ) -> Discriminant:
-    """Returns the same scores, but for what all classes share, as weights of plain logarithms."""
-    turned = sharpness * (covariance.vectors / np.sqrt(covariance.values)) @ fitted.weights(usual)
-    bias = np.full(classes, -np.inf)
-    bias[fitted.present] = sharpness * fitted.bias(usual)
+    """Turns weights of the coordinates in the clips' space into weights of the logarithms of each channel.
+
+    Shape:
+        - weights: (R, C')
+        - bias: (C,)
+        - present: (C',)
+    """
+    classes = len(bias)
     floors, by_layer, first = {}, {}, 0
-    for layer, (floor, mean, scale) in standard.layers.items():
-        which = slice(first, first + len(mean))
-        weights = np.zeros((len(mean), classes))
-        weights[:, fitted.present] = turned[which] if span.basis is None else span.basis[which] @ turned
-        bias -= span.centre[which] @ weights
-        own = weights * scale[:, None]
-        bias -= mean @ own
-        floors[layer], by_layer[layer] = floor, own.astype(np.float32)
+    for layer, (floor, mean, scale) in standardiser.layers.items():
+        columns = slice(first, first + len(mean))
+        standardised = np.zeros((len(mean), classes))
+        standardised[:, present] = weights[columns] if span.basis is None else span.basis[columns] @ weights
+        bias = bias - span.centre[columns] @ standardised
+        unscaled = standardised * scale[:, None]
+        bias = bias - mean @ unscaled
+        floors[layer], by_layer[layer] = floor, unscaled.astype(np.float32)
         first += len(mean)
     return Discriminant(floors, by_layer, bias)

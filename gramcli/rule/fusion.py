@@ -1,4 +1,4 @@
-"""The rule ``fused``: what the network says and what its layers say, as one probability for each class."""
+"""The rule ``fused``: weighs the evidence of the layers, the network and the discriminant into class probabilities."""
 
 from __future__ import annotations
 
@@ -11,51 +11,54 @@ from numpy.typing import NDArray
 
 from gramcli.fitting import conditional_logit
 from gramcli.fitting.conditional_logit import log_softmax
-from gramcli.fitting.cross_fitting import cross_fit
+from gramcli.fitting.cross_fitting import LabelledClips, cross_fit
 from gramcli.rule.class_size import SizeCorrection
 
 Array = NDArray[Any]
 
 FLOOR = 0.1
-"""η. A deviation far below the expected one counts no less than a tenth of the expected one."""
+"""η of the evidence log(η + δ_l / E_l). So evidence cannot fall below the logarithm of a tenth of the expected
+deviation."""
 
 RIDGES = (0.1, 1.0, 10.0, 100.0)
-"""Strengths of the ridge that pulls the layers' weights together. Cross-fitted likelihood chooses one."""
+"""Ridges that are tried. A ridge pulls the layers' weights towards one common weight."""
 
-_LEAST = 1e-6
-"""Smallest weight of a layer. Where validation clips taught nothing, layers still decide what would be a tie; otherwise
-the order of the classes would decide."""
+_LEAST_WEIGHT = 1e-6
+"""Smallest weight of a layer. If no layer separated the validation clips, all scores would be equal without it, and the
+first class would always win."""
 
 _WEAK_RIDGE = 1e-3
-"""Ridge of weights that nothing else holds, so that separable clips do not send them to infinity."""
+"""Ridge of weights that have no other ridge. It keeps them finite where clips are separable."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    r"""Weights of the rule: s_c = a log p_c + b log q_c - Σ_l w_l z_{l,c}; the softmax of s is the probability of c.
+    r"""Weights of the score s_c = a log p_c + b log q_c - Σ_l w_l z_{l,c}. Its softmax is the probability of class c.
 
-    p is the network's probability, q that of the discriminant (`gramcli.rule.discriminant`), and z_{l,c} the evidence
-    of layer l (`evidence`). The logarithm in z keeps one layer from deciding about a strange clip: far outside all
-    bounds only ratios between classes count. Where classes differ in size, the layers speak as if all classes were
-    equally frequent; how frequent the network takes them to be is part of its log p.
+    p is the probability from the network, q the probability from the discriminant (`gramcli.rule.discriminant`), and
+    z_{l,c} the evidence of layer l (`evidence`). z is a logarithm, so for a clip far outside all bounds only the ratios
+    between classes count, and no single layer decides.
+
+    If classes differ in size, the weights w_l are fitted as if all classes were equally frequent. The class frequencies
+    then enter through log p only.
     """
 
     weights: NDArray[np.float64]
     """w_l > 0, (L,)."""
-    joint: float = 0.0
-    """b ≥ 0. It is 0 where the discriminant adds nothing, or where there is none."""
-    trust: float = 0.0
-    """a ≥ 0. It is 0 where the network's log p adds nothing, or where its outputs are not the classes."""
+    discriminant_weight: float = 0.0
+    """b ≥ 0. It is 0 if the discriminant does not improve the likelihood, or if there is none."""
+    network_weight: float = 0.0
+    """a ≥ 0. It is 0 if log p does not improve the likelihood, or if the network's outputs are not the classes."""
     ridge: float = 0.0
-    """Strength of the ridge that was chosen."""
+    """The ridge that was chosen."""
 
     def scores(self, evidence: Array, log_p: Array | None = None, log_q: Array | None = None) -> NDArray[np.float64]:
-        """Returns s_c; higher is more like the class.
+        """Returns s_c. Higher means more like the class.
 
         Args:
             evidence: z of the layers.
-            log_p: Log-probabilities of the network; None where its outputs are not the classes.
-            log_q: Log-probabilities of the discriminant; None where there is none.
+            log_p: Log-probabilities of the network; None if its outputs are not the classes.
+            log_q: Log-probabilities of the discriminant; None if there is none.
 
         Shape:
             - evidence: (N, L, C)
@@ -63,39 +66,42 @@ class Fusion:
             - returns: (N, C)
         """
         total: NDArray[np.float64] = -np.einsum("nlc,l->nc", evidence, self.weights)
-        for weight, log_probability in ((self.trust, log_p), (self.joint, log_q)):
+        for weight, log_probability in ((self.network_weight, log_p), (self.discriminant_weight, log_q)):
             if log_probability is not None:
                 total += weight * np.asarray(log_probability, np.float64)
         return total
 
 
 def evidence(deviations: Array, expected: Array, correction: SizeCorrection | None = None) -> NDArray[np.float64]:
-    """Returns z = log(η + δ_l / E_l), corrected for the sizes of the classes if a correction is given.
+    """Returns the evidence z = log(η + δ_l / E_l), with the size correction applied if there is one.
 
     Raises:
-        ValueError: Some E_l is not positive. Leave such layers out; they say nothing.
+        ValueError: An E_l is not positive. Leave such layers out; they separate nothing.
 
     Shape:
         - deviations, returns: (N, L, C)
-        - expected: (L,)
+        - expected: E_l, (L,)
     """
     if not (np.isfinite(expected).all() and (expected > 0).all()):
-        raise ValueError("an expected deviation is not positive: leave such layers out")
+        raise ValueError("an expected deviation is not positive; leave such layers out")
     logged: NDArray[np.float64] = np.log(FLOOR + np.asarray(deviations, np.float64) / expected[:, None])
     return logged if correction is None else correction.apply(logged)
 
 
 def fit(evidence: Array, labels: NDArray[np.integer], ridge: float, *, uneven: bool = False) -> Fusion:
-    """Fits the weights w_l: first one weight for all layers, then one for each layer, pulled towards it by the ridge.
+    """Fits the weights w_l.
+
+    First one common weight for all layers is fitted. Then each layer gets its own weight, which the ridge pulls towards
+    the common weight.
 
     Args:
-        evidence: z of clips that did not set the bounds.
+        evidence: z of clips on which the bounds do not depend.
         labels: True classes.
-        ridge: How strongly the weights are held together.
-        uneven: Whether classes differ in size, so that class frequencies are partialled out; see `_frequency`.
+        ridge: Strength of the ridge.
+        uneven: Whether classes differ in size, so that class frequencies are partialled out; see `_class_frequency`.
 
     Returns:
-        A rule with neither the network nor a discriminant in it.
+        A rule without network and discriminant.
 
     Shape:
         - evidence: (N, L, C)
@@ -103,24 +109,24 @@ def fit(evidence: Array, labels: NDArray[np.integer], ridge: float, *, uneven: b
     """
     support = -evidence.transpose(0, 2, 1)
     _, classes, layers = support.shape
-    beside = [_frequency(labels, classes)[..., None]] if uneven else []
-    *first, common = conditional_logit.fit(
-        np.concatenate([*beside, support.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_WEAK_RIDGE
+    frequency = [_class_frequency(labels, classes)[..., None]] if uneven else []
+    *of_frequency, common = conditional_logit.fit(
+        np.concatenate([*frequency, support.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_WEAK_RIDGE
     )
     weights = conditional_logit.fit(
-        np.concatenate([*beside, support], axis=2),
+        np.concatenate([*frequency, support], axis=2),
         labels,
-        ridge=np.array([_WEAK_RIDGE] * len(first) + [ridge] * layers),
-        centre=np.array([*first, *[common / layers] * layers]),
-    )[len(first) :]
-    return Fusion(np.maximum(weights, _LEAST), ridge=ridge)
+        ridge=np.array([_WEAK_RIDGE] * len(of_frequency) + [ridge] * layers),
+        centre=np.array([*of_frequency, *[common / layers] * layers]),
+    )[len(of_frequency) :]
+    return Fusion(np.maximum(weights, _LEAST_WEIGHT), ridge=ridge)
 
 
-def _frequency(labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
-    """Returns log(n_c + 1/2), how frequent each class is, as evidence for it, (N, C).
+def _class_frequency(labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
+    """Returns log(n_c + 1/2), the frequency of each class among the clips, as evidence for it, (N, C).
 
-    It is fitted beside the rest where classes differ in size, and dropped afterwards. Without it the weights would have
-    to explain how rare a class is among these clips, by layers on which it happens to look strange.
+    If classes differ in size, a weight of it is fitted with the other weights and then dropped. Without it, a layer
+    would get a wrong weight because its evidence happens to be larger for a rare class.
     """
     logged = np.log(np.bincount(labels, minlength=classes) + 0.5)
     return np.broadcast_to(logged, (len(labels), classes))
@@ -128,103 +134,110 @@ def _frequency(labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class FittedFusion:
-    """A rule fitted on all clips, and the scores of clips from rules fitted without their part."""
+    """A rule fitted on all clips, and cross-fitted scores of these clips."""
 
     fusion: Fusion
     held_out: NDArray[np.float64]
-    """Log-probability of each class from weights that had not seen the clip's group, (N, C). Ridge and shares were
-    chosen on these scores, so their accuracy flatters. NaN for clips without log q."""
+    """Log-probability of each class, from layer weights fitted without the clip's part, (N, C). NaN for clips without
+    log q. The ridge and the weights of score, discriminant and network were chosen on these very scores, so their
+    accuracy is optimistic."""
 
 
 def choose(
     evidence_from: Callable[[NDArray[np.bool_]], Array],
-    labels: NDArray[np.integer],
-    part_of: NDArray[np.intp],
+    clips: LabelledClips,
     *,
     uneven: bool = False,
     log_q: Array | None = None,
     log_p: Array | None = None,
 ) -> FittedFusion:
-    """Fits the weights whose ridge does best on clips held out, and the shares of discriminant and network.
+    """Chooses the ridge by cross-fitting, then fits the weights of layers, discriminant and network.
 
-    Each part of the clips is scored by weights fitted on the other parts, which also give E_l and the size correction.
-    The ridge of best likelihood is taken, the strongest of equals. The shares of these scores, of log q and of log p
-    are fitted on the same clips; see `_shares`. Then the weights are fitted again on all clips.
+    Each part of the clips is scored by layer weights fitted on the other parts. The ridge whose scores have the largest
+    likelihood is chosen; the largest of several. The weights of these scores, of log q and of log p are fitted on the
+    cross-fitted scores; see `_source_weights`. Then the layer weights are fitted again on all clips.
 
     Args:
-        evidence_from: Returns z of all clips, with E_l and size correction learnt from those that a mask chooses.
-        labels: True classes.
-        part_of: Part of each clip, as `deal_parts` deals them.
+        evidence_from: Returns z of all clips, with E_l and size correction fitted on the clips of a mask.
+        clips: Labels and parts of the clips.
         uneven: Whether classes differ in size; see `fit`.
-        log_q: Log-probabilities of discriminants that were not fitted on the clip, or None; NaN where there are none.
+        log_q: Cross-fitted log-probabilities of the discriminant, or None. NaN for clips that have none.
         log_p: Log-probabilities of the network, which was not trained on the clips, or None.
 
     Shape:
         - z, as returned by `evidence_from`: (N, L, C)
         - log_p, log_q: (N, C)
-        - labels, part_of: (N,)
     """
-    everything = np.ones(len(labels), bool)
-    whole = evidence_from(everything)
-    beside = [_frequency(labels, whole.shape[2])] if uneven else []
+    labels = clips.labels
+    evidence = evidence_from(np.ones(len(labels), bool))
+    frequency = [_class_frequency(labels, evidence.shape[2])] if uneven else []
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for ridge in sorted(RIDGES, reverse=True):
 
-        def scores(seen: NDArray[np.bool_], held: NDArray[np.bool_], ridge: float = ridge) -> NDArray[np.float64]:
-            there = evidence_from(seen)
-            return fit(there[seen], labels[seen], ridge, uneven=uneven).scores(there[held])
+        def scores(fitted: NDArray[np.bool_], held: NDArray[np.bool_], ridge: float = ridge) -> NDArray[np.float64]:
+            of_all = evidence_from(fitted)
+            return fit(of_all[fitted], labels[fitted], ridge, uneven=uneven).scores(of_all[held])
 
-        held_out = cross_fit(part_of, scores)
+        held_out = cross_fit(clips.part_of, scores)
         # score ridges with the class frequencies partialled out
-        loss = -_weigh([held_out], beside, labels)[1] if uneven else -_log_likelihood(held_out, labels)
+        loss = -_fit_sources([held_out], frequency, labels)[1] if uneven else -_log_likelihood(held_out, labels)
         if best is None or loss < best[0]:
             best = loss, ridge, held_out
     assert best is not None
     _, ridge, held_out = best
     zero = np.zeros_like(held_out)
-    parts = [held_out, *(zero if one is None else np.asarray(one, np.float64) for one in (log_q, log_p))]
-    known = np.isfinite(parts).all(axis=(0, 2))
-    shares = _shares([one[known] for one in parts], [one[known] for one in beside], labels[known])
-    rule = fit(whole, labels, ridge, uneven=uneven)
-    rule = replace(rule, weights=rule.weights * shares[0], joint=float(shares[1]), trust=float(shares[2]))
-    return FittedFusion(rule, log_softmax(np.einsum("snc,s->nc", parts, shares)))
+    sources = [held_out, *(zero if one is None else np.asarray(one, np.float64) for one in (log_q, log_p))]
+    complete = np.isfinite(sources).all(axis=(0, 2))
+    weights = _source_weights(
+        [one[complete] for one in sources], [one[complete] for one in frequency], labels[complete]
+    )
+    fusion = fit(evidence, labels, ridge, uneven=uneven)
+    fusion = replace(
+        fusion,
+        weights=fusion.weights * weights[0],
+        discriminant_weight=float(weights[1]),
+        network_weight=float(weights[2]),
+    )
+    return FittedFusion(fusion, log_softmax(np.einsum("snc,s->nc", sources, weights)))
 
 
-def _shares(parts: list[Array], beside: list[Array], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Returns the factor of each part of the score: of the first always, of each other if it is worth a parameter.
+def _source_weights(sources: list[Array], frequency: list[Array], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Fits the weight of each source of scores. The first is always used, others only if they are worth a parameter.
 
-    A part is worth it if the labels become likelier by more than one nat (Akaike 1974). Otherwise its factor is 0: what
-    it seems to add on few clips is mostly chance, or was already in another part.
+    A source is worth a parameter if the log-likelihood of the labels rises by more than one nat (Akaike 1974).
+    Otherwise its weight is 0: on few clips a smaller gain is mostly chance, or another source gives it already.
 
     Args:
-        parts: Scores of clips held out, the most trusted first.
-        beside: Scores that are fitted beside them and dropped.
+        sources: Held-out scores of layers, discriminant and network, in this order.
+        frequency: Scores that are fitted too, and whose weights are dropped.
         labels: True classes.
 
     Shape:
-        - parts, beside: (N, C) each
+        - sources, frequency: (N, C) each
         - labels: (N,)
         - returns: (S,)
     """
-    shares = np.zeros(len(parts))
-    chosen = [0]
-    weights, likelihood = _weigh([parts[0]], beside, labels)
-    for n in range(1, len(parts)):
-        more, likelier = _weigh([parts[m] for m in (*chosen, n)], beside, labels)
-        if likelier - likelihood > 1:
-            chosen, weights, likelihood = [*chosen, n], more, likelier
-    shares[chosen] = weights
-    # never 0, so that the order of classes does not decide where no part is of use
-    shares[0] = max(shares[0], _WEAK_RIDGE)
-    return shares
+    weights = np.zeros(len(sources))
+    used = [0]
+    of_used, likelihood = _fit_sources([sources[0]], frequency, labels)
+    for n in range(1, len(sources)):
+        of_more, likelihood_of_more = _fit_sources([sources[m] for m in (*used, n)], frequency, labels)
+        if likelihood_of_more - likelihood > 1:
+            used, of_used, likelihood = [*used, n], of_more, likelihood_of_more
+    weights[used] = of_used
+    # never 0: if no source is of use, the first class would always win
+    weights[0] = max(weights[0], _WEAK_RIDGE)
+    return weights
 
 
-def _weigh(parts: list[Array], beside: list[Array], labels: NDArray[np.integer]) -> tuple[NDArray[np.float64], float]:
-    """Returns the factors of some parts, and the log-likelihood of the labels under them, in nats."""
-    scores = np.stack([*parts, *beside], axis=2)
-    centre = np.array([1.0 / len(parts)] * len(parts) + [0.0] * len(beside))
+def _fit_sources(
+    sources: list[Array], frequency: list[Array], labels: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], float]:
+    """Returns the weights of the sources, and the log-likelihood of the labels in nats."""
+    scores = np.stack([*sources, *frequency], axis=2)
+    centre = np.array([1.0 / len(sources)] * len(sources) + [0.0] * len(frequency))
     weights = conditional_logit.fit(scores, labels, ridge=_WEAK_RIDGE, centre=centre)
-    return weights[: len(parts)], _log_likelihood(scores @ weights, labels)
+    return weights[: len(sources)], _log_likelihood(scores @ weights, labels)
 
 
 def _log_likelihood(scores: Array, labels: NDArray[np.integer]) -> float:

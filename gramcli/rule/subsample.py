@@ -1,4 +1,4 @@
-"""Which training clips stand for a smaller class, where classes differ in size."""
+"""Subsamples of the training clips of large classes, to learn what a smaller class size does to the bounds."""
 
 from __future__ import annotations
 
@@ -9,116 +9,117 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-APART = 1.2
-"""Sizes that differ by less than this factor count as equal."""
-SIZES = 6
-"""Sizes looked at, at most; between them a class's evidence is interpolated."""
+SAME_SIZE = 1.2
+"""Class sizes that differ by less than this factor count as equal."""
+MOST_SIZES = 6
+"""Largest number of subsample sizes. Between these sizes the correction is interpolated."""
 DRAWS = 20
-"""Subsamples of one size over all classes, as far as there are enough clips; every class large enough has one."""
+"""Number of subsamples of one size, over all classes that have enough clips. Each of these classes has at least one."""
 
 
 def class_sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Returns the class sizes to look at: some of those that occur, ascending, from the smallest on.
+    """Chooses the sizes of subsamples among the sizes of the classes, ascending, starting with the smallest class.
 
-    Of sizes that count as equal it is the smallest, so that all these classes can speak for it.
+    Of sizes that count as equal the smallest is taken, so that all these classes are large enough for it.
 
     Args:
-        counts: Training clips by class, (C,); classes without clips do not count.
+        counts: Training clips by class, (C,). Classes without clips are ignored.
 
     Returns:
-        (J,); empty where all classes are of about equal size, so that nothing needs to be done.
+        (J,). It is empty if all classes are of about equal size, because then no correction is needed.
     """
-    apart: list[int] = []
+    distinct: list[int] = []
     for size in np.unique(counts[counts > 0]).tolist():
-        if not apart or size >= APART * apart[-1]:
-            apart.append(size)
-    if len(apart) < 2:
+        if not distinct or size >= SAME_SIZE * distinct[-1]:
+            distinct.append(size)
+    if len(distinct) < 2:
         return np.zeros(0, np.int64)
-    kept = np.array(apart, np.int64)
-    wanted = np.log(np.geomspace(kept[0], kept[-1], SIZES))
-    nearest = np.abs(np.log(kept) - wanted[:, None]).argmin(axis=1)
-    return kept if len(kept) <= SIZES else kept[np.unique(nearest)]
+    sizes = np.array(distinct, np.int64)
+    targets = np.log(np.geomspace(sizes[0], sizes[-1], MOST_SIZES))
+    nearest = np.abs(np.log(sizes) - targets[:, None]).argmin(axis=1)
+    return sizes if len(sizes) <= MOST_SIZES else sizes[np.unique(nearest)]
 
 
 def subsample_sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     """Returns the size of every subsample of every class.
 
-    A class of n clips has ⌊n/s⌋ subsamples of size s without a clip in common, or fewer where several classes are large
-    enough. Classes of the smallest size have none, as there is nothing smaller to stand for.
+    A class of n clips has ⌊n/s⌋ subsamples of size s, which have no clip in common. If several classes are large enough
+    for this size, each has fewer; see `DRAWS`. Classes of the smallest size have no subsamples.
 
     Args:
         counts: Training clips by class, (C,).
 
     Returns:
-        (C, D), ascending; places of classes that have fewer than D subsamples hold 0 at the end. D is 0 where all
+        (C, D), ascending in each row. Rows of classes with fewer than D subsamples end with zeros. D is 0 if all
         classes are of about equal size.
     """
-    looked_at = class_sizes(counts)
+    sizes = class_sizes(counts)
     rows: list[list[int]] = [[] for _ in counts]
     for row, count in zip(rows, counts.tolist(), strict=True):
-        for size in looked_at.tolist() if len(looked_at) and count >= looked_at[1] else []:
-            most = DRAWS // int((counts >= max(size, looked_at[1])).sum())
+        for size in sizes.tolist() if len(sizes) and count >= sizes[1] else []:
+            most = DRAWS // int((counts >= max(size, sizes[1])).sum())
             row += [size] * min(count // size, max(1, most))
     table = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
-    for place, row in zip(table, rows, strict=True):
-        place[: len(row)] = row
+    for padded, row in zip(table, rows, strict=True):
+        padded[: len(row)] = row
     return table
 
 
 def clips_per_group(counts: NDArray[np.integer], groups: NDArray[np.integer]) -> dict[int, int]:
-    """Returns how many clips of one recording the classes of each size have, as a whole number.
+    """Returns the mean number of clips per group in the classes of each size, rounded.
 
-    Clips of one recording are alike, so bounds from 20 windows of 2 recordings are narrower than those from 20
-    recordings. Subsamples that stand for a small class are to have as many recordings as it has.
+    Clips of one group, windows of one recording for instance, are similar. So bounds from 20 windows of 2 recordings
+    are narrower than bounds from 20 recordings. A subsample must have about as many groups as a class of its size.
 
     Args:
         counts: Training clips by class.
-        groups: Recordings they are from, by class.
+        groups: Groups that these clips are from, by class.
 
     Shape:
         - counts, groups: (C,)
     """
-    there = counts > 0
-    ratio = counts[there] / groups[there]
-    found = {}
+    present = counts > 0
+    ratio = counts[present] / groups[present]
+    per_group = {}
     for size in class_sizes(counts).tolist():
-        alike = (counts[there] >= size) & (counts[there] < APART * size)
-        found[size] = max(1, round(float(ratio[alike].mean())))
-    return found
+        of_size = (counts[present] >= size) & (counts[present] < SAME_SIZE * size)
+        per_group[size] = max(1, round(float(ratio[of_size].mean())))
+    return per_group
 
 
 def deal_subsamples(
-    keys: Sequence[str], groups: Sequence[str], wanted: NDArray[np.int64], per_group: Mapping[int, int]
+    keys: Sequence[str], groups: Sequence[str], sizes: NDArray[np.int64], per_group: Mapping[int, int]
 ) -> NDArray[np.bool_]:
-    """Returns which clips of a class are in which of its subsamples.
+    """Deals the clips of one class into its subsamples.
 
-    Clips of one group follow one another, as many as `per_group` says, the rest of them elsewhere. The order is that of
-    SHA-256 digests, so it depends neither on the order of the clips nor on a generator.
+    Clips are sorted so that up to `per_group` clips of a group are neighbours, and each subsample is a run of this
+    order. Sorting is by SHA-256 digests, so the result depends neither on the order of the clips nor on a random
+    generator.
 
     Args:
-        keys: What names each clip for good.
-        groups: Source of each clip.
-        wanted: Sizes of the subsamples, as a row of `subsample_sizes`.
-        per_group: Clips of one group by size, as `clips_per_group` gives them.
+        keys: Key of each clip.
+        groups: Group of each clip.
+        sizes: Sizes of the subsamples, one row of `subsample_sizes`.
+        per_group: Clips per group by size, from `clips_per_group`.
 
     Shape:
         - keys, groups: (N,)
-        - wanted: (D,)
-        - returns: (N, D)
+        - sizes: (D,)
+        - returns: (N, D), whether a clip is in a subsample
     """
-    chosen = np.zeros((len(keys), len(wanted)), bool)
-    for size in np.unique(wanted[wanted > 0]).tolist():
+    members = np.zeros((len(keys), len(sizes)), bool)
+    for size in np.unique(sizes[sizes > 0]).tolist():
         shuffled = sorted(range(len(keys)), key=lambda n: _digest(size, keys[n]))
-        seen: Counter[str] = Counter()
+        in_group: Counter[str] = Counter()
         block = {}
         for n in shuffled:
-            block[n] = _digest(size, groups[n], seen[groups[n]] // per_group[size])
-            seen[groups[n]] += 1
+            block[n] = _digest(size, groups[n], in_group[groups[n]] // per_group[size])
+            in_group[groups[n]] += 1
         order = np.array(sorted(shuffled, key=block.__getitem__), np.intp)
-        for draw, column in enumerate(np.flatnonzero(wanted == size)):
-            chosen[order[draw * size : (draw + 1) * size], column] = True
-    return chosen
+        for draw, column in enumerate(np.flatnonzero(sizes == size)):
+            members[order[draw * size : (draw + 1) * size], column] = True
+    return members
 
 
-def _digest(*what: object) -> bytes:
-    return hashlib.sha256(repr(what).encode("utf-8", "surrogatepass")).digest()
+def _digest(*values: object) -> bytes:
+    return hashlib.sha256(repr(values).encode("utf-8", "surrogatepass")).digest()

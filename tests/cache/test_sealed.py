@@ -1,4 +1,4 @@
-"""Sealed safetensors: statistics and decisions come back whole or not at all."""
+"""Sealed files: what is written is read back, and every change of the file is noticed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def file(tmp_path):
     return tmp_path / "s.safetensors"
 
 
-def test_it_comes_back_and_any_reader_opens_it(file):
+def test_it_is_read_back_and_any_safetensors_reader_opens_it(file):
     opened = sealed.load(file, "statistics")
     assert opened.about["classes"] == ['a"b', "sha256"]
     for source in (opened, load_file(file)):
@@ -47,7 +47,7 @@ def test_equal_content_has_equal_bytes_and_digest(file, tmp_path):
 
 
 @pytest.mark.parametrize("rot", [flips, truncations])
-def test_every_change_of_a_byte_and_every_loss_is_found(file, rot):
+def test_every_changed_byte_and_every_truncation_is_noticed(file, rot):
     content = file.read_bytes()
     for changed in rot(content):
         file.write_bytes(changed)
@@ -55,7 +55,7 @@ def test_every_change_of_a_byte_and_every_loss_is_found(file, rot):
             sealed.load(file, "statistics")
 
 
-def test_what_does_not_fit_is_named(file, tmp_path, monkeypatch):
+def test_errors_name_what_does_not_fit(file, tmp_path, monkeypatch):
     with pytest.raises(
         ArtefactError, match="is a statistics file, not a decision file; run gramcli select-layers again"
     ):

@@ -25,7 +25,7 @@ AWKWARD = (".", "..", "a/b", "/", "%", "%2F", "%2E", "layer1.0.relu#1", ":relu",
 
 
 def decode(content, path, fingerprint, layers, **kind) -> Shard:
-    """What a view does when it reads a shard for the first time."""
+    """Checks and reads a shard, as a view does the first time."""
     shard.check(content, path)
     rows = shard.decode(content, path, fingerprint, layers, **kind)
     shard.require_finite(rows, path, layers)
@@ -33,7 +33,7 @@ def decode(content, path, fingerprint, layers, **kind) -> Shard:
 
 
 def small(outputs: int = 2, layers: tuple[str, ...] = ("relu", "layer1.0.relu#1")) -> Shard:
-    """Three clips, the second of which failed."""
+    """Returns a shard of three clips, the second of which failed."""
     rng = np.random.default_rng(7)
     logits = rng.normal(size=(3, outputs)).astype(np.float32)
     rows = {layer: rng.normal(size=(3, k + 1)).astype(np.float32) for k, layer in enumerate(layers)}
@@ -60,7 +60,7 @@ def assert_same(one: Shard, other: Shard) -> None:
 
 
 @pytest.mark.parametrize("outputs", [0, 2])
-def test_what_is_written_comes_back_bit_for_bit(outputs):
+def test_a_shard_is_read_back_bit_for_bit(outputs):
     rows = small(outputs, AWKWARD)
     back = there_and_back(rows)
     assert_same(back, rows)
@@ -68,18 +68,18 @@ def test_what_is_written_comes_back_bit_for_bit(outputs):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), unique=True))
-def test_any_layer_name_comes_back(names):
+def test_any_layer_name_is_read_back(names):
     rows = Shard(KEYS[:1], ("ok",), np.ones((1, 1), np.float32), {n: np.ones((1, 1), np.float32) for n in names})
     assert_same(there_and_back(rows), rows)
 
 
-def test_special_floats_and_no_rows_come_back():
+def test_special_floats_and_empty_shards_are_read_back():
     odd = np.array([[-0.0, 1e-45, 3.4e38, -3.4e38, 3.4e38]], np.float32)
     assert_same(there_and_back(rows := Shard(KEYS[:1], ("ok",), odd, {"a": odd})), rows)
     assert_same(there_and_back(rows := Shard((), (), odd[:0], {"a": odd[:0]})), rows)
 
 
-def test_channel_means_come_back_where_they_are_asked_for_and_change_nothing_where_there_are_none():
+def test_channel_means_are_read_on_request_and_do_not_change_shards_without_them():
     rows = small()
     both = replace(rows, means={layer: values * 2 for layer, values in rows.descriptors.items()})
     content = shard.encode(both, "f")
@@ -92,7 +92,7 @@ def test_channel_means_come_back_where_they_are_asked_for_and_change_nothing_whe
         replace(rows, means={"relu": np.zeros((2, 1), np.float32)})
 
 
-def test_means_that_are_not_there_are_damage():
+def test_missing_channel_means_are_refused():
     with pytest.raises(DamagedError, match="does not have the layout of a shard"):
         decode(shard.encode(small(), "f"), PATH, "f", {"relu": 1}, with_means=True)
 
@@ -139,7 +139,7 @@ def test_rows_must_agree():
 
 
 @pytest.mark.parametrize("rot", [flips, truncations, lambda content: zeroed(content, 64)])
-def test_every_change_of_a_byte_and_every_loss_is_found(rot):
+def test_every_changed_byte_and_every_truncation_is_noticed(rot):
     content = shard.encode(small(), "f")
     count = 0
     for count, changed in enumerate(rot(content), 1):  # noqa: B007
@@ -148,7 +148,7 @@ def test_every_change_of_a_byte_and_every_loss_is_found(rot):
     assert count >= len(content) // 64 // 2
 
 
-def test_zero_turned_to_nan_and_exchanged_rows_are_found():
+def test_a_changed_number_and_exchanged_rows_are_noticed():
     rows = small(layers=("a",) * 1)
     rows.descriptors["a"][:] = [[1], [0], [2]]
     content = shard.encode(rows, "f")
@@ -170,7 +170,7 @@ def sealed(image: bytes) -> bytes:
 
 
 def forged(change, **options) -> bytes:
-    """Returns a valid shard after some change of its HDF5, sealed again."""
+    """Returns a shard with a changed HDF5 content and a right digest."""
     image = io.BytesIO()
     with h5py.File(image, "w", userblock_size=512, **options) as file:
         file.attrs["gramcli_format"], file.attrs["fingerprint"] = 1, np.bytes_(b"f")
@@ -187,7 +187,7 @@ def decode_forged(content: bytes) -> Shard:
 
 
 def put(name: str, value):
-    """Returns a change that puts something else under a name."""
+    """Returns a change that replaces the content under a name."""
 
     def change(file: h5py.File) -> None:
         del file[name]
@@ -201,19 +201,19 @@ def put(name: str, value):
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """A file of the host that no shard may lead to: HDF5 and raw bytes at once."""
+    """A file outside the cache that no shard may read from. It is valid HDF5 and valid raw data."""
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["a"] = file["logits"] = np.full((1, 3), 42, np.float32)
     return tmp_path / "other.h5"
 
 
-def test_a_forgery_that_changes_nothing_is_a_shard():
+def test_a_shard_that_is_sealed_again_without_change_is_valid():
     assert decode_forged(forged(lambda file: None)).descriptors["a"].tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("name", ["logits", "descriptors/a", "descriptors", "key"])
 @pytest.mark.parametrize("kind", ["soft", "loop", "external", "missing file", "raw", "virtual"])
-def test_nothing_is_read_from_elsewhere(name, kind, other):
+def test_links_and_external_data_are_not_followed(name, kind, other):
     shape, dtype = {"key": ((1,), "S64"), "descriptors/a": ((1, 2), "f4")}.get(name, ((1, 3), "f4"))
     source = h5py.VirtualSource(str(other), "logits", shape, dtype)
     layout = h5py.VirtualLayout(shape, dtype)
@@ -273,12 +273,12 @@ def zip_bomb() -> dict[str, object]:
     ],
     ids=str,
 )
-def test_what_is_no_row_of_a_shard_is_refused(name, value):
+def test_datasets_of_another_type_or_shape_are_refused(name, value):
     with pytest.raises(DamagedError, match="does not have the layout of a shard"):
         decode_forged(forged(put(name, value)))
 
 
-def test_wrong_number_of_channels_groups_for_datasets_and_bombs_are_refused():
+def test_wrong_numbers_of_channels_groups_instead_of_datasets_and_zip_bombs_are_refused():
     for change in (
         put("descriptors/a", {"data": np.ones((1, 3), "f4")}),
         put("descriptors", None),
@@ -307,7 +307,7 @@ def test_missing_attributes_are_refused(name):
         decode_forged(forged(lambda file: file.attrs.__delitem__(name)))
 
 
-def test_another_view_and_a_newer_format_are_named():
+def test_errors_name_another_view_and_a_newer_format():
     content = shard.encode(small(), "f")
     with pytest.raises(ArtefactError, match=r"00017\.h5: belongs to another view"):
         decode(content, PATH, "g", {})
@@ -317,12 +317,12 @@ def test_another_view_and_a_newer_format_are_named():
 
 
 @pytest.mark.parametrize("image", [b"", bytes(5000), b"\x89HDF\r\n\x1a\n" * 100, b"#!/bin/sh\n" * 200])
-def test_sealed_rubbish_is_refused(image):
+def test_other_content_with_a_right_digest_is_refused(image):
     with pytest.raises(DamagedError, match=r"00017\.h5"):
         decode_forged(sealed(bytes(512) + image))
 
 
-def test_forged_rot_never_surprises():
+def test_random_changes_with_a_right_digest_raise_only_expected_errors():
     content = shard.encode(small(), "f")
     rng = np.random.default_rng(3)
     outcomes, messages = set(), []
@@ -342,7 +342,7 @@ def test_forged_rot_never_surprises():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["logits", "descriptors"])
-def test_a_usable_row_holds_no_odd_number(name, value):
+def test_a_usable_row_with_a_number_that_is_not_finite_is_refused(name, value):
     rows = small()
     changed = {"logits": rows.logits.copy(), "descriptors": {k: v.copy() for k, v in rows.descriptors.items()}}
     (changed["logits"] if name == "logits" else changed["descriptors"]["layer1.0.relu#1"])[2, 1] = value

@@ -97,7 +97,7 @@ def test_a_decision_comes_back_to_the_last_bit(tmp_path, known):
     assert read.rule.expected.tobytes() == known.expected.tobytes()
 
 
-def test_an_open_file_is_read_to_its_end_whatever_takes_its_name(tmp_path, known):
+def test_an_open_file_is_read_even_if_another_file_replaces_it(tmp_path, known):
     create(tmp_path, fill=0.25)
     assert (known.bounds("relu")[0] == 0.5).all()
     known.file.path.unlink()
@@ -125,7 +125,7 @@ def test_the_file_is_opened_once_however_much_is_read(known, tmp_path):
 
 
 def reseal(known: Statistics, about: dict | None = None, **changed: np.ndarray | None) -> None:
-    """Writes statistics anew, with some tensors exchanged or left out, as whoever can write a file can seal it."""
+    """Writes statistics again with some tensors replaced or left out, and a right digest."""
     tensors = {name: known.file[name].copy() for name in known.file.names}
     tensors |= {name.replace("__", "/"): array for name, array in changed.items()}
     kept = {name: array for name, array in tensors.items() if array is not None}
@@ -146,7 +146,7 @@ def reseal(known: Statistics, about: dict | None = None, **changed: np.ndarray |
     ],
     ids=str,
 )
-def test_tensors_of_another_shape_or_none_are_damage(tmp_path, known, changed):
+def test_missing_tensors_and_other_shapes_are_refused(tmp_path, known, changed):
     reseal(known, **changed)
     with pytest.raises(
         DamagedError, match=r"statistics\.safetensors: (holds values that do not fit|field '.+' is missing)"
@@ -158,7 +158,7 @@ def test_tensors_of_another_shape_or_none_are_damage(tmp_path, known, changed):
     "about", [{"epsilon": 0.0}, {"epsilon": np.nan}, {"epsilon": "x"}, {"classes": ["x", "x"]}, {"classes": [1, 2]},
               {"classes": []}, {"layers": [["relu", -1]]}, {"fingerprint": 3}, {"clips": None}], ids=str,
 )  # fmt: skip
-def test_what_statistics_say_of_themselves_must_make_sense(tmp_path, known, about):
+def test_the_metadata_of_statistics_must_be_valid(tmp_path, known, about):
     reseal(known, about)
     with pytest.raises(
         DamagedError, match=r"statistics\.safetensors: (holds values that do not fit|field '.+' is missing|is damaged)"
@@ -178,7 +178,7 @@ def test_what_statistics_say_of_themselves_must_make_sense(tmp_path, known, abou
         ("counts", lambda known: known.counts),
     ],
 )
-def test_numbers_that_calibrate_never_writes_are_damage(tmp_path, known, name, read, value):
+def test_numbers_that_calibrate_never_writes_are_refused(tmp_path, known, name, read, value):
     odd = known.file[name].copy()
     if odd.dtype.kind == "i" and not np.isfinite(value):
         value = -7
@@ -193,7 +193,8 @@ def test_numbers_that_calibrate_never_writes_are_damage(tmp_path, known, name, r
 @pytest.mark.parametrize(
     "change",
     [
-        {"chosen": 0}, {"chosen": 4}, {"chosen": 1.5}, {"layers": ("relu", "other", "a/b")}, {"sharpness": np.nan},
+        {"chosen": 0}, {"chosen": 4}, {"chosen": 1.5}, {"layers": ("relu", "other", "a/b")},
+        {"inverse_temperature": np.nan},
         {"threshold": Threshold(np.inf, 0.05, 20, 0.01, 0.1)}, {"threshold": Threshold(1.0, 0.05, 20, 0.01, 0.1, 3)},
         {"fusion": Fusion(np.ones(2))}, {"fusion": Fusion(np.array([1.0, 1, -1]))}, {"name": "other"},
         {"fusion": Fusion(np.array([1.0, np.nan, 1]))}, {"fusion": Fusion(np.ones(3), np.inf)},
@@ -213,7 +214,7 @@ def test_parts_of_a_decision_must_fit_each_other(tmp_path, change):
 
 
 @pytest.mark.parametrize("about", [{}, {"layers": 3}, {"layers": [["a"]], "classes": []}, {"statistics": "x"}])
-def test_well_sealed_files_that_say_too_little_are_damage(tmp_path, known, about):
+def test_files_with_a_right_digest_but_missing_fields_are_damaged(tmp_path, known, about):
     numbers = {"scores": np.zeros(1), "accuracy": np.zeros(1)}
     sealed.write(tmp_path / decisions.FILE, "decision", numbers, about)
     with pytest.raises(
@@ -241,7 +242,7 @@ def test_well_sealed_files_that_say_too_little_are_damage(tmp_path, known, about
     ids=lambda metadata: str(metadata)[:60],
 )
 def test_forged_metadata_is_refused(tmp_path, metadata):
-    """The digest is right; what stands beside it is not."""
+    """The digest is right, but the metadata are not."""
     header = {"__metadata__": {"sha256": "0" * 64, **metadata}}
     text = json.dumps(header, separators=(",", ":")).encode()
     content = len(text).to_bytes(8, "little") + text
@@ -254,7 +255,7 @@ def test_forged_metadata_is_refused(tmp_path, metadata):
 @pytest.mark.parametrize(
     "content", [b"", b"\0" * 7, b"\xff" * 100, b"<html>", b"\x02\0\0\0\0\0\0\0{}", b"PK\x03\x04" * 9]
 )
-def test_rubbish_is_damage(tmp_path, content):
+def test_any_other_content_is_damaged(tmp_path, content):
     (tmp_path / statistics.FILE).write_bytes(content)
     with pytest.raises(DamagedError, match=r"statistics\.safetensors: is damaged"):
         statistics.load(tmp_path)

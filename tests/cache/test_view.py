@@ -1,4 +1,4 @@
-"""Views: identities that differ are told apart by field, shards are committed once, and none passes for another."""
+"""Views: identities are compared field by field, a shard is written once, and shards cannot be exchanged."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_differences_in_words(stored, wanted, told):
 
 
 def rows(*numbers: int) -> Shard:
-    """Rows of `damage.clip` of these numbers; the number is in every value, and clip 7 has failed."""
+    """Returns rows of the clips `damage.clip` of these numbers. All values are the number; clip 7 has failed."""
     column = np.array([[n if n != 7 else np.nan] for n in numbers], np.float32)
     status = tuple("ok" if n != 7 else "0 samples" for n in numbers)
     descriptors = {"relu": column.repeat(3, 1), "a/b": column}
@@ -67,7 +67,7 @@ def view(tmp_path):
     return View.create(tmp_path, IDENTITY, {"settings": {}})
 
 
-def test_shards_are_committed_once(view):
+def test_a_shard_is_written_once(view):
     assert view.write(0, rows(0, 1)) is True
     assert view.write(12345678, rows(2)) is True
     content = view.path(0).read_bytes()
@@ -78,7 +78,7 @@ def test_shards_are_committed_once(view):
     assert sorted(path.name for path in view.path(0).parent.iterdir()) == ["00000.h5", "12345678.h5"]
 
 
-def test_a_shard_comes_back_with_the_layers_asked_for(view):
+def test_a_shard_is_read_with_the_layers_asked_for(view):
     view.write(3, rows(5, 6))
     assert list(view.read(3).descriptors) == ["relu", "a/b"]
     assert view.read(3, ["a/b"]).descriptors["a/b"].tolist() == [[5], [6]]
@@ -92,7 +92,7 @@ def test_only_finished_shards_are_present(view):
     view.path(0).parent.joinpath(".00001.h5.7-ab.tmp").unlink()
 
 
-def test_the_next_writer_sweeps_what_killed_ones_left(view, tmp_path):
+def test_the_next_writer_removes_temporary_files_of_killed_writers(view, tmp_path):
     left = [view.folder / ".view.json.7-0123abcd.tmp", view.path(0).parent / ".00001.h5.7-0123abcd.tmp"]
     for path in left:
         path.write_bytes(b"half")
@@ -102,13 +102,13 @@ def test_the_next_writer_sweeps_what_killed_ones_left(view, tmp_path):
     assert not any(path.exists() for path in left)
 
 
-def test_a_lost_folder_of_shards_is_an_empty_one(view, tmp_path):
+def test_a_missing_folder_of_shards_counts_as_empty(view, tmp_path):
     for path in (*view.path(0).parent.iterdir(), view.path(0).parent):
         path.rmdir()
     assert View.open(tmp_path).present() == set()
 
 
-def test_missing_shards_and_folders_in_their_place_are_damage(view):
+def test_missing_shards_and_folders_in_their_place_are_refused(view):
     with pytest.raises(DamagedError, match=r"00000\.h5: is missing"):
         view.read(0)
     view.path(0).mkdir()
@@ -119,7 +119,7 @@ def test_missing_shards_and_folders_in_their_place_are_damage(view):
         view.read(1)
 
 
-def test_a_file_that_cannot_be_read_is_no_damage(view, monkeypatch):
+def test_a_file_that_cannot_be_read_is_a_resource_error(view, monkeypatch):
     view.write(0, rows(0))
 
     def fails(*_: object) -> None:
@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_read_is_no_damage(view, monkeypatch):
         view.read(0)
 
 
-def test_a_shard_under_the_name_of_another_is_found(view):
+def test_a_shard_under_the_name_of_another_is_noticed(view):
     view.write(0, rows(0, 1))
     view.write(1, rows(2, 7))
     clips = [clip(0), clip(1), clip(2, shard=1, row=0), clip(7, shard=1, row=1)]
@@ -146,7 +146,7 @@ def test_a_shard_under_the_name_of_another_is_found(view):
 
 
 @pytest.mark.parametrize("change", [{"row": None}, {"row": 2}, {"row": 0}])
-def test_a_table_that_points_elsewhere_is_found(view, change):
+def test_a_clip_table_with_wrong_rows_is_noticed(view, change):
     view.write(0, rows(0, 1))
     with pytest.raises(DamagedError, match=r"is not dog/1\.wav; delete clips\.csv"):
         list(read_rows(view, [clip(0), clip(1, **change)]))
@@ -174,7 +174,7 @@ def test_without_head_there_are_no_outputs(tmp_path):
 @pytest.mark.parametrize(
     "content", ["[]", "{}", "null", "3", "", "[" * 100_000, '{"sha256": 1}', "\ufeff{}", '{"a": NaN}']
 )
-def test_rubbish_is_damage(view, tmp_path, content):
+def test_any_other_content_is_damaged(view, tmp_path, content):
     (view.folder / "view.json").write_text(content)
     with pytest.raises(DamagedError, match=r"view\.json: is damaged; restore it"):
         View.open(tmp_path)
@@ -189,20 +189,20 @@ def test_rubbish_is_damage(view, tmp_path, content):
         ({"format": 2, "identity": {}, "recorded": {}}, ArtefactError),
     ],
 )
-def test_well_sealed_content_must_still_be_a_view(view, tmp_path, content, error):
+def test_content_with_a_right_digest_must_still_be_a_view(view, tmp_path, content, error):
     text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     (view.folder / "view.json").write_text(json.dumps({**content, "sha256": hashlib.sha256(text).hexdigest()}))
     with pytest.raises(error, match=r"view\.json: (is damaged|was made by a newer gramcli \(format 2\))"):
         View.open(tmp_path)
 
 
-def test_nothing_extracted_yet(tmp_path):
+def test_a_cache_without_extracted_clips_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match="run gramcli extract first"):
         View.open(tmp_path)
 
 
-def test_a_first_look_without_layers_hides_no_odd_number(view, monkeypatch):
-    """The numbers of a layer are looked at when the layer is first read, whatever was read of the shard before."""
+def test_reading_without_layers_does_not_skip_the_check_of_numbers(view, monkeypatch):
+    """The numbers of a layer are checked when it is first read, even if other parts of the shard were read before."""
     odd = rows(1, 2, 3)
     odd.descriptors["relu"][1, 2] = np.nan
     view.write(0, odd)
@@ -212,7 +212,7 @@ def test_a_first_look_without_layers_hides_no_odd_number(view, monkeypatch):
         view.read(0)
 
 
-def test_what_was_checked_once_is_not_checked_again(view, monkeypatch):
+def test_each_number_is_checked_once(view, monkeypatch):
     view.write(0, rows(1, 2, 3))
     checked: list[list[str]] = []
     monkeypatch.setattr("gramcli.cache.shard.require_finite", lambda rows, path, layers: checked.append(sorted(layers)))

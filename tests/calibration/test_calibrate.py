@@ -1,4 +1,4 @@
-"""What calibrate and select-layers say about themselves, and when they refuse."""
+"""Notes, results and errors of calibrate and select-layers."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from tests import reference
 from tests.support.sets import ROOT, headless, quick, read_manifest, write_manifest, write_set
 
 
-def test_a_label_that_is_no_class_is_named_with_its_clip():
+def test_a_label_that_is_no_class_is_an_error_that_names_the_clip():
     clip = clip_table.Clip("a.wav", "k", "a.wav", "", 0, 0, None, None, "bird", "train", "g", 0, 0)
-    with pytest.raises(ArtefactError, match=r"a\.wav: label bird is none of the network's outputs; mend"):
+    with pytest.raises(ArtefactError, match=r"a\.wav: label bird is none of the network's outputs; correct"):
         label_indices([clip._replace(label="hum"), clip], {"hum": 0})
-    with pytest.raises(ArtefactError, match=r"a\.wav: has no label; mend the manifest"):
+    with pytest.raises(ArtefactError, match=r"a\.wav: has no label; correct the manifest"):
         label_indices([clip._replace(label="")], {"hum": 0})
 
 
 def edited(tmp_path: Path, change, *, head: bool = False) -> tuple[Path, list[str]]:
-    """Cache of a small set whose manifest was changed, and what calibrate notes about it."""
+    """Returns the cache of a small set with a changed manifest, and the notes of calibrate."""
     manifest = write_set(tmp_path / "sounds", clips=2)
     write_manifest(manifest, [line for line in map(change, read_manifest(manifest)) if line is not None])
     chosen = quick(manifest, tmp_path / "cache")
@@ -43,7 +43,7 @@ def edited(tmp_path: Path, change, *, head: bool = False) -> tuple[Path, list[st
     return tmp_path / "cache", progress.notes
 
 
-def test_statistics_hold_what_the_clips_show(selected):
+def test_statistics_hold_labels_groups_and_logits_of_the_clips(selected):
     known = statistics.load(selected)
     assert known.classes == ("click", "hiss", "hum")
     assert known.counts.tolist() == [6, 6, 6]
@@ -57,14 +57,14 @@ def test_statistics_hold_what_the_clips_show(selected):
     np.testing.assert_array_equal(known.validation.logits, [rows[clip.key] for clip in validation])
 
 
-def test_one_clip_of_a_class_is_said(tmp_path):
+def test_a_class_of_one_training_clip_is_noted(tmp_path):
     def change(line):
         return None if line.label == "hum" and line.split == "train" and line.file != "hum-0-0.wav" else line
 
     cache, notes = edited(tmp_path, change)
     assert statistics.load(cache).counts.tolist() == [4, 4, 1]
-    assert "classes with one training clip: its bounds have no width: hum" in notes
-    assert any("1 to 4 training clips: wider bounds favour the large ones" in note for note in notes)
+    assert "classes with one training clip, whose bounds have no width: hum" in notes
+    assert any("1 to 4 training clips, and wider bounds favour the large ones" in note for note in notes)
 
 
 def test_a_class_without_training_clips_is_never_chosen(tmp_path):
@@ -79,14 +79,14 @@ def test_a_class_without_training_clips_is_never_chosen(tmp_path):
     assert decision.ranking.chosen >= 1
 
 
-def test_a_class_without_validation_clips_is_said(tmp_path):
+def test_a_class_without_validation_clips_is_noted(tmp_path):
     cache, notes = edited(tmp_path, lambda line: None if (line.label, line.split) == ("hiss", "validation") else line)
     assert "classes without validation clips: hiss" in notes
     assert select_layers(cache)[0].ranking.chosen >= 1
 
 
 def test_layers_without_evidence_are_left_out(cache, monkeypatch):
-    """Bounds that nothing leaves: E_l = 0 everywhere but in one layer."""
+    """All validation clips are inside the bounds, so E_l = 0, except at layers of 4 channels."""
     from gramcli.calibration import calibrate as module
     from gramcli.gram import deviation
 
@@ -97,25 +97,25 @@ def test_layers_without_evidence_are_left_out(cache, monkeypatch):
     monkeypatch.setattr(module, "deviations", blind)
     progress = Silent()
     known = calibrate(cache, progress=progress)
-    assert any("no validation clip leaves their bounds (E_l = 0): act1" in note for note in progress.notes)
+    assert any("all validation clips are inside their bounds (E_l = 0): act1" in note for note in progress.notes)
     decision, _ = select_layers(cache, DecisionSettings(top_k="all"))
     assert {known.layers[layer] for layer in decision.ranking.layers} == {4}
 
 
-def test_no_usable_validation_clips(tmp_path):
-    with pytest.raises(NoInputError, match="no usable validation clips, so no E_l"):
+def test_without_usable_validation_clips_calibrate_refuses(tmp_path):
+    with pytest.raises(NoInputError, match="no usable validation clips, which the expected deviations need"):
         edited(
             tmp_path, lambda line: replace(line, file=f"missing-{line.file}") if line.split == "validation" else line
         )
 
 
-def test_clips_that_are_not_extracted_yet(cache):
+def test_clips_that_are_not_extracted_yet_are_refused(cache):
     next(cache.rglob("00003.h5")).unlink()
     with pytest.raises(ArtefactError, match="5 clips are not extracted yet; run gramcli extract again"):
         calibrate(cache)
 
 
-def test_nothing_extracted(tmp_path):
+def test_a_cache_without_extracted_clips_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match="run gramcli extract first"):
         calibrate(tmp_path)
 
@@ -150,7 +150,10 @@ def test_the_first_layers_of_the_ranking_decide(cache, top_k):
     )
     assert one.expected.tolist() == other.expected.tolist()
     assert one.fusion.weights.tolist() == other.fusion.weights.tolist()
-    assert (one.fusion.trust, one.fusion.joint) == (other.fusion.trust, other.fusion.joint)
+    assert (one.fusion.network_weight, one.fusion.discriminant_weight) == (
+        other.fusion.network_weight,
+        other.fusion.discriminant_weight,
+    )
     told, made = one.discriminant, other.discriminant
     assert (dict(told.floors), told.bias.tolist()) == (dict(made.floors), made.bias.tolist())
     assert all(np.array_equal(told.weights[layer], weights) for layer, weights in made.weights.items())
@@ -184,17 +187,17 @@ def test_paper_ranking_is_the_mean_deviation_of_the_negatives(cache):
         assert score == pytest.approx(np.mean(means), rel=1e-6)
 
 
-def test_more_layers_than_there_are(cache):
+def test_more_layers_than_can_be_used_are_refused(cache):
     with pytest.raises(UsageError, match="top_k is 8, but only 7 layers can be used"):
         select_layers(cache, DecisionSettings(top_k=8))
 
 
-def test_another_epsilon_than_the_preset_asks_for(cache):
+def test_another_epsilon_than_that_of_the_preset_is_refused(cache):
     with pytest.raises(ArtefactError, match=r"made with epsilon 0\.05, not 1e-06; run gramcli calibrate"):
         select_layers(cache, epsilon=1e-6)
 
 
-def test_stages_out_of_order(cache):
+def test_commands_out_of_order_are_refused(cache):
     manifest = Path(View.open(cache).recorded["settings"]["data"]["manifest"])
     changed = manifest.with_name("changed.csv")
     write_manifest(changed, read_manifest(manifest)[1:])

@@ -1,4 +1,4 @@
-"""The rule that is fitted on validation clips, through a cache whose descriptors are made here."""
+"""The rule that is fitted on validation clips, in a cache with synthetic descriptors."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def both(tmp_path_factory):
     return cache, *write_cache(cache)
 
 
-def test_where_only_the_layers_know_they_win(tmp_path):
+def test_if_only_the_layers_separate_the_classes_the_rule_uses_them(tmp_path):
     write_cache(tmp_path, network_knows=False)
     select_layers(tmp_path)
     result = evaluate(tmp_path)
@@ -37,10 +37,10 @@ def test_where_only_the_layers_know_they_win(tmp_path):
     assert result.verdict.startswith("Use fused on this data: it beats the network alone (+")
 
 
-def test_where_only_the_network_knows_the_layers_do_no_harm(tmp_path):
+def test_if_only_the_network_is_right_the_layers_do_no_harm(tmp_path):
     write_cache(tmp_path, layers_know=False)
     rule, _ = rule_of(tmp_path)
-    assert rule.fitted.fusion.trust > 10 * rule.fitted.fusion.weights.max()
+    assert rule.fitted.fusion.network_weight > 10 * rule.fitted.fusion.weights.max()
     result = evaluate(tmp_path)
     measures = result.clean.decisions  # many Δ̄ of 0 tie, and the logits decide these
     assert measures["gram"]["accuracy"] < measures["map"]["accuracy"] - 0.2
@@ -48,7 +48,7 @@ def test_where_only_the_network_knows_the_layers_do_no_harm(tmp_path):
     assert result.verdict.startswith("A difference between fused and the network alone is not shown (")
 
 
-def test_the_paper_s_rule_can_lose_and_is_told_so(tmp_path):
+def test_the_paper_s_rule_can_be_worse_than_the_network(tmp_path):
     write_cache(tmp_path, layers_know=False)
     select_layers(tmp_path, DecisionSettings(rule="gram"))
     assert evaluate(tmp_path).verdict.startswith("Use the network alone on this data: gram is worse (-")
@@ -67,8 +67,8 @@ def test_probabilities_are_those_of_the_formula(both):
         own = logits[n - 5] - np.log(np.exp(logits[n - 5]).sum())
         scores = [
             (
-                fused.trust * own[c]
-                + fused.joint * together[n, c]
+                fused.network_weight * own[c]
+                + fused.discriminant_weight * together[n, c]
                 - sum(
                     weight * np.log(0.1 + far[n, layer, c] / rule.fitted.expected[layer])
                     for layer, weight in enumerate(fused.weights)
@@ -92,15 +92,17 @@ def test_the_rule_gram_has_probabilities_in_the_order_of_its_deviations(both):
     cache, descriptors, logits, _ = both
     rule, decision = rule_of(cache, rule="gram", top_k="all")
     assert (decision.rule.name, decision.rule.fusion) == ("gram", None)
-    assert decision.rule.sharpness > 0
+    assert decision.rule.inverse_temperature > 0
     assert set(evaluate(cache).clean.decisions) == {"map", "temperature", "gram"}
     found = rule.judge({layer: values[-9:].astype(np.float32) for layer, values in descriptors.items()}, logits[-9:])
     assert (found.log_p.argmax(axis=1) == found.deviations.argmin(axis=1)).all()
-    np.testing.assert_allclose(found.log_p, log_softmax(-decision.rule.sharpness * np.log1p(found.deviations)))
+    np.testing.assert_allclose(
+        found.log_p, log_softmax(-decision.rule.inverse_temperature * np.log1p(found.deviations))
+    )
 
 
 @pytest.mark.parametrize("rule", ["fused", "gram"])
-def test_what_is_like_nothing_known_is_unknown(both, rule):
+def test_clips_far_from_all_classes_are_unknown(both, rule):
     cache, descriptors, logits, _ = both
     found, decision = rule_of(cache, rule=rule)
     assert (decision.rule.threshold.groups, decision.rule.threshold.false_reject) == (90, 0.05)
@@ -111,7 +113,7 @@ def test_what_is_like_nothing_known_is_unknown(both, rule):
     assert found.judge(odd, np.zeros((30, 3))).unknown.mean() > 0.9
 
 
-def test_of_very_many_numbers_some_clips_are_fitted_on_and_all_set_the_threshold(both, monkeypatch):
+def test_if_memory_is_too_small_some_clips_fit_the_rule_and_all_set_the_threshold(both, monkeypatch):
     cache = both[0]
     whole, _ = select_layers(cache)
     monkeypatch.setattr(validation_set, "MOST_NUMBERS", 1)
@@ -124,7 +126,7 @@ def test_of_very_many_numbers_some_clips_are_fitted_on_and_all_set_the_threshold
     assert evaluate(cache).clean.decisions["fused"]["accuracy"] > 0.8
 
 
-def test_few_groups_set_no_threshold_and_say_so(tmp_path):
+def test_with_too_few_groups_there_is_no_threshold_but_a_note(tmp_path):
     write_cache(tmp_path, groups=[f"{split} {n % 12}" for n, split in enumerate(SPLITS)])
     progress = Notes()
     decision, _ = select_layers(tmp_path, progress=progress)
@@ -134,7 +136,7 @@ def test_few_groups_set_no_threshold_and_say_so(tmp_path):
     assert wide.rule.threshold.groups == 12
 
 
-def test_one_group_leaves_the_rule_gram(tmp_path):
+def test_with_one_group_the_rule_is_gram(tmp_path):
     write_cache(tmp_path, groups=[split if split != "test" else f"test {n}" for n, split in enumerate(SPLITS)])
     progress = Notes()
     decision, known = select_layers(tmp_path, progress=progress)
@@ -154,7 +156,7 @@ def test_equal_statistics_give_equal_bytes(both):
     assert (cache / decisions.FILE).read_bytes() == first
 
 
-def test_permuted_test_labels_are_found_at_chance(tmp_path):
+def test_permuted_test_labels_give_accuracy_at_chance(tmp_path):
     rng = np.random.default_rng(3)
     _, _, labels = write_cache(tmp_path)
     keys = [f"clip {n}" for n in range(len(labels))]
@@ -169,7 +171,7 @@ def test_permuted_test_labels_are_found_at_chance(tmp_path):
         assert abs(measures["accuracy"] - 1 / 3) < 0.15
 
 
-def test_a_prior_moves_probabilities_as_bayes_says(both):
+def test_a_prior_changes_probabilities_by_bayes_rule(both):
     cache, descriptors, logits, _ = both
     rule, _ = rule_of(cache)
     some = {layer: values[-20:].astype(np.float32) for layer, values in descriptors.items()}
@@ -196,7 +198,7 @@ def test_a_prior_moves_probabilities_as_bayes_says(both):
         ({"a": 0.0, "b": 0.0, "c": 0.0}, "every class that has training clips has the share 0"),
     ],
 )
-def test_priors_that_are_none(both, prior, message):
+def test_invalid_priors_are_refused(both, prior, message):
     rule, _ = rule_of(both[0])
     with pytest.raises(UsageError, match=message):
         _prior(prior, rule)
@@ -222,7 +224,7 @@ def test_a_class_without_training_clips_is_never_chosen(tmp_path):
     np.testing.assert_allclose(np.exp(found.log_p).sum(axis=1), 1)
 
 
-def test_the_statistics_are_not_touched(both):
+def test_select_layers_does_not_change_the_statistics(both):
     cache = both[0]
     before = statistics.load(cache).basis, (cache / statistics.FILE).read_bytes()
     select_layers(cache)

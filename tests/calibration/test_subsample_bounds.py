@@ -1,4 +1,4 @@
-"""Subsamples of larger classes, from the clips of a cache to an exported model."""
+"""Bounds of subsamples of large classes, from calibrate to the exported model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAYERS = {"early": 6, "late": 10}
 
 
 def made(seed=0, clips_a_recording=1):
-    """Clips of classes of different sizes, as arguments of `gramcli.cache.write`."""
+    """Returns clips of classes of different sizes, as arguments of `gramcli.cache.write`."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.repeat(np.arange(4), counts) for counts in (TRAIN, VALIDATION)])
     splits = ["train"] * sum(TRAIN) + ["validation"] * sum(VALIDATION)
@@ -46,16 +46,16 @@ def made(seed=0, clips_a_recording=1):
     }
 
 
-def part_of(told, where):
-    """The same for some of the clips, in this order."""
-    one = {name: [told[name][n] for n in where] for name in ("keys", "labels", "splits", "groups")}
-    one["descriptors"] = {layer: values[where] for layer, values in told["descriptors"].items()}
-    return one | {"logits": told["logits"][where], "classes": CLASSES}
+def part_of(arguments, where):
+    """Returns the arguments for some of the clips, in this order."""
+    one = {name: [arguments[name][n] for n in where] for name in ("keys", "labels", "splits", "groups")}
+    one["descriptors"] = {layer: values[where] for layer, values in arguments["descriptors"].items()}
+    return one | {"logits": arguments["logits"][where], "classes": CLASSES}
 
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory):
-    """A calibrated cache of these; not to be changed."""
+    """A calibrated cache of these clips. Tests must not change it."""
     cache = tmp_path_factory.mktemp("uneven")
     gramcli.cache.write(**made(), cache=cache)
     calibrate(cache)
@@ -63,8 +63,8 @@ def uneven(tmp_path_factory):
     return cache
 
 
-def test_they_are_deviations_from_bounds_of_the_clips_dealt(uneven):
-    """Bounds of each subsample and deviations from them in loops."""
+def test_deviations_are_from_the_bounds_of_the_dealt_clips(uneven):
+    """Bounds of each subsample, and deviations from them, in plain loops."""
     known = statistics.load(uneven)
     view, clips = View.open(uneven), clip_table.require(uneven)
     counts = known.counts
@@ -96,10 +96,10 @@ def test_they_are_deviations_from_bounds_of_the_clips_dealt(uneven):
     np.testing.assert_array_equal(known.subsample_deviations("late")[labels == 0, at], whole)
 
 
-def test_they_are_the_same_however_clips_are_spread(uneven, tmp_path):
-    told, rng = made(), np.random.default_rng(1)
-    for part in np.array_split(rng.permutation(len(told["keys"])), 5):
-        gramcli.cache.write(**part_of(told, part), cache=tmp_path)
+def test_shards_make_no_difference(uneven, tmp_path):
+    arguments, rng = made(), np.random.default_rng(1)
+    for part in np.array_split(rng.permutation(len(arguments["keys"])), 5):
+        gramcli.cache.write(**part_of(arguments, part), cache=tmp_path)
     calibrate(tmp_path)
     assert (tmp_path / statistics.FILE).read_bytes() == (uneven / statistics.FILE).read_bytes()
 
@@ -111,11 +111,11 @@ def test_expected_deviations_are_those_of_the_largest_class(uneven):
         assert expected == pytest.approx(known.validation_deviations(layer)[own, 0].astype(np.float64).mean())
 
 
-def test_a_layer_silent_in_the_largest_class_is_measured_with_the_others(tmp_path):
-    told = made()
-    largest = [n for n, label in enumerate(told["labels"]) if label == "many"]
-    told["descriptors"]["late"][largest] = 1.0 + np.arange(10)
-    gramcli.cache.write(**told, cache=tmp_path)
+def test_if_the_largest_class_stays_inside_its_bounds_all_classes_give_the_expected_deviation(tmp_path):
+    arguments = made()
+    largest = [n for n, label in enumerate(arguments["labels"]) if label == "many"]
+    arguments["descriptors"]["late"][largest] = 1.0 + np.arange(10)
+    gramcli.cache.write(**arguments, cache=tmp_path)
     known = calibrate(tmp_path)
     labels = known.validation.labels
     own = known.validation_deviations("late")[np.arange(len(labels)), labels][np.isin(labels, [0, 2, 3])]
@@ -128,8 +128,8 @@ def test_a_layer_silent_in_the_largest_class_is_measured_with_the_others(tmp_pat
     ("word", "chosen"),
     [("ignore", CalibrateSettings(class_size="ignore")), ("paper", PRESETS["paper"]["calibrate"])],
 )
-def test_without_them_all_is_as_before(uneven, tmp_path, word, chosen):
-    """Statistics made before there were subsamples have the same tensors as these."""
+def test_without_subsamples_nothing_is_corrected(uneven, tmp_path, word, chosen):
+    """Without subsamples, statistics have the same tensors as before there were subsamples."""
     gramcli.cache.write(**made(), cache=tmp_path)
     progress = Silent()
     known = calibrate(tmp_path, chosen if word == "ignore" else CalibrateSettings(**chosen), progress=progress)
@@ -138,7 +138,7 @@ def test_without_them_all_is_as_before(uneven, tmp_path, word, chosen):
     assert set(statistics.load(uneven).file.names) - set(known.file.names) == {
         "subsample/size", "subsample/deviation/early", "subsample/deviation/late",
     }  # fmt: skip
-    assert any("4 to 60 training clips: wider bounds favour the large ones" in note for note in progress.notes)
+    assert any("4 to 60 training clips, and wider bounds favour the large ones" in note for note in progress.notes)
     assert any(note.endswith("; nothing corrects for it") for note in progress.notes)
     own = known.validation_deviations("late")[np.arange(44), known.validation.labels]
     own = own[known.validation.labels != 1].astype(np.float64)
@@ -148,24 +148,26 @@ def test_without_them_all_is_as_before(uneven, tmp_path, word, chosen):
     assert decisions.load(tmp_path, known).rule.size_correction is None
 
 
-def test_classes_of_equal_size_have_none(tmp_path):
-    told = made()
+def test_classes_of_equal_size_have_no_subsamples(tmp_path):
+    arguments = made()
     few = [
-        n for n, (s, c) in enumerate(zip(told["splits"], told["labels"], strict=True)) if s == "train" and c != "none"
+        n
+        for n, (s, c) in enumerate(zip(arguments["splits"], arguments["labels"], strict=True))
+        if s == "train" and c != "none"
     ]
-    kept = [n for n in few if sum(told["labels"][m] == told["labels"][n] for m in few if m < n) < 4]
-    rest = [n for n, split in enumerate(told["splits"]) if split != "train"]
-    gramcli.cache.write(**part_of(told, [*kept, *rest]), cache=tmp_path)
+    kept = [n for n in few if sum(arguments["labels"][m] == arguments["labels"][n] for m in few if m < n) < 4]
+    rest = [n for n, split in enumerate(arguments["splits"]) if split != "train"]
+    gramcli.cache.write(**part_of(arguments, [*kept, *rest]), cache=tmp_path)
     progress = Silent()
     known = calibrate(tmp_path, progress=progress)
     assert known.counts.tolist() == [4, 0, 4, 4]
     assert known.subsample_sizes is None
-    assert not any("training clips: wider bounds" in note for note in progress.notes)
+    assert not any("wider bounds" in note for note in progress.notes)
     assert select_layers(tmp_path)[0].rule.size_correction is None
 
 
-def test_subsamples_are_of_recordings_as_small_classes_are(tmp_path):
-    """Windows of one recording are alike; which are dealt together is another matter where recordings have several."""
+def test_subsamples_have_as_many_recordings_as_small_classes(tmp_path):
+    """Windows of one recording are similar. Subsamples have as many recordings as a class of their size."""
     for name, together_ in (("single", 1), ("several", 4)):
         gramcli.cache.write(**made(clips_a_recording=together_), cache=tmp_path / name)
         calibrate(tmp_path / name)
@@ -174,7 +176,7 @@ def test_subsamples_are_of_recordings_as_small_classes_are(tmp_path):
     assert not (one.subsample_deviations("late") == other.subsample_deviations("late")).all()
 
 
-def test_levelling_outlives_saving_and_exporting(uneven, tmp_path):
+def test_the_size_correction_is_saved_and_exported(uneven, tmp_path):
     known = statistics.load(uneven)
     decision, _ = select_layers(uneven)
     assert decision.rule.size_correction.scale.shape == (2, 3)  # layers, classes that have training clips
@@ -201,7 +203,7 @@ def test_levelling_outlives_saving_and_exporting(uneven, tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["fused", "gram"])
-def test_the_threshold_is_of_levelled_strangeness(uneven, rule):
+def test_the_threshold_is_set_on_corrected_strangeness(uneven, rule):
     decision, known = select_layers(uneven, DecisionSettings(rule=rule, false_reject=0.2))
     assert decision.rule.size_correction is not None
     strange = Rule.of(known, decision)
@@ -212,11 +214,11 @@ def test_the_threshold_is_of_levelled_strangeness(uneven, rule):
     assert 0.05 < whole.unknown[validation].mean() < 0.4
 
 
-def test_larger_classes_without_validation_clips_are_said(tmp_path):
-    told = made()
-    fours = [n for n in range(81, 125) if told["labels"][n] in ("rare", "some")]
+def test_larger_classes_without_validation_clips_are_noted(tmp_path):
+    arguments = made()
+    fours = [n for n in range(81, 125) if arguments["labels"][n] in ("rare", "some")]
     kept = [*range(68), *fours]  # 4 training clips of "some" too, and no validation clips of "many"
-    gramcli.cache.write(**part_of(told, kept), cache=tmp_path)
+    gramcli.cache.write(**part_of(arguments, kept), cache=tmp_path)
     calibrate(tmp_path)
     progress = Silent()
     decision, _ = select_layers(tmp_path, progress=progress)
@@ -226,11 +228,11 @@ def test_larger_classes_without_validation_clips_are_said(tmp_path):
     )
 
 
-def test_that_the_rule_is_corrected_for_class_sizes_is_said(tmp_path):
+def test_the_correction_for_class_sizes_is_noted(tmp_path):
     gramcli.cache.write(**made(), cache=tmp_path)
     progress = Silent()
     calibrate(tmp_path, progress=progress)
-    assert (
-        "classes have 4 to 60 training clips: wider bounds favour the large ones (chance to fall outside a channel's "
-        "range: 3.3% to 40.0%); the rule fused is corrected for it"
-    ) in progress.notes
+    (note,) = [note for note in progress.notes if "training clips, and wider bounds" in note]
+    assert note.startswith("classes have 4 to 60 training clips")
+    assert "(a new clip is outside a channel's range with 3.3% to 40.0% probability)" in note
+    assert note.endswith("; the rule fused is corrected for it")

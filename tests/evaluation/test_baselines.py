@@ -10,14 +10,14 @@ from gramcli.evaluation import baselines
 from gramcli.evaluation.spaces import Spaces
 from gramcli.fitting import temperature
 from gramcli.fitting.conditional_logit import log_softmax
-from gramcli.fitting.cross_fitting import deal_parts
+from gramcli.fitting.cross_fitting import LabelledClips, deal_parts
 from gramcli.metrics.classification import accuracy, negative_log_likelihood
 
 CLASSES = 4
 
 
 class Data:
-    """Sounds whose layers tell four classes apart, and a network that is too sure and often wrong."""
+    """Clips whose layers separate four classes, and a network that is too confident and often wrong."""
 
     def __init__(self, seed=1, *, telling=0.8, right=0.6, training=80, validation=60, test=200, classes=CLASSES):
         rng = np.random.default_rng(seed)
@@ -36,10 +36,11 @@ class Data:
         self.spaces = Spaces.fit(self.rows, self.part_of < 0)
         self.more = self.spaces.of({layer: row[seen:] for layer, row in rows.items()})
 
+    def labelled(self, labels=None, classes=CLASSES):
+        return LabelledClips(self.truth if labels is None else labels, self.part_of, classes)
+
     def fit(self, name):
-        return baselines.fit(
-            name, self.spaces.fitted, baselines.FittingClips(self.truth, self.part_of, CLASSES, self.log_p)
-        )
+        return baselines.fit(name, self.spaces.fitted, self.labelled(), self.log_p)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def data():
 
 @pytest.mark.parametrize("name", baselines.NAMES)
 def test_probabilities_are_right_and_better_than_the_network(data, name):
-    rival = data.fit(name)
-    told = rival.log_probabilities(data.more, data.more_log_p)
+    baseline = data.fit(name)
+    told = baseline.log_probabilities(data.more, data.more_log_p)
     assert np.exp(told).sum(axis=1) == pytest.approx(np.ones(len(told)))
     assert negative_log_likelihood(told, data.more_truth) < negative_log_likelihood(data.more_log_p, data.more_truth)
     network = accuracy(data.more_log_p.argmax(axis=1), data.more_truth)
@@ -59,24 +60,22 @@ def test_probabilities_are_right_and_better_than_the_network(data, name):
     if name in (baselines.LDA, baselines.PROBE, baselines.NEAREST_MEAN):
         assert own > network + 0.1
     held = data.part_of >= 0
-    assert rival.held_out.shape == (held.sum(), CLASSES)
-    # what was held out foretells what new clips show
-    foretold = negative_log_likelihood(rival.held_out, data.truth[held])
-    assert foretold == pytest.approx(negative_log_likelihood(told, data.more_truth), abs=0.35)
+    assert baseline.held_out.shape == (held.sum(), CLASSES)
+    # what was held out predicts what new clips show
+    expected = negative_log_likelihood(baseline.held_out, data.truth[held])
+    assert expected == pytest.approx(negative_log_likelihood(told, data.more_truth), abs=0.35)
 
 
 @pytest.mark.parametrize("name", baselines.NAMES)
-def test_labels_held_out_change_nothing_that_is_said_of_their_clips(data, name, monkeypatch):
+def test_the_labels_of_a_part_do_not_change_its_held_out_scores(data, name, monkeypatch):
     choice = next(iter(baselines._choices(name, ["log"])))
     monkeypatch.setattr(baselines, "_choices", lambda *_: [choice])
-    monkeypatch.setattr(baselines, "inverse_temperature", lambda *_: 1.0)
+    monkeypatch.setattr(baselines, "fit_inverse_temperature", lambda *_: 1.0)
     monkeypatch.setattr(baselines, "pool_weights", lambda *_: (0.5, 0.5))
     part = data.part_of == 0
     changed = np.where(part, (data.truth + 1) % CLASSES, data.truth)
     one, two = (
-        baselines.fit(
-            name, data.spaces.fitted, baselines.FittingClips(labels, data.part_of, CLASSES, data.log_p)
-        ).held_out
+        baselines.fit(name, data.spaces.fitted, data.labelled(labels), data.log_p).held_out
         for labels in (data.truth, changed)
     )
     own = part[data.part_of >= 0]
@@ -84,7 +83,7 @@ def test_labels_held_out_change_nothing_that_is_said_of_their_clips(data, name, 
     assert not np.array_equal(one[~own], two[~own])
 
 
-def test_labels_that_mean_nothing_are_seen_as_chance():
+def test_without_differences_between_classes_accuracy_is_at_chance():
     found = Data(3, telling=0, right=0, test=400)
     for name in baselines.NAMES:
         told = found.fit(name).log_probabilities(found.more, found.more_log_p)
@@ -92,7 +91,7 @@ def test_labels_that_mean_nothing_are_seen_as_chance():
         assert negative_log_likelihood(told, found.more_truth) < np.log(CLASSES) + 0.15
 
 
-def test_lda_is_that_of_the_whole_covariance(data):
+def test_lda_equals_the_formula_with_the_covariance_of_all_features(data):
     from sklearn.covariance import LedoitWolf
 
     points = data.spaces.standards["log"].apply(data.rows).astype(float)
@@ -100,37 +99,38 @@ def test_lda_is_that_of_the_whole_covariance(data):
     precision = LedoitWolf(assume_centered=True).fit(points - means[data.truth]).precision_
     far = points[:, None] - means
     direct = -np.einsum("ncd,de,nce->nc", far, precision, far) / 2
-    turned = data.spaces.fitted["log"]
-    found = baselines._lda(turned.values, data.truth, CLASSES, turned.features, None)(turned.values, None)
+    rotated = data.spaces.fitted["log"]
+    found = baselines._lda(baselines._Clips.of(rotated, data.labelled(), None), None)(rotated.values, None)
     assert found - found[:, :1] == pytest.approx(direct - direct[:, :1], abs=2e-2, rel=1e-3)
 
 
-def test_probe_in_few_numbers_is_the_probe_on_all_features(data):
+def test_the_probe_on_coordinates_equals_the_probe_on_all_features(data):
     from sklearn.linear_model import LogisticRegression
 
     points = data.spaces.standards["log"].apply(data.rows) / np.sqrt(120)
     theirs = LogisticRegression(C=3, max_iter=3000, tol=1e-8).fit(points, data.truth).predict_log_proba(points)
-    turned = data.spaces.fitted["log"].values
-    assert baselines._probe(turned, data.truth, CLASSES, 3)(turned, None) == pytest.approx(theirs, abs=0.01)
+    clips = baselines._Clips.of(data.spaces.fitted["log"], data.labelled(), None)
+    assert baselines._probe(clips, 3)(clips.points, None) == pytest.approx(theirs, abs=0.01)
 
 
 @pytest.mark.parametrize("k", [1, 4, 500])
 def test_neighbours_vote(data, k):
     from sklearn.neighbors import KNeighborsClassifier
 
-    known, new = data.spaces.fitted["log"].values, data.more["log"].values
+    clips = baselines._Clips.of(data.spaces.fitted["log"], data.labelled(), None)
+    known, new = clips.points, data.more["log"].values
     k = min(k, len(known))
     share = KNeighborsClassifier(k).fit(known, data.truth).predict_proba(new)
-    found = np.exp(baselines._neighbours(known, data.truth, CLASSES, k)(new, None)) - 1 / CLASSES
+    found = np.exp(baselines._neighbours(clips, k)(new, None)) - 1 / CLASSES
     assert found == pytest.approx(share * k, abs=2e-3 * k)
 
 
-def test_temperature_finds_the_one_that_was_hidden():
+def test_the_temperature_that_scaled_the_logits_is_found():
     rng = np.random.default_rng(6)
     logits = rng.normal(0, 2, (6000, 5))
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     for factor in (0.01, 1, 300):
-        assert temperature.inverse_temperature(logits * factor, labels) == pytest.approx(1 / factor, rel=0.1)
+        assert temperature.fit_inverse_temperature(logits * factor, labels) == pytest.approx(1 / factor, rel=0.1)
 
 
 def test_vector_scaling_finds_a_shift_that_one_temperature_cannot():
@@ -139,16 +139,14 @@ def test_vector_scaling_finds_a_shift_that_one_temperature_cannot():
     labels = (logits + shift + rng.gumbel(size=logits.shape)).argmax(axis=1)
     log_p = log_softmax(logits)
     part_of = np.arange(3000) % 5
-    vector = baselines.fit(baselines.VECTOR, {}, baselines.FittingClips(labels, part_of, 3, log_p)).log_probabilities(
-        {}, log_p
-    )
-    plain = log_softmax(log_p * temperature.inverse_temperature(log_p, labels))
+    vector = baselines.fit(baselines.VECTOR, {}, LabelledClips(labels, part_of, 3), log_p).log_probabilities({}, log_p)
+    plain = log_softmax(log_p * temperature.fit_inverse_temperature(log_p, labels))
     told = [negative_log_likelihood(one, labels) for one in (vector, plain)]
     assert told[0] < told[1] - 0.3
     assert told[0] == pytest.approx(negative_log_likelihood(log_softmax(logits + shift), labels), abs=0.01)
 
 
-def test_network_that_is_right_and_layers_that_say_nothing():
+def test_layers_without_information_do_not_harm_a_good_network():
     found = Data(4, telling=0, right=0.95)
     told = found.fit(baselines.PROBE_AND_NETWORK).log_probabilities(found.more, found.more_log_p)
     assert accuracy(told.argmax(axis=1), found.more_truth) >= accuracy(
@@ -157,53 +155,49 @@ def test_network_that_is_right_and_layers_that_say_nothing():
 
 
 @pytest.mark.parametrize("name", baselines.NAMES)
-def test_classes_without_clips_keep_a_floor(data, name):
+def test_classes_without_clips_get_the_smallest_probability(data, name):
     some = data.truth < 2
     part_of = np.where(some, data.part_of, -1)[some]
     held = {kind: type(one)(one.values[some], one.features) for kind, one in data.spaces.fitted.items()}
-    rival = baselines.fit(name, held, baselines.FittingClips(data.truth[some], part_of, CLASSES, data.log_p[some]))
-    told = rival.log_probabilities(data.more, data.more_log_p)
+    baseline = baselines.fit(name, held, LabelledClips(data.truth[some], part_of, CLASSES), data.log_p[some])
+    told = baseline.log_probabilities(data.more, data.more_log_p)
     assert np.isfinite(told).all()
-    assert told.min() >= np.log(temperature.LEAST / CLASSES) - 1e-9
+    assert told.min() >= np.log(temperature.UNIFORM_SHARE / CLASSES) - 1e-9
     if name not in baselines.NEEDS_NETWORK:
-        assert np.exp(told[:, 2:]).max() <= temperature.LEAST
+        assert np.exp(told[:, 2:]).max() <= temperature.UNIFORM_SHARE
 
 
 @pytest.mark.parametrize("name", baselines.NAMES)
 def test_two_classes_and_one(data, name):
     for labels in (data.truth % 2, data.truth * 0):
         log_p = data.log_p[:, :2]
-        rival = baselines.fit(
-            name, data.spaces.fitted, baselines.FittingClips(labels, data.part_of, 2, log_softmax(log_p))
-        )
-        assert np.isfinite(rival.log_probabilities(data.more, log_softmax(data.more_log_p[:, :2]))).all()
+        baseline = baselines.fit(name, data.spaces.fitted, data.labelled(labels, 2), log_softmax(log_p))
+        assert np.isfinite(baseline.log_probabilities(data.more, log_softmax(data.more_log_p[:, :2]))).all()
 
 
 def test_a_class_that_is_only_in_one_part(data):
     labels = np.where(data.truth == 3, 0, data.truth)
     labels[np.flatnonzero(data.part_of == 0)[0]] = 3
     for name in baselines.NAMES:
-        found = baselines.fit(
-            name, data.spaces.fitted, baselines.FittingClips(labels, data.part_of, CLASSES, data.log_p)
-        )
+        found = baselines.fit(name, data.spaces.fitted, data.labelled(labels), data.log_p)
         assert np.isfinite(found.held_out).all()
 
 
-def test_what_is_refused(data):
-    fitted, truth, part_of = data.spaces.fitted, data.truth, data.part_of
-    with pytest.raises(ValueError, match="no such rival: oracle; there are nearest-mean, lda"):
-        baselines.fit("oracle", fitted, baselines.FittingClips(truth, part_of, CLASSES))
-    with pytest.raises(ValueError, match="a label from 0 to 1"):
-        baselines.fit(baselines.LDA, fitted, baselines.FittingClips(truth, part_of, 2))
+def test_unknown_names_wrong_labels_and_missing_log_probabilities_are_refused(data):
+    fitted = data.spaces.fitted
+    with pytest.raises(ValueError, match="no such baseline: oracle; there are nearest-mean, lda"):
+        baselines.fit("oracle", fitted, data.labelled())
+    with pytest.raises(ValueError, match="one label from 0 to 1"):
+        data.labelled(classes=2)
     with pytest.raises(ValueError, match="2 parts"):
-        baselines.fit(baselines.LDA, fitted, baselines.FittingClips(truth, np.minimum(part_of, 0), CLASSES))
+        LabelledClips(data.truth, np.minimum(data.part_of, 0), CLASSES)
     with pytest.raises(ValueError, match="vector needs the network"):
-        baselines.fit(baselines.VECTOR, fitted, baselines.FittingClips(truth, part_of, CLASSES))
+        baselines.fit(baselines.VECTOR, fitted, data.labelled())
     with pytest.raises(ValueError, match="vector needs the network"):
         data.fit(baselines.VECTOR).log_probabilities(data.more)
 
 
-def test_without_scikit_learn_it_says_what_to_install(data, monkeypatch):
+def test_without_scikit_learn_the_message_says_what_to_install(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(ResourceError, match="not installed; install it, or gramcli with its extra evaluate"):
         data.fit(baselines.PROBE)

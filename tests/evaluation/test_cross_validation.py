@@ -176,9 +176,7 @@ def test_settings_that_contradict_a_later_checkpoint_are_refused_at_once(folder)
 
 def test_rivals_without_scikit_learn_are_refused_at_once(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(
-        ResourceError, match="rivals needs scikit-learn, which is not installed; install it, or gramcli"
-    ):
+    with pytest.raises(ResourceError, match="rivals need scikit-learn, which is not installed; install it, or gramcli"):
         evaluate_folds(f"net-{PLACE}.safetensors", rivals=True, context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
 

@@ -1,4 +1,4 @@
-"""Rivals through a cache: the same clips, the same labels, and nothing of the test split."""
+"""The baselines of a cache: fitted on the same clips and labels as the rule, and not on the test split."""
 
 import shutil
 import sys
@@ -18,7 +18,7 @@ from gramcli.evaluation import baselines, fitted_baselines
 from gramcli.evaluation.comparison import Decisions, JudgedClips
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.extraction.extract import extract
-from gramcli.fitting.cross_fitting import deal_parts
+from gramcli.fitting.cross_fitting import LabelledClips, deal_parts
 from gramcli.progress import Silent
 from gramcli.settings.run_context import RunContext
 from tests.support.informative_caches import CLASSES, SPLITS, Notes, write_cache
@@ -27,19 +27,19 @@ from tests.support.sets import ROOT, headless, quick
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
-    """A cache whose layers and network know the classes, with a decision; not to be changed."""
+    """A cache with a decision, whose layers separate the classes. Tests must not change it."""
     cache = tmp_path_factory.mktemp("known")
     write_cache(cache, network_knows=False)
     select_layers(cache)
     return cache
 
 
-def contest(cache, split="test"):
-    contenders = Decisions.of(cache, Silent(), with_rivals=True)
-    return contenders, contenders.judge(contenders.view, clip_table.require(cache).used(split), Silent())
+def judged(cache, split="test"):
+    decisions = Decisions.of(cache, Silent(), with_rivals=True)
+    return decisions, decisions.judge(decisions.view, clip_table.require(cache).used(split), Silent())
 
 
-def test_every_rival_stands_beside_the_decisions_with_all_measures(known):
+def test_every_baseline_is_listed_with_all_measures(known):
     result = evaluate(known, rivals=True)
     names = list(result.clean.decisions)
     assert names == ["map", "temperature", "gram", "fused", *baselines.NAMES]
@@ -54,7 +54,7 @@ def test_every_rival_stands_beside_the_decisions_with_all_measures(known):
     assert alone.verdict == result.verdict
 
 
-def test_test_labels_change_nothing_that_is_said(known, tmp_path):
+def test_labels_of_test_clips_do_not_change_any_result(known, tmp_path):
     shutil.copytree(known, tmp_path / "moved")
     clips = clip_table.require(known)
     rows = list(clips.rows)
@@ -63,7 +63,7 @@ def test_test_labels_change_nothing_that_is_said(known, tmp_path):
     for n, other in zip(tests, rng.permutation(tests), strict=True):
         rows[n] = rows[n]._replace(label=clips.rows[other].label)
     clip_table.write(tmp_path / "moved", rows, clips.seconds)
-    (_, one), (_, two) = contest(known), contest(tmp_path / "moved")
+    (_, one), (_, two) = judged(known), judged(tmp_path / "moved")
     assert not np.array_equal(one.labels, two.labels)
     for name, said in one.decisions.items():
         np.testing.assert_array_equal(said.label, two.decisions[name].label)
@@ -72,15 +72,15 @@ def test_test_labels_change_nothing_that_is_said(known, tmp_path):
         assert (two.decisions[name].label == two.labels).mean() < 0.55  # a third, and what chance adds to 90 clips
 
 
-def test_validation_clips_are_dealt_as_for_the_fused_rule(known):
-    contenders, _ = contest(known)
+def test_parts_of_validation_clips_are_those_of_the_rule_fused(known):
+    decisions, _ = judged(known)
     held = statistics.load(known, View.open(known).fingerprint)
     clips = clip_table.require(known).used("train", "validation")
     labels = np.array([CLASSES.index(clip.label) for clip in clips])
     part_of = np.array([-1 if clip.split == "train" else 0 for clip in clips])
     part_of[part_of == 0] = deal_parts(held.validation.groups, held.validation.labels)
-    again = baselines.fit("lda", contenders.rivals.spaces.fitted, baselines.FittingClips(labels, part_of, 3))
-    np.testing.assert_array_equal(again.held_out, contenders.rivals.fitted["lda"].held_out)
+    again = baselines.fit("lda", decisions.baselines.spaces.fitted, LabelledClips(labels, part_of, 3))
+    np.testing.assert_array_equal(again.held_out, decisions.baselines.fitted["lda"].held_out)
 
 
 def test_shards_make_no_difference(known, tmp_path):
@@ -104,7 +104,7 @@ def test_shards_make_no_difference(known, tmp_path):
         )  # fmt: skip
     calibrate(tmp_path / "other")
     select_layers(tmp_path / "other")
-    (_, one), (_, two) = contest(known), contest(tmp_path / "other")
+    (_, one), (_, two) = judged(known), judged(tmp_path / "other")
     assert [clip.key for clip in one.clips] == [clip.key for clip in two.clips]
     for name, said in one.decisions.items():
         np.testing.assert_array_equal(said.label, two.decisions[name].label)
@@ -112,15 +112,15 @@ def test_shards_make_no_difference(known, tmp_path):
             np.testing.assert_allclose(said.log_p, two.decisions[name].log_p, rtol=1e-9, atol=1e-9)
 
 
-def test_more_clips_than_memory_is_for_give_each_class_its_share(known, monkeypatch):
+def test_of_too_many_clips_each_class_contributes_in_proportion(known, monkeypatch):
     monkeypatch.setattr(clip_sample, "MOST", 60)
     notes = Notes()
     result = evaluate(known, rivals=True, context=RunContext(progress=notes))
-    assert "what layers say together is learnt from 60 of 210 clips" in notes.notes
+    assert "fits over all layers use 60 of 210 training and validation clips" in notes.notes
     assert result.clean.decisions["lda"]["accuracy"] > 0.9
 
 
-def test_one_validation_group_leaves_rivals_out_and_says_so(tmp_path):
+def test_with_one_validation_group_there_are_no_baselines(tmp_path):
     write_cache(tmp_path, groups=[split if split == "validation" else f"{n}" for n, split in enumerate(SPLITS)])
     select_layers(tmp_path)
     notes = Notes()
@@ -128,13 +128,13 @@ def test_one_validation_group_leaves_rivals_out_and_says_so(tmp_path):
     assert "rivals are left out: cross-fitting takes 2 groups, and there are 1 in validation" in notes.notes
 
 
-def test_without_scikit_learn_it_says_what_to_install(known, monkeypatch):
+def test_without_scikit_learn_the_message_says_what_to_install(known, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(ResourceError, match="not installed; install it, or gramcli with its extra evaluate"):
         evaluate(known, rivals=True)
 
 
-def test_channel_means_have_a_probe_of_their_own_under_every_condition(limited_sounds, tmp_path):
+def test_channel_means_have_their_own_baselines_under_every_condition(limited_sounds, tmp_path):
     chosen = quick(limited_sounds, tmp_path / "cache")
     extract(replace(chosen, network=replace(chosen.network, with_means=True)), RunContext(folder=ROOT))
     calibrate(tmp_path / "cache")
@@ -145,7 +145,7 @@ def test_channel_means_have_a_probe_of_their_own_under_every_condition(limited_s
             assert heard.decisions[name]["accuracy"] > 0.6
 
 
-def test_classes_that_are_not_the_outputs_have_rivals_without_the_network(limited_sounds, tmp_path):
+def test_if_outputs_are_not_the_classes_baselines_do_without_the_network(limited_sounds, tmp_path):
     extract(headless(quick(limited_sounds, tmp_path / "cache")), RunContext(folder=ROOT))
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache")
@@ -153,8 +153,8 @@ def test_classes_that_are_not_the_outputs_have_rivals_without_the_network(limite
     assert list(found) == ["gram", "fused", *(name for name in baselines.NAMES if name not in baselines.NEEDS_NETWORK)]
 
 
-def test_pooled_contests_keep_what_all_have(known):
-    _, one = contest(known)
+def test_pooled_clips_keep_the_decisions_that_all_parts_have(known):
+    _, one = judged(known)
     less = JudgedClips(one.clips, one.labels, {k: one.decisions[k] for k in ("map", "gram", "fused")}, None, 2)
     both = JudgedClips.pooled([one, less])
     assert list(both.decisions) == ["map", "gram", "fused"]

@@ -29,12 +29,12 @@ def test_every_class_is_in_every_part():
     assert np.ptp(np.bincount(part_of)) <= 2
 
 
-def test_names_of_groups_matter_by_order_alone():
+def test_names_of_groups_matter_only_by_their_order():
     groups, labels = np.array([3, 1, 1, 2, 0, 0]), np.array([0, 1, 0, 1, 0, 1])
     assert (deal_parts(groups, labels, 2) == deal_parts(np.array(list("dbbcaa")), labels, 2)).all()
 
 
-def test_too_few_groups_and_shapes():
+def test_too_few_groups_and_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="2 groups, and there are 1"):
         deal_parts(np.zeros(5), np.arange(5))
     with pytest.raises(ValueError, match="there are 0"):
@@ -43,7 +43,7 @@ def test_too_few_groups_and_shapes():
         deal_parts(np.zeros(5), np.zeros(4))
 
 
-def test_nothing_scores_what_it_was_fitted_on():
+def test_no_fit_scores_the_clips_it_was_fitted_on():
     part_of = np.array([0, 1, 2, 0, 1, 2, 2])
     values = np.arange(7.0)
 
@@ -57,6 +57,6 @@ def test_nothing_scores_what_it_was_fitted_on():
     assert found == pytest.approx(np.array(expected))
 
 
-def test_no_clips():
+def test_zero_clips_are_refused():
     with pytest.raises(ValueError, match="no clips"):
         cross_fit(np.zeros(0, int), lambda seen, held: np.zeros(0))

@@ -13,7 +13,7 @@ CLASSES = 4
 
 @st.composite
 def clips(draw):
-    """g̃ of some clips and their classes; class 3 never occurs."""
+    """Draws g̃ of some clips and their classes. Class 3 has no clips."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     count, channels = draw(st.integers(1, 30)), draw(st.integers(1, 6))
     return rng.random((count, channels), dtype=np.float32), rng.integers(0, CLASSES - 1, count)
@@ -56,13 +56,13 @@ def test_any_order_and_any_shards_give_the_same_bits(data, draw):
     assert_same(merged, whole)
 
 
-def test_one_clip_is_both_bounds():
+def test_the_bounds_of_one_clip_are_the_clip():
     clip = np.array([[0, 0.25, 1]], np.float32)
     bounds = gathered(clip, np.array([2]))
     assert bounds.lower[2].tolist() == bounds.upper[2].tolist() == clip[0].tolist()
 
 
-def test_filled_is_finite_and_leaves_the_original():
+def test_filled_returns_a_finite_copy():
     bounds = gathered(np.array([[0.5, 1]], np.float32), np.array([1]))
     filled = bounds.filled()
     assert filled.lower.tolist() == filled.upper.tolist() == [[0, 0], [0.5, 1], [0, 0], [0, 0]]
@@ -74,7 +74,7 @@ def test_filled_is_finite_and_leaves_the_original():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_failed_clip_is_refused_and_changes_nothing(bad):
+def test_a_clip_with_a_number_that_is_not_finite_is_refused(bad):
     bounds = Bounds.empty(CLASSES, 2)
     with pytest.raises(ValueError, match="not finite"):
         bounds.update(np.array([[0, 1], [bad, 1]], np.float32), np.array([0, 1]))
@@ -82,7 +82,7 @@ def test_a_failed_clip_is_refused_and_changes_nothing(bad):
 
 
 @pytest.mark.parametrize("label", [-1, CLASSES])
-def test_a_clip_without_class_is_refused(label):
+def test_a_label_out_of_range_is_refused(label):
     with pytest.raises(ValueError, match="from 0 to 3"):
         gathered(np.zeros((2, 3), np.float32), np.array([0, label]))
 

@@ -21,7 +21,7 @@ whole_maps = hnp.arrays(
     st.tuples(st.just(2), st.integers(1, 6), st.integers(1, 5), st.integers(1, 5)),
     elements=st.integers(-20, 20).map(float),
 )
-"""Smnone damaged numbers, whose sums of products float32 holds exactly: equality is equality of bits."""
+"""Small whole numbers. float32 holds their sums of products exactly, so results can be compared bit by bit."""
 
 rows = hnp.arrays(
     np.float32,
@@ -36,7 +36,7 @@ def maps_of(shape: tuple[int, ...], layout: str = "contiguous", seed: int = 0) -
 
 
 class Allocations(TorchDispatchMode):
-    """Notes the bytes of every tensor made that does not lie in the memory of `given`."""
+    """Records the bytes of every new tensor that does not share the memory of `given`."""
 
     def __init__(self, given: torch.Tensor) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def test_equals_row_sums_of_the_gram_matrix(shape, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("shape", "dim"), [((3, 64, 5, 9), 1), ((3, 5, 9, 64), 3), ((2, 7), 1)])
-def test_means_stand_behind_row_sums_that_they_do_not_change(shape, dim, layout):
+def test_channel_means_follow_the_row_sums_and_do_not_change_them(shape, dim, layout):
     maps = maps_of(shape, layout) if len(shape) == 4 else maps_of(shape)
     both = row_sums_and_means(maps, dim)
     channels = shape[dim]
@@ -82,7 +82,7 @@ def test_any_number_of_positions_and_any_channel_dimension(shape, channel_dim):
 
 
 @given(whole_maps, st.randoms(use_true_random=False))
-def test_order_of_positions_is_nothing_and_order_of_channels_is_kept(maps, random):
+def test_permuted_positions_change_nothing_and_permuted_channels_permute_the_result(maps, random):
     sums = row_sums(torch.from_numpy(maps))
     flat = maps.reshape(*maps.shape[:2], -1)
     positions = random.sample(range(flat.shape[2]), flat.shape[2])
@@ -92,20 +92,20 @@ def test_order_of_positions_is_nothing_and_order_of_channels_is_kept(maps, rando
 
 
 @given(whole_maps)
-def test_transposed_memory_is_the_same_maps(maps):
+def test_the_memory_layout_changes_nothing(maps):
     last = torch.from_numpy(maps).contiguous(memory_format=torch.channels_last)
     assert torch.equal(row_sums(last), row_sums(torch.from_numpy(maps)))
 
 
 @given(whole_maps, st.integers(-10, 10))
-def test_scale_of_the_maps_leaves_the_descriptor(maps, power):
+def test_scaling_the_maps_does_not_change_the_scaled_descriptor(maps, power):
     sums = row_sums(torch.from_numpy(maps)).numpy()
     scaled = row_sums(torch.from_numpy(maps) * 2.0**power).numpy()
     np.testing.assert_array_equal(scaled, sums * np.float32(4.0**power))
     np.testing.assert_array_equal(normalise(scaled), normalise(sums))
 
 
-def test_constant_maps_in_closed_form():
+def test_constant_maps_have_the_computed_row_sums():
     maps = torch.full((2, 6, 4, 5), 3.0)
     assert torch.equal(row_sums(maps), torch.full((2, 6), 3.0 * 3.0 * 6 * 20))
 
@@ -120,7 +120,7 @@ def test_a_clip_is_the_same_in_any_batch_of_two_or_more(shape, layout):
         assert torch.equal(row_sums(part), sums[start:stop])
 
 
-def test_a_broken_clip_leaves_the_others_alone():
+def test_a_clip_that_is_not_finite_does_not_change_the_others():
     maps = maps_of((4, 32, 8, 8), "channels_last")
     sums = row_sums(maps)
     maps[1], maps[3] = torch.nan, 3e38
@@ -137,7 +137,7 @@ def test_half_precisions_are_summed_in_float32(dtype):
     assert torch.equal(sums, torch.full((2, 8), float(maps[0, 0, 0, 0]) ** 2 * 8 * 25))
 
 
-def test_channels_last_maps_are_read_where_they_lie_without_a_gram_matrix():
+def test_channels_last_maps_are_neither_copied_nor_multiplied_to_a_gram_matrix():
     maps = maps_of((2, 256, 4, 5), "channels_last")
     with Allocations(maps) as made:
         row_sums(maps)
@@ -171,20 +171,20 @@ def test_a_constant_layer_and_a_single_channel_are_zero():
     assert (normalise(sums[:, :1]) == 0).all()
 
 
-def test_the_largest_and_smallest_numbers_scale():
+def test_the_largest_and_smallest_numbers_are_scaled():
     huge, tiny = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
     sums = np.array([[-huge, 0, huge], [0, tiny, 2 * tiny]], np.float32)
     assert normalise(sums).tolist() == [[0, 0.5, 1], [0, 0.5, 1]]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_clip_that_is_not_finite_is_nan_throughout(bad):
+def test_a_clip_that_is_not_finite_becomes_nan_in_all_channels(bad):
     sums = np.array([[1, 2, 3], [1, bad, 3], [bad, bad, bad]], np.float32)
     scaled = normalise(sums)
     assert scaled[0].tolist() == [0, 0.5, 1]
     assert np.isnan(scaled[1:]).all()
 
 
-def test_no_clips():
+def test_an_array_of_no_clips_is_allowed():
     assert normalise(np.empty((0, 3), np.float32)).shape == (0, 3)
     assert constant(np.empty((0, 3), np.float32)).shape == (0,)

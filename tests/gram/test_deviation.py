@@ -15,7 +15,7 @@ EPSILONS = st.sampled_from([0.05, 1e-6, 0.5])
 
 @st.composite
 def layers(draw):
-    """g̃ of some clips and bounds of some classes, with zeros, exact hits and one-clip classes among them."""
+    """Draws g̃ of some clips and bounds of some classes: zeros, values on a bound, and classes of one clip occur."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n, k, c = draw(st.integers(1, 6)), draw(st.integers(1, 12)), draw(st.integers(1, 4))
     scaled = rng.random((n, k), dtype=np.float32) ** 2
@@ -27,7 +27,7 @@ def layers(draw):
     return scaled, ends[0], ends[1]
 
 
-def by_reference(scaled, lower, upper, epsilon):
+def reference_deviations(scaled, lower, upper, epsilon):
     ranges = [(low, high) for low, high in zip(lower.tolist(), upper.tolist(), strict=True)]
     return np.array([[reference.layer_deviation(clip, own, epsilon) for own in ranges] for clip in scaled.tolist()])
 
@@ -36,14 +36,14 @@ def by_reference(scaled, lower, upper, epsilon):
 def test_equals_the_reference(layer, epsilon):
     result = deviations(*layer, epsilon)
     assert result.dtype == np.float32
-    np.testing.assert_allclose(result, by_reference(*layer, epsilon), rtol=1e-6, atol=0)
+    np.testing.assert_allclose(result, reference_deviations(*layer, epsilon), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("channels", [1, 64, 2047, 4096])
 def test_equals_the_reference_on_wide_layers(rng, channels):
     ends = np.sort(rng.random((2, 3, channels), dtype=np.float32) ** 3, axis=0)
     layer = rng.random((5, channels), dtype=np.float32), ends[0], ends[1]
-    np.testing.assert_allclose(deviations(*layer, 1e-6), by_reference(*layer, 1e-6), rtol=1e-6, atol=0)
+    np.testing.assert_allclose(deviations(*layer, 1e-6), reference_deviations(*layer, 1e-6), rtol=1e-6, atol=0)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 9), EPSILONS)
@@ -79,7 +79,7 @@ def test_a_clip_does_not_depend_on_the_others(rng, channels):
     np.testing.assert_array_equal(deviations(np.asfortranarray(scaled), ends[0], ends[1], 0.05), together)
 
 
-def test_blocks_meet_without_a_seam(rng):
+def test_blocks_of_clips_give_the_same_bits_as_single_clips(rng):
     channels = 100
     clips = 2 * (deviation.BLOCK // channels) + 3
     scaled = rng.random((clips, channels), dtype=np.float32)
@@ -88,7 +88,7 @@ def test_blocks_meet_without_a_seam(rng):
     np.testing.assert_allclose(deviations(scaled, lower, upper, 0.05)[:, 0], wanted, rtol=1e-6)
 
 
-def test_numbers_by_hand():
+def test_deviations_computed_by_hand():
     scaled = np.array([[0.5, 0, 1], [0.125, 0.5, 0]], np.float32)
     lower = np.array([[0.25, 0, 0.5]], np.float32)
     upper = np.array([[0.5, 0, 0.5]], np.float32)
@@ -97,12 +97,12 @@ def test_numbers_by_hand():
     assert deviations(scaled, lower, upper, 2.0**-20).tolist() == [[1.0], [0.5 + 2**19 + 1]]
 
 
-def test_a_channel_at_zero_counts_exactly_one(rng):
+def test_a_channel_at_zero_below_its_lower_bound_adds_exactly_one(rng):
     lower = rng.uniform(0.05, 1, (500, 1)).astype(np.float32)
     assert (deviations(np.zeros((1, 1), np.float32), lower, lower, 0.05) == 1).all()
 
 
-def test_a_channel_that_never_rose_divides_by_the_floor():
+def test_where_the_upper_bound_is_zero_the_denominator_is_epsilon():
     zero = np.zeros((1, 4), np.float32)
     assert deviations(np.ones((1, 4), np.float32), zero, zero, 0.5).tolist() == [[8]]
     assert np.isfinite(deviations(np.ones((1, 4), np.float32), zero, zero, 1e-30)).all()
@@ -116,13 +116,13 @@ def test_terms_are_summed_in_float64():
     assert deviations(scaled, np.zeros_like(upper), upper, 2.0**-24).tolist() == [[2**24 + 500]]
 
 
-def test_touched_counts_upper_bounds_of_present_classes():
+def test_touched_counts_upper_bounds_of_classes_with_clips():
     lower = np.zeros((3, 4), np.float32)
     upper = np.array([[0, 0.04, 0.05, 1], [0, 0, 0, 0], [0.5, 0.5, 0.5, 0.01]], np.float32)
     assert touched(lower, upper, np.array([2, 0, 1]), 0.05) == 3
 
 
-def test_nan_stays_nan_and_touches_no_other_clip():
+def test_nan_stays_nan_and_changes_no_other_clip():
     scaled = np.array([[0.5, 0.5], [np.nan, 0.5], [0.5, 0.5]], np.float32)
     lower, upper = np.full((2, 2, 2), [[[0.1]], [[0.2]]], np.float32)
     result = deviations(scaled, lower, upper, 0.05)
@@ -130,21 +130,21 @@ def test_nan_stays_nan_and_touches_no_other_clip():
     assert np.isfinite(result[[0, 2]]).all()
 
 
-def test_no_clips():
+def test_an_array_of_no_clips_is_allowed():
     bounds = np.zeros((3, 4), np.float32)
     assert deviations(np.empty((0, 4), np.float32), bounds, bounds, 0.05).shape == (0, 3)
 
 
-def test_unfilled_bounds_are_refused():
+def test_infinite_bounds_are_refused():
     empty = Bounds.empty(2, 3)
-    with pytest.raises(ValueError, match="fill those of absent classes"):
+    with pytest.raises(ValueError, match="for classes without clips"):
         deviations(np.zeros((1, 3), np.float32), empty.lower, empty.upper, 0.05)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, 1e-40, float("nan")])
-def test_a_floor_that_overflows_is_refused(epsilon):
+def test_an_epsilon_so_small_that_deviations_overflow_is_refused(epsilon):
     bounds = np.zeros((1, 3), np.float32)
-    with pytest.raises(ValueError, match="1e-30 is the least"):
+    with pytest.raises(ValueError, match="at least 1e-30"):
         deviations(bounds, bounds, bounds, epsilon)
 
 

@@ -13,7 +13,7 @@ BY_NUMPY, COMPILED = Plan(compiled=False), Plan(compiled=True)
 
 
 def layer(seed, clips, channels, classes):
-    """ĝ, and bounds of which some are 0 and some hold one clip."""
+    """Returns ĝ, λ, Λ and labels. Some bounds are 0, and some are of one clip."""
     rng = np.random.default_rng(seed)
     raw = (rng.random((clips, channels)) ** 4 * 10.0 ** rng.integers(-3, 6)).astype(np.float32)
     ends = np.sort(rng.random((2, classes, channels), dtype=np.float32), axis=0)
@@ -23,7 +23,7 @@ def layer(seed, clips, channels, classes):
 
 
 def both(work):
-    """What NumPy and what compiled loops make of it."""
+    """Returns the results of NumPy and of the compiled loops."""
     return work(BY_NUMPY), work(COMPILED)
 
 
@@ -39,13 +39,13 @@ def test_deviations_are_those_of_numpy_bit_for_bit(size):
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 127, 128, 129, 136, 255, 256, 257, 1000, 2048, 4099])
-def test_sums_are_paired_as_numpy_does_it(rng, channels):
+def test_the_summation_order_is_that_of_numpy(rng, channels):
     raw, lower, upper, _ = layer(channels, 3, channels, 2)
     slow, fast = both(lambda plan: deviation.deviations(descriptor.normalise(raw), lower, upper, 1e-6, plan))
     np.testing.assert_array_equal(slow, fast)
-    stretches, joins = kernels.pairs(channels)
-    assert stretches[:, 1].sum() == channels
-    assert len(joins) == len(stretches) - 1
+    runs, additions = kernels.summation_order(channels)
+    assert runs[:, 1].sum() == channels
+    assert len(additions) == len(runs) - 1
 
 
 @given(sizes)
@@ -57,7 +57,7 @@ def test_scaling_is_that_of_numpy_bit_for_bit(size):
     np.testing.assert_array_equal(descriptor.normalise(raw, Plan(compiled=True, threads=2)), fast)
 
 
-def test_what_is_not_finite_stays_so():
+def test_numbers_that_are_not_finite_stay_visible():
     raw = np.array([[1, 2, np.nan], [1, np.inf, 2], [3, 3, 3], [0, 1, 2]], np.float32)
     scaled = descriptor.normalise(raw, COMPILED)
     assert np.isnan(scaled[:2]).all()
@@ -84,7 +84,7 @@ def test_bounds_are_those_of_numpy_bit_for_bit(size):
 
 
 def test_threads_change_no_bit(monkeypatch):
-    monkeypatch.setattr(deviation, "SHARE", 1)
+    monkeypatch.setattr(deviation, "STEPS_PER_THREAD", 1)
     raw, lower, upper, _ = layer(3, 333, 300, 5)
     scaled = descriptor.normalise(raw)
     plans = (Plan(compiled=True, threads=threads) for threads in (1, 2, 3, 50))
@@ -94,34 +94,34 @@ def test_threads_change_no_bit(monkeypatch):
 
 
 @pytest.mark.parametrize(("clips", "threads"), [(0, 2), (1, 2), (32, 2), (33, 2), (1000, 3)])
-def test_threads_have_whole_blocks(clips, threads):
+def test_each_thread_gets_whole_blocks_of_clips(clips, threads):
     parts = []
-    kernels.side_by_side(parts.append, clips, threads)
+    kernels.in_threads(parts.append, clips, threads)
     parts.sort(key=lambda part: part.start)
     assert [place for part in parts for place in range(part.start, part.stop)] == list(range(clips))
     assert all(part.start % kernels.WIDTH == 0 for part in parts)
 
 
-def test_plain_python_says_the_same_as_its_machine_code():
+def test_loops_give_the_same_bits_in_plain_python_and_compiled():
     raw, lower, upper, labels = layer(5, 3, 140, 2)
     arrays = []
-    for translate in (lambda function: function, kernels.machine_code):
+    for prepare in (lambda function: function, kernels.machine_code):
         scaled, far, low, up = np.empty_like(raw), np.empty((3, 2), np.float32), lower.copy(), upper.copy()
-        translate(kernels.scale)(raw, scaled)
-        translate(kernels.deviate)(scaled, lower, upper, np.float32(0.05), *kernels.pairs(140), far)
-        translate(kernels.widen)(low, up, scaled, labels)
+        prepare(kernels.scale)(raw, scaled)
+        prepare(kernels.deviate)(scaled, lower, upper, np.float32(0.05), *kernels.summation_order(140), far)
+        prepare(kernels.widen)(low, up, scaled, labels)
         arrays.append((scaled, far, low, up))
     for plain, fast in zip(*arrays, strict=True):
         np.testing.assert_array_equal(plain, fast)
 
 
-def test_the_size_of_the_work_alone_chooses_and_nothing_is_remembered():
+def test_the_plan_depends_on_the_size_of_the_work_alone():
     for _ in range(3):
-        assert not kernels.plan(kernels.WORTH - 1).compiled
-        assert kernels.plan(kernels.WORTH, threads=2) == Plan(compiled=True, threads=2)
+        assert not kernels.plan(kernels.STEPS_TO_COMPILE - 1).compiled
+        assert kernels.plan(kernels.STEPS_TO_COMPILE, threads=2) == Plan(compiled=True, threads=2)
 
 
-def test_works_where_nothing_can_be_kept(monkeypatch):
+def test_it_compiles_where_numba_finds_no_folder_for_its_cache(monkeypatch):
     import numba
 
     real = numba.njit

@@ -19,7 +19,7 @@ RANKINGS = ["rank", "wasserstein"]
 
 @st.composite
 def tables(draw):
-    """δ of some clips against some classes, many of them 0 or equal, and the clips' classes."""
+    """Draws δ of some clips against some classes, many of them 0 or equal, and the labels of the clips."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     clips, classes = draw(st.integers(1, 12)), draw(st.integers(1, 4))
     values = rng.choice([0, 0, 1, 2.5, 40], (clips, classes)) * rng.choice([1, rng.random()], (clips, classes))
@@ -33,7 +33,7 @@ def test_equals_the_reference(table, ranking):
     np.testing.assert_allclose(layer_score(values, labels, ranking), wanted, rtol=1e-6, atol=1e-12)
 
 
-def test_scores_by_hand():
+def test_scores_computed_by_hand():
     values, labels = np.array([[1, 10], [3, 2]], np.float32), np.array([0, 1])
     assert layer_score(values, labels, "wasserstein") == (2 + 8) / 2
     # Ranks from 0: (0, 3) and (2, 1), of 3.
@@ -41,7 +41,7 @@ def test_scores_by_hand():
 
 
 @given(tables())
-def test_ranks_know_no_scale_and_no_tail(table):
+def test_rank_scores_depend_on_the_order_of_deviations_alone(table):
     values, labels = table
     np.testing.assert_array_equal(layer_score(values**3 * 7, labels, "rank"), layer_score(values, labels, "rank"))
 
@@ -55,7 +55,7 @@ def test_wasserstein_grows_with_the_scale(table):
 
 
 @given(tables(), st.sampled_from(RANKINGS), st.randoms(use_true_random=False))
-def test_order_of_clips_and_classes_is_nothing(table, ranking, random):
+def test_the_order_of_clips_and_classes_does_not_matter(table, ranking, random):
     values, labels = table
     clips = random.sample(range(len(labels)), len(labels))
     classes = random.sample(range(values.shape[1]), values.shape[1])
@@ -73,14 +73,14 @@ def test_a_layer_that_separates_beats_one_that_does_not(rng, ranking):
 
 
 @pytest.mark.parametrize("ranking", RANKINGS)
-def test_without_a_class_of_both_kinds_there_is_no_score(ranking):
+def test_without_a_class_that_has_own_and_other_clips_the_score_is_nan(ranking):
     for labels in ([0, 0], [-1, -1]):
         assert math.isnan(layer_score(np.ones((2, 2), np.float32), np.array(labels), ranking))
     assert math.isnan(layer_score(np.empty((0, 2), np.float32), np.empty(0, int), ranking))
 
 
 @pytest.mark.parametrize("ranking", RANKINGS)
-def test_columns_of_absent_classes_are_left_out(rng, ranking):
+def test_columns_of_classes_without_training_clips_are_left_out(rng, ranking):
     values, labels = rng.random((20, 4), dtype=np.float32), rng.integers(0, 4, 20)
     present = np.array([True, False, True, True])
     renamed = np.array([0, -1, 1, 2])[labels]
@@ -89,9 +89,9 @@ def test_columns_of_absent_classes_are_left_out(rng, ranking):
     assert layer_score(values, labels, ranking, present) == wanted
 
 
-def test_what_does_not_fit_is_refused():
+def test_unknown_rankings_and_wrong_shapes_are_refused():
     values = np.ones((2, 2), np.float32)
-    with pytest.raises(ValueError, match="not rank or wasserstein"):
+    with pytest.raises(ValueError, match="must be rank or wasserstein"):
         layer_score(values, np.array([0, 1]), "paper")
     with pytest.raises(ValueError, match="labels of 2 clips"):
         layer_score(values, np.array([0]), "rank")
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused():
 
 
 @given(st.integers(0, 2**32), st.integers(2, 20), st.integers(1, 5))
-def test_paper_is_the_literal_equation_12_and_the_mean_of_the_negatives(seed, clips, channels):
+def test_the_paper_s_score_is_equation_12_and_the_mean_of_the_negatives(seed, clips, channels):
     rng = np.random.default_rng(seed)
     scaled, labels = rng.random((clips, channels), dtype=np.float32), rng.permutation(np.arange(clips) % 2)
     bounds = Bounds.empty(2, channels)
@@ -114,7 +114,7 @@ def test_paper_is_the_literal_equation_12_and_the_mean_of_the_negatives(seed, cl
     assert score == pytest.approx(np.mean([table[labels != c, c].mean(dtype=np.float64) for c in range(2)]), rel=1e-6)
 
 
-def test_paper_leaves_out_classes_without_negatives():
+def test_the_paper_s_score_leaves_out_classes_without_negatives():
     assert paper_score(np.array([1.0, 0.0, 3.0]), np.array([4, 0, 2])) == 2
     assert math.isnan(paper_score(np.array([0.0]), np.array([0])))
 
@@ -131,7 +131,7 @@ def test_curve_is_the_accuracy_of_the_first_layers(seed, with_logits):
     assert result.tolist() == wanted
 
 
-def test_curve_by_hand():
+def test_curve_computed_by_hand():
     table = np.array([[[0, 1], [5, 0]], [[0, 1], [0, 1]]], np.float32)  # (clip, layer, class)
     ones, labels = np.ones(2), np.array([1, 0])
     assert curve(np.moveaxis(table, 1, 0), ones, np.ones(2, bool), None, labels).tolist() == [0.5, 1.0]

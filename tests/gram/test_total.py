@@ -17,26 +17,26 @@ tables = hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 5)),
 
 
 def one(scores, present=None, logits=None):
-    """Verdict on a single clip, as plain values."""
+    """Returns the choice for a single clip as plain values."""
     row = np.array([scores], np.float64)
     there = np.ones(row.shape[1], bool) if present is None else np.array(present)
-    verdict = decide(row, there, None if logits is None else np.array([logits], np.float32))
-    return verdict.label.item(), verdict.runner_up.item(), verdict.tied.item()
+    choice = decide(row, there, None if logits is None else np.array([logits], np.float32))
+    return choice.label.item(), choice.runner_up.item(), choice.tied.item()
 
 
 @given(tables, st.data())
 def test_equals_the_reference(scores, draw):
     logits = draw.draw(hnp.arrays(np.float32, scores.shape, elements=st.sampled_from([-1.0, 0.0, 3.0])))
     present = draw.draw(hnp.arrays(np.bool_, scores.shape[1:]))
-    verdict = decide(scores, present, logits)
+    choice = decide(scores, present, logits)
     for i, row in enumerate(scores):
         masked = np.where(present, row, np.nan)
         first, second = reference.decide(masked.tolist(), logits[i].tolist())
-        assert (verdict.label[i], verdict.runner_up[i]) == (first, second)
-        np.testing.assert_equal(verdict.score[i], row[first] if first >= 0 else np.nan)
-        assert verdict.tied[i] == (second >= 0 and row[first] == row[second])
-        gap = np.nan if second < 0 else 0.0 if verdict.tied[i] else row[second] - row[first]
-        np.testing.assert_equal(verdict.margin[i], gap)
+        assert (choice.label[i], choice.runner_up[i]) == (first, second)
+        np.testing.assert_equal(choice.score[i], row[first] if first >= 0 else np.nan)
+        assert choice.tied[i] == (second >= 0 and row[first] == row[second])
+        gap = np.nan if second < 0 else 0.0 if choice.tied[i] else row[second] - row[first]
+        np.testing.assert_equal(choice.margin[i], gap)
 
 
 @given(tables)
@@ -49,18 +49,18 @@ def test_a_clip_does_not_depend_on_the_others(scores):
             np.testing.assert_array_equal(getattr(alone, name), getattr(together, name)[i : i + 1])
 
 
-def test_nan_never_wins_in_ten_thousand_degenerate_tables(rng):
+def test_nan_never_wins(rng):
     scores = rng.choice([0.0, 1.0, np.inf, np.nan], (10_000, 6), p=[0.1, 0.2, 0.2, 0.5])
     logits = rng.choice([0.0, 1.0, np.nan, np.inf, -np.inf], scores.shape)
     present = np.array([True, True, False, True, True, True])
-    verdict = decide(scores, present, logits)
+    choice = decide(scores, present, logits)
     none = (np.isnan(scores) | ~present).all(axis=1)
     assert 0 < none.sum() < len(scores)
-    np.testing.assert_array_equal(verdict.label == -1, none)
-    chosen = scores[~none, verdict.label[~none]]
+    np.testing.assert_array_equal(choice.label == -1, none)
+    chosen = scores[~none, choice.label[~none]]
     np.testing.assert_array_equal(chosen, np.nanmin(scores[~none][:, present], axis=1))
-    assert not (verdict.label == 2).any()
-    assert not (verdict.runner_up == 2).any()
+    assert not (choice.label == 2).any()
+    assert not (choice.runner_up == 2).any()
 
 
 def test_the_smallest_score_wins():
@@ -76,24 +76,24 @@ def test_ties_go_to_the_larger_logit_then_to_class_order():
     assert one([math.inf, math.inf]) == (0, 1, True)
 
 
-def test_an_absent_class_is_never_chosen():
+def test_a_class_without_training_clips_is_never_chosen():
     assert one([0, 1, 2], present=[False, True, True]) == (1, 2, False)
     assert one([0, 0, 2], present=[False, True, True], logits=[9, 0, 0]) == (1, 2, False)
     assert one([0, 1, 2], present=[False, True, False]) == (1, -1, False)
 
 
-def test_without_a_candidate_there_is_no_label():
+def test_without_a_class_that_can_be_chosen_there_is_no_label():
     for scores, present in (([math.nan, math.nan], [True, True]), ([1.0, 2.0], [False, False])):
-        verdict = decide(np.array([scores]), np.array(present))
-        assert (verdict.label.item(), verdict.runner_up.item(), verdict.tied.item()) == (-1, -1, False)
-        assert math.isnan(verdict.score.item())
-        assert math.isnan(verdict.margin.item())
+        choice = decide(np.array([scores]), np.array(present))
+        assert (choice.label.item(), choice.runner_up.item(), choice.tied.item()) == (-1, -1, False)
+        assert math.isnan(choice.score.item())
+        assert math.isnan(choice.margin.item())
 
 
 def test_one_class_has_no_runner_up():
-    verdict = decide(np.array([[4.0]]), np.array([True]))
-    assert (verdict.label.item(), verdict.runner_up.item(), verdict.score.item()) == (0, -1, 4)
-    assert math.isnan(verdict.margin.item())
+    choice = decide(np.array([[4.0]]), np.array([True]))
+    assert (choice.label.item(), choice.runner_up.item(), choice.score.item()) == (0, -1, 4)
+    assert math.isnan(choice.margin.item())
 
 
 def test_decide_refuses_shapes_that_do_not_fit():
@@ -116,7 +116,7 @@ def test_total_equals_the_reference(seed, clips, layers, classes):
     np.testing.assert_array_equal(np.concatenate([total(row[None], scales) for row in table]), result)
 
 
-def test_total_by_hand():
+def test_total_computed_by_hand():
     table = np.array([[[2, 4], [30, 0]]], np.float32)
     assert total(table, np.array([2.0, 10.0])).tolist() == [[2, 1]]
 
@@ -127,7 +127,7 @@ def test_a_layer_without_expected_deviation_is_refused(bad):
         total(np.ones((1, 2, 3), np.float32), np.array([1.0, bad]))
 
 
-def test_total_refuses_no_layer_and_layers_that_do_not_fit():
+def test_total_refuses_zero_layers_and_wrong_numbers_of_layers():
     with pytest.raises(ValueError, match="do not fit 0 layers"):
         total(np.ones((1, 0, 3), np.float32), np.array([]))
     with pytest.raises(ValueError, match="do not fit 2 layers"):

@@ -1,6 +1,8 @@
-"""All of `gramcli.gram` from feature maps to the label, beside the loop-for-loop reference."""
+"""The whole method of `gramcli.gram`, from feature maps to labels, compared with the reference in plain loops."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -17,13 +19,13 @@ from tests import reference
 
 CLASSES = 4
 SHAPES = [(6, 4, 5), (9, 3, 3), (1, 4, 4), (5, 7), (12,)]
-"""Maps, sequences, vectors, and a layer of one channel, whose g̃, δ and E_l are 0."""
+"""Shapes of the layers: maps, sequences, vectors, and one channel, for which g̃, δ and E_l are 0."""
 
 Clips = list[list[np.ndarray]]
 
 
 def clips(rng: np.random.Generator, labels: np.ndarray) -> Clips:
-    """Feature maps in which each class favours some channels."""
+    """Returns feature maps in which some channels are larger for each class."""
     return [
         [
             rng.gamma(1.5, 2 + (np.arange(shape[0]) % CLASSES == c), (*shape[1:], shape[0])).T.astype(np.float32)
@@ -56,10 +58,9 @@ def test_from_maps_to_labels(rng, epsilon, absent):
         held_out = deviations(scaled(validation, layer), *edges)
         tables.append(deviations(scaled(test, layer), *edges))
 
-        own = ExactMean(())
         measured = present[validation_labels]
-        own.add(held_out[measured, validation_labels[measured]])
-        expected.append(own.mean().item())
+        own = held_out[measured, validation_labels[measured]].tolist()
+        expected.append(math.fsum(own) / len(own))
         assert expected[-1] == pytest.approx(oracle.expected[layer], rel=1e-5)
 
         negatives = ExactMean((CLASSES,))
@@ -74,9 +75,9 @@ def test_from_maps_to_labels(rng, epsilon, absent):
     usable = np.flatnonzero(np.array(expected) > 0)
     assert usable.tolist() == [0, 1, 3, 4]
     means = total(np.stack(tables, axis=1)[:, usable], np.array(expected)[usable])
-    verdict = decide(means, present)
+    choice = decide(means, present)
     for i, clip in enumerate(test):
         wanted = oracle.totals(clip)
         np.testing.assert_allclose(means[i, present], np.array(wanted)[present], rtol=1e-5)
-        assert (verdict.label[i], verdict.runner_up[i]) == reference.decide(wanted)
-    assert (verdict.label == test_labels).mean() > 1 / CLASSES
+        assert (choice.label[i], choice.runner_up[i]) == reference.decide(wanted)
+    assert (choice.label == test_labels).mean() > 1 / CLASSES

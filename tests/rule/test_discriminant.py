@@ -1,4 +1,4 @@
-"""The discriminant beside plain formulas, and what class sizes and odd clips do to it."""
+"""The discriminant compared with its formula, with classes of different sizes and with unusual clips."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli.fitting.conditional_logit import log_softmax
-from gramcli.fitting.cross_fitting import deal_parts
-from gramcli.fitting.temperature import LEAST
+from gramcli.fitting.cross_fitting import LabelledClips, deal_parts
+from gramcli.fitting.temperature import UNIFORM_SHARE
 from gramcli.rule import discriminant
-from gramcli.rule.discriminant import learn
 from tests import reference
 
 LAYERS = {"early": 30, "late": 50}
 
 
 def draw(rng, labels, centres):
-    """ĝ of clips whose logarithms vary about a centre a class, channels of a layer together."""
+    """Draws ĝ of clips. Their logarithms vary about the centre of their class, with correlated channels."""
     found = {}
     for layer, channels in LAYERS.items():
         shared = rng.normal(size=(len(labels), 3)) @ rng.normal(size=(3, channels))
@@ -44,8 +43,8 @@ class Data:
         self.rows, self.more = draw(rng, self.labels, middle), draw(rng, self.truth, middle)
         self.classes = len(sizes)
 
-    def learn(self):
-        return learn(self.rows, self.labels, self.part_of, self.classes)
+    def fit(self):
+        return discriminant.fit(self.rows, LabelledClips(self.labels, self.part_of, self.classes))
 
 
 @pytest.fixture(scope="module")
@@ -54,88 +53,93 @@ def data():
 
 
 @pytest.mark.parametrize("sizes", [(30, 30, 30), (8, 20, 60)], ids=["of one size", "uneven"])
-def test_it_is_the_formula(sizes, monkeypatch):
+def test_it_equals_the_formula(sizes, monkeypatch):
     data = Data(sizes=sizes)
     for shrinkage in (0.1, 0.5):
         monkeypatch.setattr(discriminant, "SHRINKAGES", (shrinkage,))
-        learnt = data.learn()
-        found = learnt.discriminant.log_probabilities(data.more)
+        fitted = data.fit()
+        found = fitted.discriminant.log_probabilities(data.more)
         wanted = reference.discriminant(data.rows, data.labels, data.part_of, data.more, data.classes, shrinkage)
-        share = np.exp(log_softmax(learnt.sharpness * wanted))
-        np.testing.assert_allclose(found, np.log((1 - LEAST) * share + LEAST / 3), atol=2e-4)
+        probability = np.exp(log_softmax(fitted.inverse_temperature * wanted))
+        np.testing.assert_allclose(found, np.log((1 - UNIFORM_SHARE) * probability + UNIFORM_SHARE / 3), atol=2e-4)
 
 
-def test_it_knows_classes_that_differ_and_foretells_how_well(data):
-    learnt = data.learn()
-    told = learnt.discriminant.log_probabilities(data.more)
-    assert (told.argmax(axis=1) == data.truth).mean() > 0.9
+def test_held_out_clips_show_the_likelihood_of_new_clips(data):
+    fitted = data.fit()
+    log_q = fitted.discriminant.log_probabilities(data.more)
+    assert (log_q.argmax(axis=1) == data.truth).mean() > 0.9
     held = data.part_of >= 0
-    assert learnt.held_out.shape == (held.sum(), 3)
-    np.testing.assert_allclose(np.exp(told).sum(axis=1), 1)
-    foretold = -learnt.held_out[np.arange(held.sum()), data.labels[held]].mean()
-    assert foretold == pytest.approx(-told[np.arange(len(told)), data.truth].mean(), abs=0.25)
+    assert fitted.held_out.shape == (held.sum(), 3)
+    np.testing.assert_allclose(np.exp(log_q).sum(axis=1), 1)
+    expected = -fitted.held_out[np.arange(held.sum()), data.labels[held]].mean()
+    assert expected == pytest.approx(-log_q[np.arange(len(log_q)), data.truth].mean(), abs=0.25)
 
 
-def test_labels_that_say_nothing_are_found_at_chance():
+def test_without_differences_between_classes_accuracy_is_at_chance():
     found = Data(seed=2, apart=0, test=300)
-    told = found.learn().discriminant.log_probabilities(found.more)
-    assert (told.argmax(axis=1) == found.truth).mean() == pytest.approx(1 / 3, abs=0.06)
-    assert -told[np.arange(len(told)), found.truth].mean() < np.log(3) + 0.1
+    log_q = found.fit().discriminant.log_probabilities(found.more)
+    assert (log_q.argmax(axis=1) == found.truth).mean() == pytest.approx(1 / 3, abs=0.06)
+    assert -log_q[np.arange(len(log_q)), found.truth].mean() < np.log(3) + 0.1
 
 
-def test_what_is_held_out_changes_nothing_that_is_said_of_it(data, monkeypatch):
+def test_the_labels_of_a_part_do_not_change_its_held_out_scores(data, monkeypatch):
     monkeypatch.setattr(discriminant, "SHRINKAGES", (0.5,))
     # one temperature is from all parts together
-    monkeypatch.setattr(discriminant, "inverse_temperature", lambda *_: 0.01)
+    monkeypatch.setattr(discriminant, "fit_inverse_temperature", lambda *_: 0.01)
     part = data.part_of == 0
     moved = np.where(part, (data.labels + 1) % 3, data.labels)
-    one, two = (learn(data.rows, labels, data.part_of, 3).held_out for labels in (data.labels, moved))
+    one, two = (
+        discriminant.fit(data.rows, LabelledClips(labels, data.part_of, 3)).held_out for labels in (data.labels, moved)
+    )
     own = part[data.part_of >= 0]
     # classes are of one size, so that κ plays no part
     np.testing.assert_allclose(two[own], one[own], rtol=1e-6, atol=1e-9)
     assert not np.allclose(one[~own], two[~own])
 
 
-def test_order_of_clips_makes_no_difference(data):
+def test_the_order_of_clips_does_not_matter(data):
     order = np.random.default_rng(1).permutation(len(data.labels))
-    one = data.learn()
-    two = learn({layer: rows[order] for layer, rows in data.rows.items()}, data.labels[order], data.part_of[order], 3)
+    one = data.fit()
+    clips = LabelledClips(data.labels[order], data.part_of[order], 3)
+    two = discriminant.fit({layer: rows[order] for layer, rows in data.rows.items()}, clips)
     np.testing.assert_allclose(
         two.discriminant.log_probabilities(data.more), one.discriminant.log_probabilities(data.more), atol=1e-4
     )
 
 
 def test_a_clip_s_result_does_not_depend_on_the_others(data):
-    fitted = data.learn().discriminant
+    fitted = data.fit().discriminant
     whole = fitted.log_probabilities(data.more)
     for some in (slice(0, 1), slice(3, 5), slice(7, 40)):
         part = fitted.log_probabilities({layer: rows[some] for layer, rows in data.more.items()})
         np.testing.assert_array_equal(part, whole[some])
 
 
-def recalls(found, told):
-    return np.array([(told[found.truth == c].argmax(axis=1) == c).mean() for c in range(found.classes)])
+def recalls(found, log_q):
+    return np.array([(log_q[found.truth == c].argmax(axis=1) == c).mean() for c in range(found.classes)])
 
 
 def test_a_rare_class_of_the_same_sounds_is_neither_lost_nor_preferred(monkeypatch):
     kept, without = [], []
     for seed in range(6):
         found = Data(seed=10 + seed, sizes=(6, 300), validation=100, test=200, apart=0)
-        kept.append(recalls(found, found.learn().discriminant.log_probabilities(found.more)))
+        kept.append(recalls(found, found.fit().discriminant.log_probabilities(found.more)))
         with monkeypatch.context() as patched:
-            patched.setattr(discriminant._White, "own", lambda white, new, labels: np.zeros(len(labels)))
-            without.append(recalls(found, found.learn().discriminant.log_probabilities(found.more)))
+            patched.setattr(
+                discriminant._WhitenedMeans, "own_distances", lambda means, new, labels: np.zeros(len(labels))
+            )
+            without.append(recalls(found, found.fit().discriminant.log_probabilities(found.more)))
     assert np.mean(without, axis=0)[0] < 0.25
     assert abs(np.mean(kept, axis=0)[0] - 0.5) < 0.2
 
 
 def test_a_rare_class_that_differs_is_found():
     found = Data(seed=20, sizes=(5, 200, 200), validation=60)
-    assert recalls(found, found.learn().discriminant.log_probabilities(found.more)).min() > 0.8
+    assert recalls(found, found.fit().discriminant.log_probabilities(found.more)).min() > 0.8
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["plain", "zero layer", "constant channel", "one clip", "equal clips"]))
-def test_no_number_is_ever_lost(seed, odd):
+def test_unusual_descriptors_give_finite_probabilities(seed, odd):
     rng = np.random.default_rng(seed)
     labels = np.array([0, 0, 1, 1, 2, 0, 1, 2, 2, 0])
     part_of = np.array([-1] * 6 + [0, 1, 2, 3])
@@ -148,17 +152,17 @@ def test_no_number_is_ever_lost(seed, odd):
         labels = np.array([0, 0, 0, 0, 1, 0, 1, 0, 0, 0])
     if odd == "equal clips":
         rows = {layer: np.ones_like(values) for layer, values in rows.items()}
-    learnt = learn(rows, labels, part_of, 4)
-    for told in (learnt.held_out, learnt.discriminant.log_probabilities(rows)):
-        assert np.isfinite(told).all()
-        np.testing.assert_allclose(np.exp(told).sum(axis=1), 1, rtol=1e-6)
-        assert (told[:, 3] < -10).all()  # of a class without clips
+    fitted = discriminant.fit(rows, LabelledClips(labels, part_of, 4))
+    for log_q in (fitted.held_out, fitted.discriminant.log_probabilities(rows)):
+        assert np.isfinite(log_q).all()
+        np.testing.assert_allclose(np.exp(log_q).sum(axis=1), 1, rtol=1e-6)
+        assert (log_q[:, 3] < -10).all()  # of a class without clips
 
 
-def test_what_is_refused(data):
+def test_too_few_parts_and_numbers_that_are_not_finite_are_refused(data):
     with pytest.raises(ValueError, match="2 parts of validation clips"):
-        learn(data.rows, data.labels, np.minimum(data.part_of, 0), 3)
+        LabelledClips(data.labels, np.minimum(data.part_of, 0), 3)
     broken = {layer: rows.copy() for layer, rows in data.rows.items()}
     broken["late"][0, 0] = np.nan
-    with pytest.raises(ValueError, match="finite descriptors of at least one clip expected in late"):
-        learn(broken, data.labels, data.part_of, 3)
+    with pytest.raises(ValueError, match="expected finite descriptors of at least one clip in late"):
+        discriminant.fit(broken, LabelledClips(data.labels, data.part_of, 3))

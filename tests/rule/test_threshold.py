@@ -14,14 +14,14 @@ def test_eighty_groups_at_five_percent():
     assert (round(100 * found.low, 1), round(100 * found.high, 1)) == (1.7, 9.4)
 
 
-def test_a_group_counts_with_its_largest_score():
+def test_the_score_of_a_group_is_its_largest():
     scores, groups = np.array([1.0, 9, 2, 3, 4, 5]), np.array(list("aabbcd"))
     assert threshold(scores, groups, 0.2).value == 9
     assert threshold(scores, groups, 0.4).value == 5
 
 
 @given(st.integers(1, 60), st.integers(1, 40))
-def test_fewest_groups(groups, percent):
+def test_least_groups(groups, percent):
     rate = percent / 100
     least = next(n for n in range(1, 200) if (n + 1) * percent >= 100)
     assert least_groups(rate) == least
@@ -35,7 +35,7 @@ def test_fewest_groups(groups, percent):
         assert found.low < found.high
 
 
-def test_true_rate_is_as_stated():
+def test_the_true_rate_is_the_stated_one():
     rng = np.random.default_rng(4)
     n, rate, inside, rates = 40, 0.1, 0, []
     for _ in range(2000):
@@ -47,8 +47,8 @@ def test_true_rate_is_as_stated():
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 2, float("nan")])
-def test_rates_that_are_none(rate):
-    with pytest.raises(ValueError, match="false-reject rate is between"):
+def test_rates_outside_0_to_1_are_refused(rate):
+    with pytest.raises(ValueError, match="false-reject rate must be between"):
         threshold(np.ones(50), np.arange(50), rate)
 
 

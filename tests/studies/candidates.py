@@ -13,9 +13,9 @@ from gramcli.evaluation import baselines
 from gramcli.evaluation.spaces import Spaces
 from gramcli.fitting import conditional_logit
 from gramcli.fitting.conditional_logit import log_softmax
-from gramcli.fitting.cross_fitting import cross_fit, deal_parts
+from gramcli.fitting.cross_fitting import LabelledClips, cross_fit, deal_parts
 from gramcli.fitting.features import PLAIN
-from gramcli.fitting.temperature import inverse_temperature
+from gramcli.fitting.temperature import fit_inverse_temperature
 from gramcli.gram.descriptor import normalise
 from gramcli.gram.deviation import deviations
 from gramcli.gram.ranking import curve, how_many, layer_score, paper_score
@@ -79,7 +79,7 @@ def candidates(heard: Heard) -> dict[str, Score]:
     training, known = heard[CLEAN]["train"], heard[CLEAN]["validation"]
     altered = Clips.joined([heard[name]["validation"] for name in (CLEAN, *TUNED)])
     classes = known.log_p.shape[1]
-    sharp = inverse_temperature(known.log_p, known.labels)
+    sharp = fit_inverse_temperature(known.log_p, known.labels)
     as_is, literal = _measure(training, EPSILON), _measure(training, 1e-6)
     wide, narrow = _measure(training, EPSILON, spans=True), _measure(training, EPSILON, quantile=QUANTILE)
     found: dict[str, Score] = {
@@ -213,12 +213,16 @@ def _weights(measure: Measure, known: Clips, *, network: bool = True, equal: boo
     """One weight a layer on the logarithm of its deviations, and one for the network where it adds to them."""
     far, labels = measure(known), known.labels
     layers, _ = _usable(far, labels)
-    far, part_of = far[:, layers], deal_parts(known.groups, labels)
+    far = far[:, layers]
     log_p = known.log_p if network else None
     with _only_ridge(1e6 if equal else None):
-        rule = fusion.choose(_evidence_from(far, labels), labels, part_of, log_p=log_p).fusion
+        rule = fusion.choose(_evidence_from(far, labels), _labelled(known, far), log_p=log_p).fusion
     expected = _expecter(far, labels)(np.ones(len(labels), bool))
     return lambda clips: rule.scores(fusion.evidence(measure(clips)[:, layers], expected), clips.log_p)
+
+
+def _labelled(known: Clips, far: Array) -> LabelledClips:
+    return LabelledClips(known.labels, deal_parts(known.groups, known.labels), far.shape[2])
 
 
 @contextmanager
@@ -236,16 +240,16 @@ def _fused(measure: Measure, training: Clips, known: Clips, *, layers_too: bool 
     """The same beside what all layers say together: the rule of the package."""
     far, labels = measure(known), known.labels
     layers, _ = _usable(far, labels)
-    far, part_of = far[:, layers], deal_parts(known.groups, labels)
+    far = far[:, layers]
+    held = _labelled(known, far)
     everything = Clips.joined([training, known])
-    placed = np.concatenate([np.full(len(training.labels), -1), part_of])
-    learnt = discriminant.learn(everything.descriptors, everything.labels, placed, far.shape[2])
+    placed = np.concatenate([np.full(len(training.labels), -1), held.part_of])
+    learnt = discriminant.fit(everything.descriptors, LabelledClips(everything.labels, placed, far.shape[2]))
     if not layers_too:
         return lambda clips: learnt.discriminant.log_probabilities(clips.descriptors)
     rule = fusion.choose(
         _evidence_from(far, labels),
-        labels,
-        part_of,
+        held,
         log_q=learnt.held_out,
         log_p=known.log_p if network else None,
     ).fusion
@@ -282,14 +286,13 @@ def _rivals(training: Clips, known: Clips, classes: int) -> dict[str, Score]:
     seen = np.arange(len(everything.labels)) < len(training.labels)
     placed = np.where(seen, -1, 0)
     placed[~seen] = deal_parts(known.groups, known.labels)
+    held = LabelledClips(everything.labels, placed, classes)
     found: dict[str, Score] = {}
 
     def add(prefix: str, of: Callable[[Clips], Mapping[str, Array]], kinds: tuple[str, ...], names: tuple[str, ...]):
         spaces = Spaces.fit(of(everything), seen, kinds)
         for name in names:
-            rival = baselines.fit(
-                name, spaces.fitted, baselines.FittingClips(everything.labels, placed, classes, everything.log_p)
-            )
+            rival = baselines.fit(name, spaces.fitted, held, everything.log_p)
             found[f"rival: {prefix}{name}"] = lambda clips, rival=rival: rival.log_probabilities(
                 spaces.of(of(clips)), clips.log_p
             )

@@ -87,13 +87,9 @@ class ForkedCommands:
         told = self._receive()
         return None if told is None else Ended(**told)
 
-    def run(self, arguments: Sequence[str], *, kill_after: float | None = None, **faults: Any) -> Ended:
-        """Runs a command to its end, or kills it after some seconds."""
-        process = self.start(arguments, **faults)
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(process, signal.SIGKILL)  # not waited for yet, so the number is still its own
-        ended = self.wait(process)
+    def run(self, arguments: Sequence[str], **faults: Any) -> Ended:
+        """Runs a command to its end."""
+        ended = self.wait(self.start(arguments, **faults))
         assert ended is not None
         return ended
 

@@ -79,7 +79,7 @@ def test_from_sounds_to_predictions_with_nothing_else(tmp_path, monkeypatch):
     assert (done.clips, done.failed) == (24, 0)
     calibrate()
     decision, statistics = select_layers(".gramcli")
-    assert set(decision.order) <= set(statistics.layers)
+    assert set(decision.ranking.layers) <= set(statistics.layers)
     result = evaluate(context=RunContext({"run": {"device": "cpu"}}))
     assert result.clean.clips == 6
     assert evaluate(".gramcli", "validation", conditions=["gain:-6"]).conditions.keys() == {"clean", "gain:-6"}

@@ -81,18 +81,19 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
     table = csv.writer(text)  # ends lines with CR LF: with LF alone it would not quote a CR in a name
     table.writerow(Clip._fields)
     table.writerows(rows)  # None as nothing, a float by its shortest digits
-    text.flush()
-    with content.getbuffer() as body, durable_files.staged(cache / "clips.csv") as descriptor:
+    text.detach()  # flushes, and leaves `content` open
+    body = content.getvalue()
+    with durable_files.staged(cache / "clips.csv") as descriptor:
         durable_files.put(descriptor, _head(FORMAT, float(seconds), body) + b"\n")
         durable_files.put(descriptor, body)
 
 
-def _head(version: int, seconds: float, body: bytes | memoryview) -> bytes:
+def _head(version: int, seconds: float, body: bytes) -> bytes:
     head = f"# gramcli clips format={version} seconds={seconds!r} sha256=".encode()
     return head + _digest(head, body)
 
 
-def _digest(head: bytes, body: bytes | memoryview) -> bytes:
+def _digest(head: bytes, body: bytes) -> bytes:
     digest = hashlib.sha256(head)
     digest.update(body)
     return digest.hexdigest().encode()

@@ -74,7 +74,7 @@ def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:
         if known and row.label not in known:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(known)} outputs; "
-                "mend the manifest or network.classes"
+                "correct the manifest or network.classes"
             )
     trained = {row.label for row in rows if row.split == "train"}
     for label in natural_sorted((known or {row.label for row in rows}) - trained):

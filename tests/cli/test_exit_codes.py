@@ -338,7 +338,7 @@ def test_a_locked_cache_is_told_before_the_network_is_built(calibrated, monkeypa
     [
         ("calibrate", "gramcli.calibration.calibrate.calibrate", "calibrate; close other programs"),
         ("extract", "gramcli.extraction.extract.extract", "extract; use a smaller --batch, or close other programs"),
-        ("export x.safetensors", "gramcli.inference.export.export", "export; close other programs"),
+        ("export x.safetensors", "gramcli.inference.bundle.export", "export; close other programs"),
         ("layers", "gramcli.network.inventory.list_layers", "layers; close other programs"),
     ],
 )

@@ -63,7 +63,7 @@ def test_all_others_are_as_without_it(tmp_path, monkeypatch, capsys, rng, kind, 
     Path("gramcli.toml").write_text(TOML)
     assert run(["extract", "--cache", "with", "--clips-per-shard", "7"]) == 5
     told = capsys.readouterr().err
-    assert f"error: 1 of {count} clips cannot be used" in told
+    assert f"error: 1 of {count} clips failed" in told
     assert rows(tmp_path / "with") == before
     listed = Path("with/failures.csv").read_text().splitlines()
     assert len(listed) == 3

@@ -61,7 +61,7 @@ def test_a_damaged_file_is_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DamagedError, match=r"w\.resume: is damaged .*; delete it to begin anew"):
+    with pytest.raises(DamagedError, match=r"w\.resume: is damaged .*; delete it to begin the training anew"):
         ResumeFile(path, IDENTITY).read()
 
 

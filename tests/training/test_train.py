@@ -289,16 +289,16 @@ def test_clips_that_cannot_be_used_are_left_out_and_told(settings, tmp_path):
     assert done.failed == 2
     assert len(checkpoint.metadata(done.path)["trained_on"]) == 16
     assert any(lines[5].file in note for note in progress.notes)
-    assert train(chosen, done.path, folder=ROOT).failed == 2
+    assert train(chosen, done.path, RunContext(folder=ROOT)).failed == 2
 
 
 def test_a_checkpoint_that_does_not_say_how_many_clips_failed_had_none(settings, tmp_path):
     """Checkpoints of gramcli 0.1.0 before it was recorded."""
-    done = train(settings, tmp_path / "w.safetensors", folder=ROOT)
+    done = train(settings, tmp_path / "w.safetensors", RunContext(folder=ROOT))
     about = checkpoint.metadata(done.path)
     del about["training"]["failed"]
     save_file(weights(done.path), done.path, {"gramcli": json.dumps(about)})
-    assert train(settings, done.path, folder=ROOT).failed == 0
+    assert train(settings, done.path, RunContext(folder=ROOT)).failed == 0
 
 
 def test_what_cannot_be_trained_is_refused(settings, tmp_path, sounds):

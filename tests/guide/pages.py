@@ -41,6 +41,17 @@ class Command:
             raise ValueError(f"{self.line}: only gramcli's own commands stand in console blocks")
         return arguments
 
+    @property
+    def segments(self) -> list[list[str]]:
+        """The lines of the output between those that stand for lines left out; one segment if nothing is left out."""
+        segments: list[list[str]] = [[]]
+        for line in self.output:
+            if line.strip() == ELISION:
+                segments.append([])
+            else:
+                segments[-1].append(line)
+        return segments
+
 
 @dataclass(frozen=True)
 class Block:

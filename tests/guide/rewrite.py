@@ -21,16 +21,11 @@ from tests.support import esc10
 def renewed(command: Command, printed: Sequence[str]) -> list[str]:
     """Returns the output to show: that printed, without the lines that the page leaves out."""
     printed = [re.sub(r"\S*/gramcli/demo/network\.py", ".../gramcli/demo/network.py", line) for line in printed]
-    if ELISION not in (line.strip() for line in command.output):
+    segments = command.segments
+    if len(segments) == 1:
         return list(printed)
     if difference(command, printed) is None:
         return list(command.output)
-    segments: list[list[str]] = [[]]
-    for line in command.output:
-        if line.strip() == ELISION:
-            segments.append([])
-        else:
-            segments[-1].append(line)
     shown = list(printed[: len(segments[0])])
     for lines in segments[1:-1]:
         first = next(n for n, line in enumerate(printed) if line.split()[:2] == lines[0].split()[:2])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gramcli.cli.app import run
-from tests.guide.pages import ELISION, Command
+from tests.guide.pages import Command
 
 _VARYING = (
     (re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]"), ""),
@@ -113,12 +113,7 @@ def _alike(shown: str, printed: str) -> bool:
 
 def difference(command: Command, printed: Sequence[str]) -> str | None:
     """Returns where what a page shows differs from what was printed; None where it does not."""
-    segments: list[list[str]] = [[]]
-    for line in command.output:
-        if line.strip() == ELISION:
-            segments.append([])
-        else:
-            segments[-1].append(line)
+    segments = command.segments
     have = tokens(printed)
     at = 0
     for number, lines in enumerate(segments):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +19,22 @@ Identity = Mapping[str, Any]
 def fingerprint(identity: Identity) -> str:
     """Returns the SHA-256 of an identity's canonical JSON."""
     return hashlib.sha256(canonical(identity)).hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read, or is a folder, pipe or device; reading a pipe would wait for a writer.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    finally:
+        os.close(descriptor)
 
 
 def canonical(value: object) -> bytes:

@@ -11,11 +11,25 @@ from gramcli.audio.condition import Condition
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.audio.reader import Samples
 from gramcli.audio.requests import Request
-from gramcli.errors import NoInputError
+from gramcli.errors import AudioError, NoInputError
 from gramcli.text import shown
 
 MOST_BYTES = 1 << 29
 """Decoded recordings that are kept, in bytes; when there are more, those not used for longest are decoded again."""
+
+
+def check_recordings(condition: Condition, decoders: Decoders) -> None:
+    """Raises a NoInputError if one of a condition's background recordings has a header that cannot be decoded."""
+    for path, found in zip(condition.recordings, decoders.probe(condition.recordings, hashed=False), strict=True):
+        if isinstance(found, AudioError):
+            raise _unusable(path, str(found))
+
+
+def _unusable(path: str, reason: str) -> NoInputError:
+    return NoInputError(
+        f"{shown(path)}: background recording cannot be decoded: {reason}; remove it from the folder of --condition "
+        "background, or replace it"
+    )
 
 
 class Backgrounds:
@@ -53,10 +67,7 @@ class Backgrounds:
         if path not in self._kept:
             (found,) = self._decoders.decode([Request(path, (None,), self._rate, "mix")])
             if found.samples is None:
-                raise NoInputError(
-                    f"{shown(path)}: background recording cannot be decoded: {found.error}; remove it from the folder "
-                    "of --condition background, or replace it"
-                )
+                raise _unusable(path, found.error)
             self._kept[path] = found.samples
             while len(self._kept) > 1 and sum(samples.nbytes for samples in self._kept.values()) > self._most:
                 self._kept.popitem(last=False)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gramcli.audio.find import audio_files
 from gramcli.errors import NoInputError, UsageError
+from gramcli.identity import file_digest
 from gramcli.text import shown
 
 Samples = npt.NDArray[np.float32]
@@ -197,8 +198,7 @@ def _reverb(samples: npt.NDArray[np.float64], condition: Condition, rate: int, k
 
 def _digest(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise NoInputError(f"{shown(path)}: background recording cannot be read: {error.strerror}") from None
 

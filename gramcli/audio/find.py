@@ -61,7 +61,14 @@ def _below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _leads_to_folder(entry):
             yield from _below(Path(entry.path), seen)
         else:
             yield entry.path
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link into a folder that may not be read: taken as a file, which fails by itself
+        return False

@@ -105,7 +105,7 @@ def classify_cmd(
 def _prior(given: list[str] | None) -> dict[str, float] | None:
     if not given:
         return None
-    if given == ["uniform"]:
+    if {text.strip() for text in given} == {"uniform"}:
         return {}
     prior: dict[str, float] = {}
     for one in (part.strip() for text in given for part in (text.split(",") if _many(text) else [text])):

@@ -6,13 +6,13 @@ used, so that other windows of the same seconds are found too.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gramcli.dataset.clip import UNKNOWN, Clip
 from gramcli.errors import ArtefactError, UsageError
+from gramcli.identity import file_digest
 from gramcli.text import shown
 
 Spans = Sequence[tuple[float, float]]
@@ -101,8 +101,7 @@ def _file_digest(clip: Clip, digests: dict[str, str]) -> str:
         return clip.file_digest
     if clip.path not in digests:
         try:
-            with Path(clip.path).open("rb") as file:
-                digests[clip.path] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[clip.path] = file_digest(clip.path)
         except OSError:
             digests[clip.path] = ""
     return digests[clip.path]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gramcli.audio.background import check_recordings
 from gramcli.audio.condition import Condition
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.cache import placement
@@ -62,6 +63,7 @@ def extract_conditions(
             if settings is None or ready is None:
                 settings, ready = reopen_network(clean, context)
             with durable_files.lock(cache), Decoders.of(settings) as decoders:
+                check_recordings(condition, decoders)  # before there is a view that no clip can be written to
                 recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
                 view = View.create(cache, identity, recorded, condition.name)
                 where = _places(view)

@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from gramcli.cache import decision, fitted_rule, sealed, statistics
 from gramcli.cache.view import View
+from gramcli.errors import UsageError
 from gramcli.extraction.reopen import require_network
 from gramcli.identity import require_identity
 from gramcli.inference.rule import Rule
 from gramcli.network.prepare import StoredNetwork, prepare
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
+from gramcli.text import shown
 
 KIND = "model"
 
@@ -131,6 +133,9 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
         ResourceError: The file cannot be written.
     """
     durable_files.require_place(path)
+    checkpoint = settings.network.weights
+    if checkpoint is not None and path.exists() and Path(checkpoint).exists() and path.samefile(checkpoint):
+        raise UsageError(f"{shown(path)}: is the checkpoint of this cache; give the model another name")
     model = from_cache(cache)
     stored = StoredNetwork(model.identity, model.rule.layers)
     ready = prepare(settings, model.rule.classes, model.folder, stored)

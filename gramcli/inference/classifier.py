@@ -163,20 +163,21 @@ class GramClassifier:
         """Labels that it can give."""
         return self.model.rule.classes
 
-    def predict(self, files: Iterable[str | Path]) -> list[Prediction]:
+    def predict(self, files: str | Path | Iterable[str | Path]) -> list[Prediction]:
         """Classifies recordings and folders of recordings; see `stream`."""
         return list(self.stream(files))
 
-    def stream(self, files: Iterable[str | Path]) -> Iterator[Prediction]:
+    def stream(self, files: str | Path | Iterable[str | Path]) -> Iterator[Prediction]:
         """Yields one prediction a window, in order of the files; a window that cannot be used has an error instead.
 
         Args:
-            files: Recordings, folders (searched with all their sub-folders) and globs.
+            files: Recordings, folders (searched with all their sub-folders) and globs, or one of them.
 
         Raises:
             NoInputError: No recording is found.
         """
         progress = self.progress
+        files = [files] if isinstance(files, str | Path) else files
         paths = find.audio_files([str(file) for file in files])
         progress.start("classifying", len(paths))
         for note in self._ready.built.notes():

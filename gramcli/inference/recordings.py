@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from gramcli.audio.find import audio_files
 from gramcli.dataset.clip import Clip, window_key
 from gramcli.errors import NoInputError
+from gramcli.identity import file_digest
 from gramcli.inference.classifier import GramClassifier
 from gramcli.text import shown
 
@@ -72,7 +72,7 @@ def same_audio(paths: Iterable[str], clips: Iterable[Clip]) -> dict[str, Clip]:
             candidates = by_size.get(about.st_size)
             if candidates is None:
                 continue
-            digest = _known_digest(path, about.st_mtime_ns, candidates) or _digest(path)
+            digest = _known_digest(path, about.st_mtime_ns, candidates) or file_digest(path)
         except OSError:  # reported when it is decoded
             continue
         for clip in candidates:
@@ -88,8 +88,3 @@ def _known_digest(path: str, mtime_ns: int, clips: Iterable[Clip]) -> str:
     """Returns the digest that the table has of this very file, unchanged since; "" if it has none."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - as the manifest's paths are made, links not followed
     return next((clip.file_digest for clip in clips if clip.path == absolute and clip.mtime_ns == mtime_ns), "")
-
-
-def _digest(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

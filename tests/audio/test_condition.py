@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -162,6 +163,9 @@ def test_background_needs_a_folder_of_recordings(tmp_path):
     with pytest.raises(NoInputError, match="there is no such folder"):
         parse(f"background:{tmp_path / 'none'}:10")
     with pytest.raises(NoInputError):
+        parse(f"background:{tmp_path}:10")
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(NoInputError, match=r"pipe\.wav: background recording cannot be read: it is not a regular file"):
         parse(f"background:{tmp_path}:10")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_linked_folders_are_followed_and_circles_left(tmp_path: Path) -> None:
     (tmp_path / "here" / "up").symlink_to(tmp_path / "here")
     found = audio_files([tmp_path / "here"])
     assert [os.path.relpath(file, tmp_path) for file in found] == ["here/far/x.wav", "here/y.wav"]
+
+
+def test_a_link_that_cannot_be_followed_is_reported_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root a test cannot make a folder that it may not enter."""
+    touch(tmp_path, "x.wav")
+    scandir = os.scandir
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path = entry.name, entry.path
+
+        def is_dir(self) -> bool:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", lambda folder: [Entry(entry) for entry in scandir(folder)])
+    assert audio_files([tmp_path]) == [str(tmp_path / "x.wav")]
 
 
 def test_a_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:

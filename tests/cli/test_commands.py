@@ -8,14 +8,17 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from gramcli import __version__
 from gramcli.cli import render
 from gramcli.errors import Exit
 from gramcli.inference.classifier import COLUMNS
 from tests.support.sets import ROOT
+from tests.support.toys import ResNet
 
 COMMANDS = [
     "extract",
@@ -139,6 +142,17 @@ def test_export_and_classify_elsewhere(calibrated, gramcli, tmp_path, monkeypatc
     (calibrated / "gramcli.toml").rename(tmp_path / "away.toml")
     (calibrated / ".gramcli").rename(tmp_path / "away")
     assert gramcli("classify", "--model", tmp_path / "model.safetensors", "sounds").out == here.out
+
+
+def test_export_does_not_replace_the_checkpoint(project, gramcli):
+    save_file(ResNet(3).state_dict(), "net.safetensors")
+    before = Path("net.safetensors").read_bytes()
+    assert gramcli("extract", "--weights", "net.safetensors").code == 0
+    for command in ("calibrate", "select-layers"):
+        assert gramcli(command).code == 0
+    done = gramcli("export", "net.safetensors")
+    assert (done.code, Path("net.safetensors").read_bytes()) == (Exit.USAGE, before)
+    assert "net.safetensors: is the checkpoint of this cache; give the model another name" in done.err
 
 
 def test_layers(project, gramcli):

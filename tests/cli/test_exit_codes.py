@@ -77,6 +77,9 @@ def test_priors(calibrated, gramcli):
     assert apart.code == Exit.OK
     assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", "hum=0.3, hiss=0.7").out == apart.out
     assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", " hum = 0.3 , hiss = 0.7 ").out == apart.out
+    even = gramcli("classify", "sounds/hum-3-0.wav", "--prior", "uniform")
+    assert even.code == Exit.OK
+    assert gramcli("classify", "sounds/hum-3-0.wav", "--prior", " uniform ").out == even.out
     for twice in (["hum=0.3,hum=0.4"], ["hum=0.3", "hum = 0.3"]):
         arguments = [part for one in twice for part in ("--prior", one)]
         refused(gramcli("classify", "sounds/hum-3-0.wav", *arguments), Exit.USAGE, "the class hum is named twice")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gramcli.dataset import provenance
 from gramcli.dataset.clip import Clip, window_key
 from gramcli.dataset.provenance import as_metadata, check_unseen, chose_by
 from gramcli.errors import ArtefactError, UsageError
@@ -30,14 +31,8 @@ def clip(tmp_path):
 def opened(monkeypatch):
     """Lists the files that are opened to be read."""
     paths: list[Path] = []
-    plain = Path.open
-
-    def noted(path: Path, mode: str = "r", *args: object, **named: object) -> object:
-        if mode == "rb":
-            paths.append(path)
-        return plain(path, mode, *args, **named)
-
-    monkeypatch.setattr(Path, "open", noted)
+    plain = provenance.file_digest
+    monkeypatch.setattr(provenance, "file_digest", lambda path: paths.append(path) or plain(path))
     return paths
 
 

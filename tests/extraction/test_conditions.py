@@ -129,8 +129,10 @@ def test_a_background_recording_that_kills_its_decoder_ends_with_a_line(cache, t
     street = tmp_path / "street"
     street.mkdir()
     (street / "broken.wav").write_bytes(b"RIFF" + bytes(200))
+    before = names(cache)
     with pytest.raises(NoInputError, match=r"broken\.wav: background recording cannot be decoded: "):
         hear(cache, f"background:{street}:10")
+    assert names(cache) == before  # and leaves no empty view behind
 
 
 def test_a_view_of_another_network_is_refused(cache):

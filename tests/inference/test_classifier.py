@@ -133,6 +133,12 @@ def test_a_lone_file_has_the_same_result_as_in_company(classifier, sounds):
     assert [classifier.predict([file])[0] for file in files] == classifier.predict(files)
 
 
+def test_one_file_needs_no_list(classifier, sounds):
+    file = sounds.parent / "hum-3-0.wav"
+    (row,) = classifier.predict([file])
+    assert classifier.predict(file) == classifier.predict(str(file)) == [row]
+
+
 def test_folders_are_searched(classifier, sounds):
     assert len(classifier.predict([sounds.parent])) == 36
 

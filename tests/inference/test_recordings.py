@@ -17,8 +17,8 @@ from gramcli.inference.recordings import same_audio
 def hashed(monkeypatch):
     """Lists the files that are hashed."""
     paths: list[str] = []
-    plain = recordings._digest
-    monkeypatch.setattr(recordings, "_digest", lambda path: paths.append(path) or plain(path))
+    plain = recordings.file_digest
+    monkeypatch.setattr(recordings, "file_digest", lambda path: paths.append(path) or plain(path))
     return paths
 
 

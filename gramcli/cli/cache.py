@@ -23,7 +23,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-@app.command("info", epilog=example("gramcli cache info --cache .gramcli"))
+@app.command("info", epilog=example("gramcli cache info"))
 @takes("cache.dir")
 def info_cmd(given: Given, as_json: Json = False) -> None:
     """Show what a cache holds, and whether it is calibrated."""

@@ -20,7 +20,7 @@ from gramcli.text import shown
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     examples = example(
-        "gramcli classify new.wav recordings/", "gramcli classify --model net.safetensors new.wav --json"
+        "gramcli classify new.wav recordings/", "gramcli classify --model model.safetensors new.wav --json"
     )
     app.command("classify", epilog=examples, rich_help_panel=Panel.USE)(classify_cmd)
 

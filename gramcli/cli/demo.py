@@ -31,6 +31,8 @@ def demo_cmd(
     from gramcli.demo import WEIGHTS, sounds
 
     manifest = folder / "sounds" / "manifest.csv"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{shown(folder)}: is a file; name a folder")
     if folder.exists() and any(folder.iterdir()) and not manifest.is_file():
         raise UsageError(f"{shown(folder)}: exists and holds other files; name another folder")
     durable_files.make_folder(folder / "sounds")

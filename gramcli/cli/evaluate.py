@@ -46,6 +46,7 @@ _UNKNOWN = "called_unknown"
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     examples = example(
+        "gramcli evaluate",
         "gramcli evaluate --condition noise:20 --condition gain:-10",
         "gramcli evaluate clips.csv --folds 'net-{fold}.safetensors'",
     )

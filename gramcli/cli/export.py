@@ -14,7 +14,7 @@ from gramcli.progress import Silent
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    examples = example("gramcli export net.safetensors", "gramcli classify --model net.safetensors new.wav")
+    examples = example("gramcli export model.safetensors", "gramcli classify --model model.safetensors new.wav")
     app.command("export", epilog=examples, rich_help_panel=Panel.USE)(export_cmd)
 
 

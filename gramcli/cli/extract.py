@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     """Adds the command."""
     examples = example(
         "gramcli extract clips.csv --weights net.safetensors",
-        "gramcli extract clips.csv --network resnet18 --weights net.pt",
+        "gramcli extract clips.csv --network resnet18 --weights net.pt --classes cat,dog,owl --seconds 4",
     )
     app.command("extract", epilog=examples, rich_help_panel=Panel.BUILD)(extract_cmd)
 

@@ -11,13 +11,14 @@ import typer
 
 from gramcli import guide
 from gramcli.cli import render
+from gramcli.cli.options import Panel, example
 from gramcli.errors import UsageError
 from gramcli.text import shown
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("guide")(guide_cmd)
+    app.command("guide", epilog=example("gramcli guide", "gramcli guide start"), rich_help_panel=Panel.START)(guide_cmd)
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -33,8 +34,6 @@ def guide_cmd(
     """Show a page of the guide, or list the pages.
 
     On a terminal a page opens in the pager that PAGER names, or less. In a pipe it is plain Markdown.
-
-    Example: gramcli guide data
     """
     if topic is None:
         pages = [{"topic": name, "about": guide.summary(name)} for name in guide.TOPICS]

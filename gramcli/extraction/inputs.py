@@ -71,7 +71,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
         if not settings.network.classes:
             progress.note(
                 "network.classes is not given: the network's outputs are assumed to be, in this order, "
-                f"{', '.join(labels)}"
+                f"{', '.join(labels)}; if that order is wrong, give --classes"
             )
     if before is None:
         start_ahead(settings.run.decoders)
@@ -82,7 +82,9 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     ready.scorer.time_with(stopwatch)
     ready.scorer.note = progress.note
     if settings.network.weights is None:
-        progress.note("no --weights given: the network keeps the weights that its constructor gave it")
+        progress.note(
+            "no --weights given: the network keeps the weights that its constructor gives it, which are usually random"
+        )
     progress.note(f"{ready.built.architecture}: {len(ready.identity['layers'])} layers, on {ready.device}")
     return ExtractInputs(source, before, listed, tuple(notes), labels, ready)
 

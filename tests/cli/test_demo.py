@@ -49,3 +49,10 @@ def test_it_does_not_touch_a_folder_of_something_else(tmp_path):
         2,
         "error: mine: exists and holds other files; name another folder\n",
     )
+
+
+def test_a_file_is_no_folder_to_work_in(tmp_path, gramcli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "thesis.txt").write_text("")
+    done = gramcli("demo", "thesis.txt")
+    assert (done.code, done.err) == (2, "error: thesis.txt: is a file; name a folder\n")

@@ -15,7 +15,7 @@ LOUDEST = 1e4
 MOST_FRAMES_PER_BYTE = 10_000
 """Silence in FLAC needs about one byte for 6,000 samples; a header that claims more is forged."""
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
-"""Containers that are read: those in which a truncated file can be told from a whole one."""
+"""Containers that are read: those in which a truncated file can be distinguished from a complete one."""
 
 
 @dataclass(frozen=True)

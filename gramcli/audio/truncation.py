@@ -1,8 +1,8 @@
 """Detects truncated audio files, of which libsndfile would silently decode what is left.
 
 Containers made of chunks state the length of their samples, Ogg marks its last page, and most MP3 files begin with a
-frame that states the number of bytes. A truncated MP3 file of constant bit rate without such a frame looks like a whole
-one. A truncated FLAC file fails by itself when it is decoded.
+frame that states the number of bytes. A truncated MP3 file of constant bit rate without such a frame cannot be
+distinguished from a complete one. A truncated FLAC file fails by itself when it is decoded.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def verify_cmd(
     full: Annotated[
         bool, typer.Option("--full", help="Also check the numbers, and whether audio files have changed.")
     ] = False,
-    mend: Annotated[
+    repair: Annotated[
         bool,
         typer.Option(
             "--repair", help="Move damaged files into the cache's quarantine folder, and compute their clips again."
@@ -64,21 +64,21 @@ def verify_cmd(
 ) -> None:
     """Check every file of a cache for damage, and repair it with --repair."""
     from gramcli.maintenance.audio_files import check_audio
-    from gramcli.maintenance.repair import repair
+    from gramcli.maintenance.repair import repair as repair_cache
     from gramcli.maintenance.reproduce import reproduce
     from gramcli.maintenance.verify import verify
     from gramcli.settings.configure import configure
 
     found: dict[str, Any] = {"format": render.FORMAT}
     with Bar(quiet=given.quiet) as bar:
-        if mend:
-            mended = repair(given.cache, given.context(bar), full=full)
-            found["moved"] = {str(path): str(there) for path, there in mended.moved.items()}
-            found |= {"computed": mended.computed, "advice": list(mended.advice)}
-            if not mended.whole:
+        if repair:
+            repaired = repair_cache(given.cache, given.context(bar), full=full)
+            found["moved"] = {str(path): str(there) for path, there in repaired.moved.items()}
+            found |= {"computed": repaired.computed, "advice": list(repaired.advice)}
+            if not repaired.complete:
                 raise ArtefactError(
                     f"{given.cache}: run the gramcli extract that made it again, which computes what is missing; "
-                    f"{len(mended.moved)} damaged files are in its quarantine folder"
+                    f"{len(repaired.moved)} damaged files are in its quarantine folder"
                 )
         result = verify(given.cache, full=full, progress=bar)
         found |= {"files": result.files, "damaged": list(result.damaged), "unfinished": result.unfinished}
@@ -87,8 +87,8 @@ def verify_cmd(
             audio = check_audio(given.cache, settings.run.decoders, progress=bar)
             found |= {"audio": audio.files, "changed": list(audio.changed), "gone": dict(audio.gone)}
         if count is not None and not result.damaged:
-            again = reproduce(given.cache, count, given.context(bar))
-            found["replayed"] = {**vars(again), "fits": again.fits}
+            replayed = reproduce(given.cache, count, given.context(bar))
+            found["replayed"] = {**vars(replayed), "fits": replayed.fits}
     if as_json:
         render.document(found)
     else:

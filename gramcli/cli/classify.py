@@ -50,7 +50,7 @@ def classify_cmd(
 ) -> None:
     """Classify recordings, and say which windows are like none of the classes.
 
-    The output has one row a window. Run gramcli select-layers first, or give --model.
+    The output has one row per window. Run gramcli select-layers first, or give --model.
     """
     from gramcli.audio.decoder_pool import start_ahead
     from gramcli.audio.find import audio_files

@@ -63,7 +63,7 @@ def evaluate_cmd(
         typer.Option(
             "--folds",
             metavar="PATTERN",
-            help="Evaluate a cross-validation with one checkpoint a fold, e.g. 'net-{fold}.safetensors'.",
+            help="Evaluate a cross-validation with one checkpoint per fold, e.g. 'net-{fold}.safetensors'.",
         ),
     ] = None,
     override_metadata: OverrideMetadata = False,

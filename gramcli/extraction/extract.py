@@ -163,7 +163,7 @@ def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress)
 def _plan(clips: Sequence[Clip], previous: ClipTable | None, cache: Path, view: View, settings: Settings) -> list[Clip]:
     """Assigns each clip a shard and a row, and writes the table of clips; the shards are written later."""
     done = view.present()
-    taken = placement.known_places(previous, done)
+    taken = placement.places_in_finished_shards(previous, done)
     if previous is None:
         for number in sorted(done):  # the table was deleted, but shards hold their keys
             keys = view.read(number, layers=()).keys

@@ -24,7 +24,7 @@ class Verified:
     files: int
     """Files of the cache that were read and hashed."""
     faults: Mapping[Path, str]
-    """What is wrong, one line a file."""
+    """What is wrong, one line per file."""
     unfinished: int
     """Clips that have no shard yet."""
 

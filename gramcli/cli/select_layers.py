@@ -92,20 +92,20 @@ def select_layers_cmd(
         "held_out_accuracy": decision.held_out,
         "threshold": None if limit is None else asdict(limit),
     }
-    render.rows(list(rows[0]), rows, render.chosen(format, as_json), about=about)
+    render.rows(list(rows[0]), rows, render.output_format(format, as_json), about=about)
     if not given.quiet:
         best = ranking.accuracy[ranking.chosen - 1]
-        render.complain(
+        render.print_stderr(
             "done",
             f"{ranking.chosen} of {len(rows)} layers are used in the deviation (ranking {ranking.method}, top-k "
             f"{ranking.top_k}); their validation accuracy, {best:.3f}, was used to choose them and is no estimate",
         )
         if decision.held_out is not None:
-            render.complain(
+            render.print_stderr(
                 "rule",
                 f"{decision.rule.name}, accuracy {decision.held_out:.3f} on validation clips held out; its settings "
                 "were chosen on the same clips, so this flatters; gramcli evaluate judges test clips",
             )
         if limit is not None:
-            render.complain("unknown", f"above strangeness {limit.value:.3f}, which {shown(limit.promise)}")
+            render.print_stderr("unknown", f"above strangeness {limit.value:.3f}, which {shown(limit.promise)}")
     settle(failed, files, usable=True)

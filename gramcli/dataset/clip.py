@@ -1,4 +1,4 @@
-"""A clip, one labelled window of an audio file; the names of the splits; and a function that thins out a list of clips."""
+"""A clip, one labelled window of an audio file; the names of the splits; and a function that thins out many clips."""
 
 from __future__ import annotations
 

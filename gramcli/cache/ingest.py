@@ -15,7 +15,7 @@ from gramcli import __version__
 from gramcli.cache import clip_table, failures, placement, shard
 from gramcli.cache.view import View
 from gramcli.dataset.clip import SPLITS, UNKNOWN, Clip
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 
 Array = npt.NDArray[Any]
 
@@ -66,7 +66,7 @@ def write(
         raise ValueError(f"logits have {outputs.shape[1]} columns, but there are {len(classes)} classes")
     hashed = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() for key in keys]
     folder = Path(cache)
-    with durable_files.lock(folder):
+    with folder_lock.lock(folder):
         view = View.create(folder, _identity(network, rows, classes), {"versions": {"gramcli": __version__}})
         done, previous = view.present(), clip_table.read(folder)
         finished = placement.places_in_finished_shards(previous, done)

@@ -20,7 +20,7 @@ from gramcli.extraction.reopen import reopen_network
 from gramcli.network.prepare import PreparedNetwork
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from gramcli.system.versions import versions
 
 
@@ -61,7 +61,7 @@ def extract_conditions(
         if view is None or any(clip.key not in where for clip in clips):
             if settings is None or ready is None:
                 settings, ready = reopen_network(clean, context)
-            with durable_files.lock(cache), Decoders.of(settings) as decoders:
+            with folder_lock.lock(cache), Decoders.of(settings) as decoders:
                 recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
                 view = View.create(cache, identity, recorded, condition.name)
                 where = _places(view)

@@ -26,7 +26,7 @@ from gramcli.progress import Progress
 from gramcli.settings.configure import complete
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import durable_files, folder_lock
 from gramcli.system.profiler import NoStopwatch, Stopwatch
 from gramcli.system.versions import versions
 from gramcli.text import shown
@@ -109,7 +109,7 @@ def _extract(
     cache, progress = Path(settings.cache.dir), context.progress
     start = read_inputs(settings, context, stopwatch)
     before, ready, notes = start.before, start.ready, list(start.notes)
-    with durable_files.lock(cache), Decoders.of(settings) as decoders:
+    with folder_lock.lock(cache), Decoders.of(settings) as decoders:
         recorded = {"settings": settings.as_dict(), "folder": str(context.folder), "versions": versions()}
         if (cache / "views").is_dir():  # a cache with another identity is refused before any file is read
             View.create(cache, ready.identity, recorded)

@@ -17,7 +17,7 @@ from gramcli.extraction import windows
 from gramcli.network.prepare import PreparedNetwork, check_held_out, prepare
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from gramcli.system.profiler import NoStopwatch, Stopwatch
 from gramcli.text import natural_sorted, shown
 
@@ -57,7 +57,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     progress, stopwatch = context.progress, stopwatch or NoStopwatch()
     check_held_out(settings)
     cache = Path(settings.cache.dir)
-    durable_files.require_free(cache)  # before the network is built, which takes seconds
+    folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
         source = windows.manifest_digest(settings)
         before = completion.read(cache, source, present_shards(cache))

@@ -16,7 +16,7 @@ from gramcli.extraction.retry import retry_failed_clips
 from gramcli.maintenance.audio_files import AudioCheck, compare_audio
 from gramcli.maintenance.verify import verify
 from gramcli.settings.run_context import RunContext
-from gramcli.system import durable_files
+from gramcli.system import durable_files, folder_lock
 from gramcli.text import shown
 
 QUARANTINE = "quarantine"
@@ -61,7 +61,7 @@ def repair(
     """
     context = context or RunContext()
     progress = context.progress
-    with durable_files.lock(cache):
+    with folder_lock.lock(cache):
         faults = verify(cache, full=full, progress=progress).faults
         if any(_is_shard(cache, path) for path in faults):
             failures.forget(cache)  # its rows may be lost with the shard; it is written again below

@@ -22,7 +22,7 @@ from gramcli.maintenance.verify import verify
 from gramcli.progress import Silent
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system.durable_files import lock
+from gramcli.system.folder_lock import lock
 from tests.support.crashing_decoders import LOST, CrashingDecoders
 from tests.support.interruption_cases import contents
 from tests.support.sets import ROOT, quick, sound, write_wav

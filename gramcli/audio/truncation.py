@@ -15,7 +15,7 @@ from typing import Literal
 
 STREAMED = 0xFFFFFFFF
 """Length in the header of a file that was written to a pipe, where it was not known; 0 means the same."""
-MOST_MISSING = 0.05
+MAX_MISSING = 0.05
 """Share of an MP3 file that may be missing, as encoders count bytes and samples differently."""
 
 _LOG = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -126,4 +126,4 @@ def _mp3(descriptor: int, size: int) -> str:
     elif found := re.search(rb"VBRI", frame):
         claimed = int.from_bytes(frame[found.end() + 6 :][:4], "big")
     rest = size - start
-    return _short(rest, claimed) if rest < (1 - MOST_MISSING) * claimed else ""
+    return _short(rest, claimed) if rest < (1 - MAX_MISSING) * claimed else ""

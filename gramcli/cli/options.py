@@ -39,7 +39,7 @@ def example(*commands: str) -> str:
 _METAVARS = {
     "text": "TEXT",
     "path": "PATH",
-    "whole": "N",
+    "int": "N",
     "number": "NUMBER",
     "names": "NAME,...",
     "table": "KEY=VALUE",

@@ -76,7 +76,7 @@ def write(
         ]
         index = {key: n for n, key in enumerate(hashed)}
         kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in index]
-        allotted = placement.assign_places(given, finished, done, placement.rows_per_shard(view.numbers_a_clip))
+        allotted = placement.assign_places(given, finished, done, placement.rows_per_shard(view.numbers_per_clip))
         clip_table.write(folder, [*kept, *allotted], seconds=0.0)
         new = clip_table.by_shard(clip for clip in allotted if clip.key not in finished)
         reasons = failures.read(folder, view, kept)

@@ -93,7 +93,7 @@ def _missing(
     view: View, clips: Sequence[Clip], where: Mapping[str, RowPlace], rows: int | None
 ) -> dict[int, list[Clip]]:
     """Returns the clips that have no row yet, by the new shards that they go into."""
-    rows = rows or placement.rows_per_shard(view.numbers_a_clip)
+    rows = rows or placement.rows_per_shard(view.numbers_per_clip)
     new = list({clip.key: clip for clip in clips if clip.key not in where}.values())
     first = max(view.present(), default=-1) + 1
     return {first + n: new[n * rows : (n + 1) * rows] for n in range(-(-len(new) // rows))}

@@ -168,8 +168,10 @@ def _plan(clips: Sequence[Clip], previous: ClipTable | None, cache: Path, view: 
         for number in sorted(done):  # the table was deleted, but shards hold their keys
             keys = view.read(number, layers=()).keys
             taken.update({key: placement.RowPlace(number, row) for row, key in enumerate(keys)})
-    rows_a_shard = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_a_clip)
-    rows = placement.assign_places(clips, taken, done, rows_a_shard) + placement.unlisted_clips(clips, previous, taken)
+    rows_per_shard = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_per_clip)
+    rows = placement.assign_places(clips, taken, done, rows_per_shard) + placement.unlisted_clips(
+        clips, previous, taken
+    )
     clip_table.write(cache, rows, settings.segment.seconds)
     return rows
 

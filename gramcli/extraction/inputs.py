@@ -64,8 +64,8 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
         listed, notes = ([], list(before.notes)) if before else _listed(settings)
     for note in notes:
         progress.note(note)
-    known = {row.label for row in listed if row.label and row.split != UNKNOWN}
-    labels = before.labels if before else tuple(natural_sorted(known))
+    listed_labels = {row.label for row in listed if row.label and row.split != UNKNOWN}
+    labels = before.labels if before else tuple(natural_sorted(listed_labels))
     if settings.network.head == "map":
         _check_labels(listed, settings.network.classes)
         if not settings.network.classes:
@@ -102,9 +102,9 @@ def _listed(settings: Settings) -> tuple[list[manifests.Row], list[str]]:
 
 
 def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None:
-    known = set(classes)
+    allowed = set(classes)
     for row in rows:
-        if classes and row.label and row.split != UNKNOWN and row.label not in known:
+        if classes and row.label and row.split != UNKNOWN and row.label not in allowed:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} classes "
                 f"({shown(', '.join(classes[:5]))}, ...); correct the manifest or --classes, hold the label out with "

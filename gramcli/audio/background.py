@@ -1,4 +1,7 @@
-"""Background recordings of a condition, decoded in child processes like all other audio."""
+"""Gives each clip a random excerpt of the background recordings of a condition.
+
+The recordings are decoded in child processes like all other audio.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from gramcli.audio.requests import Request
 from gramcli.errors import AudioError, NoInputError
 from gramcli.text import shown
 
-MOST_BYTES = 1 << 29
-"""Decoded recordings that are kept, in bytes; when there are more, those not used for longest are decoded again."""
+CACHE_BYTES = 1 << 29
+"""Size of the LRU cache of decoded recordings, in bytes."""
 
 
 def check_recordings(condition: Condition, decoders: Decoders) -> None:
@@ -33,25 +36,28 @@ def _unusable(path: str, reason: str) -> NoInputError:
 
 
 class Backgrounds:
-    """Pieces of the background recordings of one condition.
+    """Excerpts of the background recordings of one condition.
 
     Args:
         condition: Of the kind background.
         decoders: Read the recordings.
-        rate: Sample rate of the pieces, in Hz.
-        most: Bytes of decoded recordings that are kept.
+        rate: Sample rate of the excerpts, in Hz.
+        cache_bytes: Bytes of decoded recordings that are kept; at least one recording is.
     """
 
-    def __init__(self, condition: Condition, decoders: Decoders, rate: int, most: int = MOST_BYTES) -> None:
-        self._condition, self._decoders, self._rate, self._most = condition, decoders, rate, most
+    def __init__(self, condition: Condition, decoders: Decoders, rate: int, cache_bytes: int = CACHE_BYTES) -> None:
+        self._condition, self._decoders, self._rate, self._cache_bytes = condition, decoders, rate, cache_bytes
         self._kept: OrderedDict[str, Samples] = OrderedDict()
 
-    def piece(self, key: str, length: int) -> npt.NDArray[np.float64]:
-        """Returns a piece of one of the recordings, both chosen by the clip's key, repeated if it is too short.
+    def excerpt(self, key: str, length: int) -> npt.NDArray[np.float64]:
+        """Returns an excerpt of one recording, both drawn from a generator seeded with the clip's key.
 
         Args:
             key: Key of the clip.
-            length: Samples.
+            length: Number of samples, T.
+
+        Returns:
+            (T,) float64. A recording that ends before is continued from its start; one without samples gives zeros.
 
         Raises:
             NoInputError: The recording cannot be decoded.
@@ -69,7 +75,7 @@ class Backgrounds:
             if found.samples is None:
                 raise _unusable(path, found.error)
             self._kept[path] = found.samples
-            while len(self._kept) > 1 and sum(samples.nbytes for samples in self._kept.values()) > self._most:
+            while len(self._kept) > 1 and sum(samples.nbytes for samples in self._kept.values()) > self._cache_bytes:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(path)
         return self._kept[path]

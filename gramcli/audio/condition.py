@@ -34,8 +34,8 @@ _MP3 = {  # kbit/s that there are, by the sample rates of MPEG-2.5, MPEG-2 and M
     **dict.fromkeys((32000, 44100, 48000), (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)),
 }
 
-_REACH_S = 1.0
-"""Longest reverberation tail is this many times its decay time."""
+_TAIL_PER_DECAY = 1.0
+"""Length of the reverberation tail, as a multiple of the decay time."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Condition:
 class BackgroundSource(Protocol):
     """Gives background sound; see `gramcli.audio.background`."""
 
-    def piece(self, key: str, length: int) -> npt.NDArray[np.float64]:
+    def excerpt(self, key: str, length: int) -> npt.NDArray[np.float64]:
         """Returns `length` samples to mix with the clip of this key."""
 
 
@@ -162,7 +162,7 @@ def apply(
     elif condition.kind == "background":
         if background is None:
             raise ValueError("the condition background needs its recordings")
-        changed = wide + _scaled(background.piece(key, len(wide)), wide, condition.value)
+        changed = wide + _scaled(background.excerpt(key, len(wide)), wide, condition.value)
     else:
         changed = _codec(samples, condition.value, rate)
     return np.asarray(changed, np.float32)
@@ -188,7 +188,7 @@ def _lowpass(samples: npt.NDArray[np.float64], cutoff: float, rate: int) -> npt.
 def _reverb(samples: npt.NDArray[np.float64], condition: Condition, rate: int, key: str) -> npt.NDArray[Any]:
     from scipy.signal import fftconvolve
 
-    length = max(2, round(_REACH_S * condition.value * rate))
+    length = max(2, round(_TAIL_PER_DECAY * condition.value * rate))
     time = np.arange(length) / (condition.value * rate)
     tail = condition.seed(key).standard_normal(length) * 10 ** (-3 * time)
     response = tail / np.sqrt(np.sum(tail**2))

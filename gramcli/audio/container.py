@@ -12,7 +12,7 @@ from typing import Any
 
 import soundfile
 
-from gramcli.audio.limits import FORMATS, MOST_CHANNELS, MOST_FRAMES_PER_BYTE, RATES, Limits
+from gramcli.audio.limits import FORMATS, MAX_CHANNELS, MAX_FRAMES_PER_BYTE, RATES, Limits
 from gramcli.audio.truncation import truncation
 from gramcli.errors import AudioError
 from gramcli.text import shown
@@ -97,11 +97,11 @@ def _check(sound: Any, descriptor: int, size: int, limits: Limits) -> None:
         raise AudioError(f"is {shown(sound.format_info)}; {_READ} are read")
     if not RATES[0] <= sound.samplerate <= RATES[1]:
         raise AudioError(f"sample rate {sound.samplerate} Hz is not within {RATES[0]} to {RATES[1]} Hz")
-    if sound.channels > MOST_CHANNELS:
-        raise AudioError(f"{sound.channels} channels are more than {MOST_CHANNELS}")
+    if sound.channels > MAX_CHANNELS:
+        raise AudioError(f"{sound.channels} channels are more than {MAX_CHANNELS}")
     if sound.frames <= 0:
         raise AudioError("0 samples")
-    if sound.frames > size * MOST_FRAMES_PER_BYTE:
+    if sound.frames > size * MAX_FRAMES_PER_BYTE:
         raise AudioError(f"the header claims {sound.frames} samples in {size} bytes")
     if sound.frames > limits.max_seconds * sound.samplerate:
         raise AudioError(

@@ -3,13 +3,19 @@
 It is a program of its own rather than a `multiprocessing` child, which would import the user's script again and so
 need a main guard there. Requests are JSON lines on standard input::
 
-    {"probe": path, "hashed": true, "limits": [seconds, false]}
+    {"probe": path, "hashed": true, "limits": [max_seconds, allow_truncated]}
     {"path": path, "windows": [null | [start, end], ...], "sample_rate": 16000, "channel": "mix", "limits": ...}
 
-Replies are JSON lines on standard output, in order. The first is ``{"ready": true}``. A probe is answered by
-``{"probe": [frames, sample_rate, channels, digest, bytes]}`` and each window by ``{"samples": n}``, followed by n
-float32 in the machine's byte order; either may be ``{"error": reason}`` instead. ``{}`` means that work goes on.
-The process ends with its standard input, hence with its parent, however that ends.
+The limits are the fields of `gramcli.audio.limits.Limits`. Replies are JSON lines on standard output, in order::
+
+    {"ready": true}                                                                     once, at the start
+    {"probe": [frames, sample_rate, channels, digest, bytes], "seconds": {"hash": s}}   to a probe
+    {"samples": n, "seconds": {"decode": s, "resample": s}}                             to each window
+    {"error": reason}                                                                   in place of either
+    {}                                                                                  work goes on
+
+A line with samples is followed by n float32 in the machine's byte order. The seconds are the time that each step took.
+The process exits when its standard input ends, so it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from gramcli.errors import AudioError
 from gramcli.text import shown
 
 ALIVE_S = 1.0
-"""Longest time without a reply, in seconds, while work goes on."""
+"""Seconds without a reply after which the next block that is read sends ``{}``."""
 
 
 class Worker:
@@ -46,7 +52,7 @@ class Worker:
             began = time.perf_counter()
             try:
                 found = dataclasses.astuple(
-                    probe(request["probe"], self._alive, limits=limits, hashed=request["hashed"])
+                    probe(request["probe"], self._keep_alive, limits=limits, hashed=request["hashed"])
                 )
                 self._reply(probe=found, seconds={"hash": time.perf_counter() - began})
             except Exception as error:
@@ -71,7 +77,7 @@ class Worker:
             if self._open is not None:
                 self._open[1].close()
                 self._open = None
-            self._open = (wanted, limits), Reader(*wanted, self._alive, limits=limits)
+            self._open = (wanted, limits), Reader(*wanted, self._keep_alive, limits=limits)
         reader = self._open[1]
         before = reader.resampling_s
         return reader.read(window), reader.resampling_s - before
@@ -83,7 +89,7 @@ class Worker:
         self._replies.flush()
         self._replied_at = time.monotonic()
 
-    def _alive(self) -> None:
+    def _keep_alive(self) -> None:
         if time.monotonic() - self._replied_at > ALIVE_S:
             self._reply()
 

@@ -23,11 +23,11 @@ from gramcli.errors import AudioError, ResourceError
 from gramcli.settings.schema import Settings
 
 AHEAD = 24
-"""Windows that are decoded before they are needed, at least."""
-WINDOWS_A_JOB = 8
+"""Default number of windows that are decoded before they are needed."""
+WINDOWS_PER_JOB = 8
+"""Most windows that are asked of a child in one message."""
 STRIKES = 2
 """Crashes or timeouts of one file after which its remaining windows are given up."""
-
 
 _SPARE: deque[Child] = deque()
 """Child processes that were started before they were needed."""
@@ -121,7 +121,7 @@ class Decoders:
         for lane in self._lanes:
             lane.stop()
         for lane in self._lanes:
-            lane.join()
+            lane.thread.join()
 
     def probe(self, paths: Iterable[str], *, hashed: bool = True) -> Iterator[Probe | AudioError]:
         """Yields header and digest of each file, or why it cannot be used, in order; see `gramcli.audio.reader.probe`.
@@ -204,8 +204,8 @@ def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
         "channel": request.channel,
         "limits": limits,
     }
-    for first in range(0, len(request.windows), WINDOWS_A_JOB):
-        windows = request.windows[first : first + WINDOWS_A_JOB]
+    for first in range(0, len(request.windows), WINDOWS_PER_JOB):
+        windows = request.windows[first : first + WINDOWS_PER_JOB]
         yield _Job(request.path, {**common, "windows": windows}, len(windows))
 
 
@@ -221,8 +221,8 @@ class _Lane:
         self._child: Child | None = None
         self._suspect, self._strikes = "", 0
         """The last file that crashed a child or timed out, and how often in a row."""
-        self._thread = threading.Thread(target=self._work, name="gramcli decoder", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, name="gramcli decoder", daemon=True)
+        self.thread.start()
 
     def load(self) -> int:
         """Returns the number of jobs that are waiting or under way."""
@@ -239,10 +239,6 @@ class _Lane:
         child = self._child
         if child is not None:
             child.kill()
-
-    def join(self) -> None:
-        """Waits until the thread has ended."""
-        self._thread.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) and not self._stopped:

@@ -8,14 +8,14 @@ from gramcli.settings.schema import DataSettings
 
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate, in Hz. libsndfile reads any; at 1 Hz, each sample would become 16,000."""
-MOST_CHANNELS = 64
+MAX_CHANNELS = 64
 """Largest number of channels."""
 LOUDEST = 1e4
 """Largest magnitude of a sample; full scale is 1."""
-MOST_FRAMES_PER_BYTE = 10_000
+MAX_FRAMES_PER_BYTE = 10_000
 """Silence in FLAC needs about one byte for 6,000 samples; a header that claims more is forged."""
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
-"""Containers that are read: those in which a truncated file can be told from a whole one."""
+"""Containers that are read: those in which a truncated file can be distinguished from a complete one."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import soxr
 
 from gramcli.audio.container import AudioFile, truncated, unreadable
 from gramcli.audio.limits import LIMITS, LOUDEST, Limits
-from gramcli.audio.truncation import MOST_MISSING
+from gramcli.audio.truncation import MAX_MISSING
 from gramcli.audio.windows import Window
 from gramcli.errors import AudioError
 
@@ -223,7 +223,7 @@ class Reader:
         if len(block):
             return block
         # an MP3 file may claim more than it has: encoders do not agree on what they count
-        nearly = self._sound.format == "MP3" and position >= (1 - MOST_MISSING) * self._sound.frames
+        nearly = self._sound.format == "MP3" and position >= (1 - MAX_MISSING) * self._sound.frames
         if not (nearly or self._limits.allow_truncated):
             raise truncated(f"{position} of {self._sound.frames} samples are there")
         self._end = position

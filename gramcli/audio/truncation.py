@@ -1,8 +1,8 @@
 """Detects truncated audio files, of which libsndfile would silently decode what is left.
 
 Containers made of chunks state the length of their samples, Ogg marks its last page, and most MP3 files begin with a
-frame that states the number of bytes. A truncated MP3 file of constant bit rate without such a frame looks like a whole
-one. A truncated FLAC file fails by itself when it is decoded.
+frame that states the number of bytes. A truncated MP3 file of constant bit rate without such a frame cannot be
+distinguished from a complete one. A truncated FLAC file fails by itself when it is decoded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 STREAMED = 0xFFFFFFFF
 """Length in the header of a file that was written to a pipe, where it was not known; 0 means the same."""
-MOST_MISSING = 0.05
+MAX_MISSING = 0.05
 """Share of an MP3 file that may be missing, as encoders count bytes and samples differently."""
 
 _LOG = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -126,4 +126,4 @@ def _mp3(descriptor: int, size: int) -> str:
     elif found := re.search(rb"VBRI", frame):
         claimed = int.from_bytes(frame[found.end() + 6 :][:4], "big")
     rest = size - start
-    return _short(rest, claimed) if rest < (1 - MOST_MISSING) * claimed else ""
+    return _short(rest, claimed) if rest < (1 - MAX_MISSING) * claimed else ""

@@ -1,4 +1,7 @@
-"""Cuts a recording into windows of equal length."""
+"""Cuts a recording into windows of equal length. The last one may overlap the one before.
+
+What is left at the end is dropped if it is shorter than a tenth of a window.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,13 @@ def windows(duration: float, start: float | None, end: float | None, seconds: fl
         seconds: Length of a window.
 
     Returns:
-        Windows in order of time. A file that is one window as a whole is ``[None]``; what is shorter than `seconds` is
-        one window of that length, to be padded.
+        Windows in order of time. ``[None]`` stands for the whole file: no stretch is given, and the file is shorter
+        than `seconds`, or longer by less than a tenth of it. A stretch shorter than `seconds` is one window of its own
+        length. What is shorter than `seconds` has to be padded.
 
     Raises:
-        AudioError: The stretch begins at or after the end of the file.
-        ValueError: `seconds` is not positive, or `end` is not behind `start`.
+        AudioError: The stretch begins at or after the end of the file, as any does in an empty one.
+        ValueError: `seconds` is not positive, `start` is negative, or `end` is not behind `start`.
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be above 0, not {seconds}")

@@ -1,7 +1,8 @@
-"""``finished.safetensors``: what a finished extract found, so that the next one can tell at once that nothing is new.
+"""The record of a finished extract: with it, an unchanged rerun returns at once.
 
-The file is derived from manifest and cache. Where it is missing, damaged or out of date, extract compares the two row
-by row.
+``finished.safetensors`` holds the digest of manifest and settings, the audio files with sizes and times of change, and
+the numbers of the shards. It is derived from manifest and cache: where it is missing, damaged or out of date, extract
+compares the two row by row.
 """
 
 from __future__ import annotations
@@ -20,28 +21,31 @@ from gramcli.errors import GramcliError
 FILE = "finished.safetensors"
 
 _PART = 20_000
-"""Files that are looked at before they are compared."""
+"""Files that are compared at a time: the first part that has changed ends the comparison."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What an extract had found when it was finished."""
+    """What a finished extract reported, so that a rerun can report it again."""
 
     clips: int
     """Clips that are in a split."""
     labels: tuple[str, ...]
-    """Labels of the known ones among them, in natural order."""
+    """Labels of those whose label is not held out, in natural order."""
     notes: tuple[str, ...]
     """Notes on the manifest and its clips, to be repeated."""
 
 
-def write(cache: Path, source: str, finished: Completion, rows: Iterable[Clip], shards: Collection[int]) -> None:
-    """Records that every clip of a manifest has its row.
+def write(cache: Path, source: str, completion: Completion, rows: Iterable[Clip], shards: Collection[int]) -> None:
+    """Records that every clip of a manifest has its row. Nothing is written if the cache has no clip table.
+
+    The tensors are path (bytes, uint8: the paths in UTF-8, separated by zero bytes), stat (files, 2) int64 with size in
+    bytes and time of change in nanoseconds, and shard (shards,) int64.
 
     Args:
         cache: Folder of the cache.
         source: Digest of the manifest and of the settings that say how to read it.
-        finished: What the extract found.
+        completion: What the extract found.
         rows: All clips, none of them failed.
         shards: Numbers of the shards that are there.
 
@@ -51,28 +55,30 @@ def write(cache: Path, source: str, finished: Completion, rows: Iterable[Clip], 
     table = clip_table.name(cache)
     if not table:
         return
-    seen = {clip.path: (clip.bytes, clip.mtime_ns) for clip in rows if clip.split}
-    names = "\0".join(seen).encode("utf-8", "surrogateescape")
+    stats = {clip.path: (clip.bytes, clip.mtime_ns) for clip in rows if clip.split}
+    names = "\0".join(stats).encode("utf-8", "surrogateescape")
     sealed.write(
         cache / FILE,
         "finished",
         {
             "path": np.frombuffer(names, np.uint8),
-            "stat": np.array(list(seen.values()), np.int64).reshape(-1, 2),
+            "stat": np.array(list(stats.values()), np.int64).reshape(-1, 2),
             "shard": np.array(sorted(shards), np.int64),
         },
         {
             "source": source,
             "table": table,
-            "clips": finished.clips,
-            "labels": list(finished.labels),
-            "notes": list(finished.notes),
+            "clips": completion.clips,
+            "labels": list(completion.labels),
+            "notes": list(completion.notes),
         },
     )
 
 
 def read(cache: Path, source: str, shards: Collection[int]) -> Completion | None:
-    """Returns what a finished extract had found, unless manifest, table, shards or audio files have changed since.
+    """Returns what a finished extract found; None if manifest, table, shards or audio files have changed since.
+
+    A missing or damaged record is None too.
 
     Args:
         cache: Folder of the cache.
@@ -97,16 +103,16 @@ def read(cache: Path, source: str, shards: Collection[int]) -> Completion | None
         return None
 
 
-def _unchanged(paths: Sequence[str], known: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> bool:
-    if len(paths) != len(known):
+def _unchanged(paths: Sequence[str], recorded: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> bool:
+    if len(paths) != len(recorded):
         return False
     for first in range(0, len(paths), _PART):
         some = slice(first, first + _PART)
         try:
-            # threads would wait for the interpreter's lock longer than for the system
-            found = [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths[some])]
+            # threads would not help: os.stat takes less time than the interpreter's lock takes to change hands
+            current = [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths[some])]
         except (OSError, ValueError):
             return False
-        if not np.array_equal(np.array(found, np.int64), known[some]):
+        if not np.array_equal(np.array(current, np.int64), recorded[some]):
             return False
     return True

@@ -1,6 +1,7 @@
-"""The fitted rule: everything that was fitted on validation clips. Decision, inference and exported model share it.
+"""The fitted decision rule: layer selection, fusion weights, discriminant, size correction and threshold.
 
-Bounds are not part of it. `pack` and `unpack` convert it to and from the tensors of a sealed file.
+The decision file, inference and exported models share this type. It does not hold the class bounds. `pack` and
+`unpack` convert it to and from the tensors of a sealed file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from gramcli.rule.threshold import Threshold
 from gramcli.text import shown
 
 TINY = 1e-100
-"""Smallest divisor that is accepted. Positive means of float32 numbers are larger, and no quotient overflows."""
+"""Smallest accepted E_l and discriminant floor, by which deviations and descriptors are divided.
+
+Every positive mean of float32 numbers is larger, and no float32 number divided by it overflows a float64."""
 
 _ROUNDING = 1e-9
 """Relative difference that rounding may cause between two sums of the same numbers."""
@@ -44,7 +47,8 @@ class FittedRule:
     inverse_temperature: float | None = None
     """t of the probability softmax(-t log(1 + Δ̄)) of the rule gram; None if it could not be fitted."""
     threshold: Threshold | None = None
-    """Strangeness above which a clip is unknown; None if validation has too few groups for the rate."""
+    """Strangeness above which a clip is unknown; None if validation has fewer than 1/α - 1 groups, where α is
+    the false-reject rate (19 for 5 %)."""
     size_correction: SizeCorrection | None = None
     """Correction of the evidence for the sizes of the C classes that have training clips, (L, C). None if they are of
     about equal size."""
@@ -52,53 +56,70 @@ class FittedRule:
     """Discriminant over all layers, for the classes that have training clips; None with the rule gram."""
 
     def check(self, channels: Mapping[str, int], present: int) -> None:
-        """Raises a ValueError or TypeError if the parts do not fit each other, as a file may hold anything.
+        """Checks that the parts fit each other: shapes, signs, finite numbers, and the parts that the named rule needs.
 
         Args:
             channels: Channels of the layers.
             present: Number of classes that have training clips, C.
+
+        Raises:
+            ValueError, TypeError: They do not, as the file that they come from may hold anything.
         """
         layers = len(self.layers)
         if self.name not in ("fused", "gram"):
-            raise ValueError(f"rule {self.name!r}")
+            raise ValueError(f"the rule is {self.name!r}, not fused or gram")
+        if (self.name == "fused") != (self.fusion is not None):
+            raise ValueError("the rule fused needs fusion weights, and the rule gram has none")
+        if self.name == "gram" and self.discriminant is not None:
+            raise ValueError("the rule gram has no discriminant")
         if not isinstance(self.chosen, int) or not 1 <= self.chosen <= layers:
-            raise ValueError("number of layers")
-        _require_numbers(self.expected, (layers,), least=TINY)
+            raise ValueError(f"the number of chosen layers is {self.chosen!r}, not one of 1 to {layers}")
+        _require_numbers("E_l", self.expected, (layers,), least=TINY)
         if self.fusion is not None:
-            _require_numbers(self.fusion.weights, (layers,), least=0)
-            _require_finite(self.fusion.discriminant_weight, self.fusion.network_weight, self.fusion.ridge)
+            _require_numbers("fusion weights", self.fusion.weights, (layers,), least=0)
+            _require_finite(
+                "a fusion weight", self.fusion.discriminant_weight, self.fusion.network_weight, self.fusion.ridge
+            )
         if self.size_correction is not None:
-            _require_numbers(self.size_correction.scale, (layers, present), least=0)
-            _require_numbers(self.size_correction.shift, (layers, present))
+            _require_numbers("scales of the size correction", self.size_correction.scale, (layers, present), least=0)
+            _require_numbers("shifts of the size correction", self.size_correction.shift, (layers, present))
         if self.discriminant is not None:
             self._check_discriminant(self.discriminant, channels, present)
         if self.inverse_temperature is not None:
-            _require_finite(self.inverse_temperature)
+            _require_finite("the inverse temperature", self.inverse_temperature)
         if self.threshold is not None:
             limit = self.threshold
-            _require_finite(limit.value, limit.false_reject, limit.low, limit.high, limit.groups)
+            _require_finite(
+                "a number of the threshold", limit.value, limit.false_reject, limit.low, limit.high, limit.groups
+            )
             if not isinstance(limit.folder, str | None):
-                raise TypeError("folder of the threshold")
+                raise TypeError(f"the folder of the threshold is {limit.folder!r}, not text")
 
     def _check_discriminant(self, discriminant: Discriminant, channels: Mapping[str, int], present: int) -> None:
         if set(discriminant.floors) != set(self.layers):
-            raise ValueError("layers of the discriminant")
+            raise ValueError("the layers of the discriminant are not those of the rule")
         for layer in self.layers:
-            _require_numbers(discriminant.weights[layer], (channels[layer], present))
-        _require_finite(*discriminant.floors.values())
+            _require_numbers(
+                f"discriminant weights of {layer}", discriminant.weights[layer], (channels[layer], present)
+            )
+        _require_finite("a floor of the discriminant", *discriminant.floors.values())
         if min(discriminant.floors.values()) < TINY:
-            raise ValueError("floor of a logarithm")
-        _require_numbers(discriminant.bias, (present,))
+            raise ValueError(f"a floor of the discriminant is below {TINY:g}")
+        _require_numbers("biases of the discriminant", discriminant.bias, (present,))
 
 
-def _require_numbers(array: Array, shape: tuple[int, ...], least: float = -math.inf) -> None:
+def _require_numbers(what: str, array: Array, shape: tuple[int, ...], least: float = -math.inf) -> None:
     if array.dtype.kind != "f" or array.shape != shape or not (np.isfinite(array) & (array >= least)).all():
-        raise ValueError("numbers or shape of a tensor")
+        raise ValueError(f"{what}: not finite floats of shape {shape} that are at least {least:g}")
 
 
-def _require_finite(*values: float) -> None:
+def _require_finite(what: str, *values: float) -> None:
     if not all(math.isfinite(value) for value in values):
-        raise ValueError("a number is not finite")
+        raise ValueError(f"{what} is not finite")
+
+
+# Names in the file, kept since format 1: sharpness is the inverse temperature, levelling the size correction, trust the
+# network's weight, and joint the discriminant's weight.
 
 
 def pack(rule: FittedRule) -> tuple[dict[str, Array], dict[str, Any]]:

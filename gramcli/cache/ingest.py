@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from gramcli import __version__
 from gramcli.cache import clip_table, failures, placement, shard
 from gramcli.cache.view import View
 from gramcli.dataset.clip import SPLITS, UNKNOWN, Clip
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 
 Array = npt.NDArray[Any]
 
@@ -58,33 +59,26 @@ def write(
     rows = {layer: _matrix(layer, values, len(keys)) for layer, values in descriptors.items()}
     outputs = np.zeros((len(keys), 0)) if logits is None else _matrix("logits", logits, len(keys))
     groups = list(keys) if groups is None else groups
-    if not rows or {len(labels), len(splits), len(groups)} != {len(keys)} or len(set(keys)) != len(keys):
-        raise ValueError(
-            f"{len(keys)} keys, all different, need one label, split and group each, and at least one layer"
-        )
-    known = {label for label, split in zip(labels, splits, strict=True) if split != UNKNOWN}
-    unknown = {label for label, split in zip(labels, splits, strict=True) if split == UNKNOWN}
-    if outputs.shape[1] != len(classes) or set(splits) - {*SPLITS, UNKNOWN} or (classes and known - set(classes)):
-        raise ValueError(
-            f"labels must be among {tuple(classes)}, splits among {(*SPLITS, UNKNOWN)}, with one logit a class"
-        )
-    if both := sorted(unknown & (known | set(classes))):
-        raise ValueError(f"labels of unknown clips must be of no class, but {both[0]!r} is one")
+    _require_consistent(keys, labels, splits, groups, classes)
+    if not rows:
+        raise ValueError("descriptors must have at least one layer")
+    if outputs.shape[1] != len(classes):
+        raise ValueError(f"logits have {outputs.shape[1]} columns, but there are {len(classes)} classes")
     hashed = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() for key in keys]
     folder = Path(cache)
-    with durable_files.lock(folder):
+    with folder_lock.lock(folder):
         view = View.create(folder, _identity(network, rows, classes), {"versions": {"gramcli": __version__}})
         done, previous = view.present(), clip_table.read(folder)
-        known_rows = placement.known_places(previous, done)
+        finished = placement.places_in_finished_shards(previous, done)
         given = [
             Clip(name, key, name, "", 0, 0, None, None, label, split, group, None, None)
             for name, key, label, split, group in zip(keys, hashed, labels, splits, groups, strict=True)
         ]
         index = {key: n for n, key in enumerate(hashed)}
         kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in index]
-        allotted = placement.assign_places(given, known_rows, done, placement.rows_per_shard(view.numbers_a_clip))
+        allotted = placement.assign_places(given, finished, done, placement.rows_per_shard(view.numbers_per_clip))
         clip_table.write(folder, [*kept, *allotted], seconds=0.0)
-        new = clip_table.by_shard(clip for clip in allotted if clip.key not in known_rows)
+        new = clip_table.by_shard(clip for clip in allotted if clip.key not in finished)
         reasons = failures.read(folder, view, kept)
         for number, group in new.items():
             where = [index[clip.key] for clip in group]
@@ -93,6 +87,26 @@ def write(
             failures.write(folder, [*kept, *allotted], reasons)
             view.write(number, part)
     return sum(map(len, new.values()))
+
+
+def _require_consistent(
+    keys: Sequence[str], labels: Sequence[str], splits: Sequence[str], groups: Sequence[str], classes: Sequence[str]
+) -> None:
+    """Raises a ValueError if numbers differ, a key stands twice, or a split or label is not allowed."""
+    for name, values in (("labels", labels), ("splits", splits), ("groups", groups)):
+        if len(values) != len(keys):
+            raise ValueError(f"there are {len(values)} {name} for {len(keys)} keys; give one per key")
+    if len(set(keys)) != len(keys):
+        repeated = next(key for key, count in Counter(keys).items() if count > 1)
+        raise ValueError(f"keys must all be different, but {repeated!r} stands twice")
+    if wrong := sorted(set(splits) - {*SPLITS, UNKNOWN}):
+        raise ValueError(f"splits must be among {(*SPLITS, UNKNOWN)}, and {wrong[0]!r} is not")
+    known = {label for label, split in zip(labels, splits, strict=True) if split != UNKNOWN}
+    unknown = {label for label, split in zip(labels, splits, strict=True) if split == UNKNOWN}
+    if classes and (wrong := sorted(known - set(classes))):
+        raise ValueError(f"labels must be among the classes {tuple(classes)}, and {wrong[0]!r} is not")
+    if both := sorted(unknown & (known | set(classes))):
+        raise ValueError(f"labels of unknown clips must be of no class, but {both[0]!r} is one")
 
 
 def _matrix(name: str, values: npt.ArrayLike, rows: int) -> Array:

@@ -1,8 +1,9 @@
 """Assigns every clip its row in a shard.
 
-Clips are known by their content, so nothing is computed again when files are moved, renamed, relabelled or put into
-other splits. A clip with a row in a finished shard keeps it for good. All others get rows in new shards, in an order
-that depends on the manifest alone, so that a run that was killed plans the same shards when it is repeated.
+Clips are identified by the SHA-256 of their content, so nothing is computed again when files are moved, renamed,
+relabelled or put into other splits. A clip with a row in a finished shard keeps it for good. All others get rows in new
+shards, in an order that depends on the manifest alone, so that a run that was killed plans the same shards when it is
+repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def rows_per_shard(numbers: int) -> int:
     return min(max(_SHARD_BYTES // row_bytes(numbers), _ROWS[0]), _ROWS[1])
 
 
-def known_places(previous: ClipTable | None, done: set[int]) -> dict[str, RowPlace]:
+def places_in_finished_shards(previous: ClipTable | None, done: set[int]) -> dict[str, RowPlace]:
     """Returns shard and row by key of all clips in finished shards, according to the previous table."""
     return {
         clip.key: RowPlace(clip.shard, clip.row)
@@ -45,13 +46,13 @@ def known_places(previous: ClipTable | None, done: set[int]) -> dict[str, RowPla
 
 
 def assign_places(
-    clips: Iterable[Clip], known: Mapping[str, RowPlace], done: set[int], rows_per_shard: int
+    clips: Iterable[Clip], finished: Mapping[str, RowPlace], done: set[int], rows_per_shard: int
 ) -> list[Clip]:
     """Returns the clips with shard and row: those of their key if it has any, else the next ones of new shards.
 
     Args:
         clips: All clips of the manifest; those without a key, whose file cannot be read, get no row.
-        known: Shard and row of keys in finished shards.
+        finished: Shard and row of keys in finished shards.
         done: Numbers of the finished shards.
         rows_per_shard: Clips of a new shard. New rows are given to one split after another.
     """
@@ -60,15 +61,18 @@ def assign_places(
     new = dict.fromkeys(
         clip.key
         for clip in sorted(clips, key=lambda clip: order.get(clip.split, len(SPLITS)))
-        if clip.key and clip.key not in known
+        if clip.key and clip.key not in finished
     )
     first = max(done, default=-1) + 1
-    where = {**known, **{key: RowPlace(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)}}
+    where = {
+        **finished,
+        **{key: RowPlace(first + n // rows_per_shard, n % rows_per_shard) for n, key in enumerate(new)},
+    }
     return [clip._replace(shard=where[clip.key].shard, row=where[clip.key].row) if clip.key else clip for clip in clips]
 
 
-def unlisted_clips(clips: Iterable[Clip], previous: ClipTable | None, known: Mapping[str, RowPlace]) -> list[Clip]:
+def unlisted_clips(clips: Iterable[Clip], previous: ClipTable | None, finished: Mapping[str, RowPlace]) -> list[Clip]:
     """Returns the clips of finished shards that the manifest no longer lists, with empty split, label and group."""
     listed = {clip.key for clip in clips}
-    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in known}
+    rows = {} if previous is None else {clip.key: clip for clip in previous.rows if clip.key in finished}
     return [clip._replace(split="", label="", group="") for key, clip in rows.items() if key not in listed]

@@ -85,14 +85,14 @@ class View:
         return bool(self.identity.get("with_means", False))
 
     @property
-    def numbers_a_clip(self) -> int:
+    def numbers_per_clip(self) -> int:
         """Number of numbers in one row of a shard, without logits."""
         return sum(self.layers.values()) * (2 if self.with_means else 1)
 
     @property
-    def bytes_a_clip(self) -> int:
+    def bytes_per_clip(self) -> int:
         """Number of bytes of one row of a shard on disk."""
-        return shard.row_bytes(self.numbers_a_clip + len(self.outputs))
+        return shard.row_bytes(self.numbers_per_clip + len(self.outputs))
 
     @classmethod
     def open(cls, cache: Path, name: str = CLEAN) -> View:

@@ -36,7 +36,7 @@ from gramcli.gram.deviation import deviations, touched
 from gramcli.gram.kernels import Plan
 from gramcli.progress import Progress, Silent
 from gramcli.settings.schema import CalibrateSettings
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from gramcli.system.cpu import cores
 from gramcli.text import shown
 
@@ -60,7 +60,7 @@ def calibrate(
         LockedError: Another process writes to the cache.
     """
     cache, settings, progress = Path(cache), settings or CalibrateSettings(), progress or Silent()
-    with durable_files.lock(cache):
+    with folder_lock.lock(cache):
         work = _Work.open(cache, settings, progress)
         training, bounds = _training_bounds(work)
         counts = next(iter(bounds.values())).counts

@@ -21,7 +21,7 @@ from gramcli.errors import ArtefactError, UsageError
 from gramcli.gram.ranking import curve, how_many, layer_score, paper_score
 from gramcli.progress import Progress, Silent
 from gramcli.settings.schema import DecisionSettings
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from gramcli.text import shown
 
 Array = npt.NDArray[Any]
@@ -53,7 +53,7 @@ def select_layers(
         LockedError: Another process writes to the cache.
     """
     cache, wanted, progress = Path(cache), wanted or DecisionSettings(), progress or Silent()
-    with durable_files.lock(cache):
+    with folder_lock.lock(cache):
         source = CalibratedCache.open(cache)
         decision = make_decision(source, wanted, progress, epsilon=epsilon)
         decisions.save(cache, decision)

@@ -1,1 +1,1 @@
-"""The command line, one thin module a command; typer and rich are imported only here."""
+"""The command line, one thin module per command; typer and rich are imported only here."""

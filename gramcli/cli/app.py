@@ -27,7 +27,7 @@ from gramcli.cli import (
     train,
 )
 from gramcli.cli.options import Panel, example, is_out_of_memory
-from gramcli.cli.render import complain
+from gramcli.cli.render import print_stderr
 from gramcli.errors import Exit, GramcliError
 from gramcli.system import malloc
 
@@ -125,5 +125,5 @@ def _fail(text: str, code: Exit) -> int:
         traceback.print_exc()
     if (ended := signals.received()) is not None:
         text, code = signals.message(ended), ended
-    complain("error", text)
+    print_stderr("error", text)
     return int(code)

@@ -31,7 +31,7 @@ def info_cmd(given: Given, as_json: Json = False) -> None:
 
     found = info(given.cache)
     if as_json:
-        render.document({"format": render.FORMAT, **found})
+        render.print_json({"format": render.SCHEMA_VERSION, **found})
         return
     rows = [{"what": name, "value": _text(name, value)} for name, value in found.items()]
     render.table(["what", "value"], rows)
@@ -50,7 +50,7 @@ def verify_cmd(
     full: Annotated[
         bool, typer.Option("--full", help="Also check the numbers, and whether audio files have changed.")
     ] = False,
-    mend: Annotated[
+    repair: Annotated[
         bool,
         typer.Option(
             "--repair", help="Move damaged files into the cache's quarantine folder, and compute their clips again."
@@ -64,21 +64,21 @@ def verify_cmd(
 ) -> None:
     """Check every file of a cache for damage, and repair it with --repair."""
     from gramcli.maintenance.audio_files import check_audio
-    from gramcli.maintenance.repair import repair
+    from gramcli.maintenance.repair import repair as repair_cache
     from gramcli.maintenance.reproduce import reproduce
     from gramcli.maintenance.verify import verify
     from gramcli.settings.configure import configure
 
-    found: dict[str, Any] = {"format": render.FORMAT}
+    found: dict[str, Any] = {"format": render.SCHEMA_VERSION}
     with Bar(quiet=given.quiet) as bar:
-        if mend:
-            mended = repair(given.cache, given.context(bar), full=full)
-            found["moved"] = {str(path): str(there) for path, there in mended.moved.items()}
-            found |= {"computed": mended.computed, "advice": list(mended.advice)}
-            if not mended.whole:
+        if repair:
+            repaired = repair_cache(given.cache, given.context(bar), full=full)
+            found["moved"] = {str(path): str(there) for path, there in repaired.moved.items()}
+            found |= {"computed": repaired.computed, "advice": list(repaired.advice)}
+            if not repaired.complete:
                 raise ArtefactError(
                     f"{given.cache}: run the gramcli extract that made it again, which computes what is missing; "
-                    f"{len(mended.moved)} damaged files are in its quarantine folder"
+                    f"{len(repaired.moved)} damaged files are in its quarantine folder"
                 )
         result = verify(given.cache, full=full, progress=bar)
         found |= {"files": result.files, "damaged": list(result.damaged), "unfinished": result.unfinished}
@@ -87,21 +87,21 @@ def verify_cmd(
             audio = check_audio(given.cache, settings.run.decoders, progress=bar)
             found |= {"audio": audio.files, "changed": list(audio.changed), "gone": dict(audio.gone)}
         if count is not None and not result.damaged:
-            again = reproduce(given.cache, count, given.context(bar))
-            found["replayed"] = {**vars(again), "fits": again.fits}
+            replayed = reproduce(given.cache, count, given.context(bar))
+            found["replayed"] = {**vars(replayed), "fits": replayed.fits}
     if as_json:
-        render.document(found)
+        render.print_json(found)
     else:
         _print(found)
     for line in found["damaged"]:
-        render.complain("damaged", line)
+        render.print_stderr("damaged", line)
     if found["damaged"]:
         raise DamagedError(
             f"{given.cache}: {len(found['damaged'])} of {result.files} files are damaged or do not fit; "
             "gramcli cache verify --repair moves them into quarantine and computes their clips again"
         )
     for path in found.get("changed", ()):
-        render.complain("changed", f"{shown(path)}: has changed since it was extracted")
+        render.print_stderr("changed", f"{shown(path)}: has changed since it was extracted")
     if found.get("changed"):
         raise ArtefactError(
             f"{given.cache}: {len(found['changed'])} audio files have changed since they were extracted; restore "
@@ -118,29 +118,29 @@ def verify_cmd(
 def _print(found: Mapping[str, Any]) -> None:
     """Prints the outcome of verify, line by line."""
     for path, there in found.get("moved", {}).items():
-        render.say(f"{shown(path)}: moved to {shown(there)}")
+        render.print_text(f"{shown(path)}: moved to {shown(there)}")
     if found.get("moved"):
-        render.say(f"{found['computed']} clips computed again")
+        render.print_text(f"{found['computed']} clips computed again")
     for line in found.get("advice", ()):
-        render.say(line)
+        render.print_text(line)
     if not found["damaged"]:
-        render.say(f"{found['files']} files, none damaged")
+        render.print_text(f"{found['files']} files, none damaged")
     if found["unfinished"]:
-        render.say(f"{found['unfinished']} clips are not extracted yet; run gramcli extract again")
+        render.print_text(f"{found['unfinished']} clips are not extracted yet; run gramcli extract again")
     if found.get("audio"):
         same = found["audio"] - len(found["changed"]) - len(found["gone"])
-        render.say(
+        render.print_text(
             f"{same} of {found['audio']} audio files are unchanged, {len(found['changed'])} have changed, "
             f"{len(found['gone'])} cannot be read"
         )
     if "replayed" in found:
         one = found["replayed"]
-        render.say(
+        render.print_text(
             f"{one['clips']} clips computed again: {one['identical']} identical; largest difference of a descriptor "
             f"{one['difference']:.2g} ({one['where']}), of a logit {one['logits']:.2g}"
         )
         if one["versions"]:
-            render.say(f"versions that have changed since the cache was made: {', '.join(one['versions'])}")
+            render.print_text(f"versions that have changed since the cache was made: {', '.join(one['versions'])}")
 
 
 @app.command("clean", epilog=example("gramcli cache clean --yes"))
@@ -159,10 +159,10 @@ def clean_cmd(
     found = clean(given.cache, unlisted=unlisted) if yes else leftovers(given.cache, unlisted=unlisted)
     rows = [{"file": str(one.path), "bytes": one.bytes, "why": one.why} for one in found]
     if as_json:
-        render.document({"format": render.FORMAT, "deleted": yes, "files": rows})
+        render.print_json({"format": render.SCHEMA_VERSION, "deleted": yes, "files": rows})
         return
     if rows:
         render.table(["file", "bytes", "why"], rows, shrink="file")
     total = render.size(sum(one.bytes for one in found))
     done = "deleted" if yes else "--yes deletes them"
-    render.say(f"{len(found)} files, {total}: {done}" if found else "no file can be deleted")
+    render.print_text(f"{len(found)} files, {total}: {done}" if found else "no file can be deleted")

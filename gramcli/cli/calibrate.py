@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gramcli.cli.options import Given, Panel, example, takes
-from gramcli.cli.render import Bar, complain
+from gramcli.cli.render import Bar, print_stderr
 
 Preset = Annotated[
     str | None, typer.Option("--preset", metavar="paper", help="paper: use the rule exactly as published.")
@@ -34,7 +34,7 @@ def calibrate_cmd(given: Given, preset: Preset = None) -> None:
         given.note_settings(bar, settings)
         statistics = calibrate(given.cache, settings.calibrate, progress=bar)
     if not given.quiet:
-        complain(
+        print_stderr(
             "done",
             f"{len(statistics.layers)} layers calibrated, epsilon {statistics.epsilon:g}: {statistics.file.path}",
         )

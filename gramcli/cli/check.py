@@ -35,7 +35,7 @@ def check_cmd(
 
     with Bar(quiet=given.quiet) as bar:
         found = check_shift(given.model(model), folder, given.context(bar))
-    how = render.chosen(format, as_json)
+    how = render.output_format(format, as_json)
     rows = [one.row() for one in found.folders]
     if how is Format.table:
         stated = f"windows called unknown; the threshold was set to reject {100 * found.threshold.false_reject:.3g}%"
@@ -45,9 +45,9 @@ def check_cmd(
     sentences = [("warning", one) for one in found.warnings] or [("verdict", found.verdict)]
     for kind, sentence in () if how is Format.json else sentences:
         if how is Format.table:
-            render.say(f"{kind}: {sentence}")
+            render.print_text(f"{kind}: {sentence}")
         elif not given.quiet:
-            render.complain(kind, sentence)
+            render.print_stderr(kind, sentence)
     settle(found.failed, found.files, usable=found.folders[0].clips > 0)
 
 

@@ -50,7 +50,7 @@ def classify_cmd(
 ) -> None:
     """Classify recordings, and say which windows are like none of the classes.
 
-    The output has one row a window. Run gramcli select-layers first, or give --model.
+    The output has one row per window. Run gramcli select-layers first, or give --model.
     """
     from gramcli.audio.decoder_pool import start_ahead
     from gramcli.audio.find import audio_files
@@ -63,7 +63,7 @@ def classify_cmd(
         require_place(submission)
     shares = _prior(prior)
     start_ahead()
-    how = render.chosen(format, as_json)
+    how = render.output_format(format, as_json)
     failed: dict[str, str] = {}
     read = set()
     submitted: list[Prediction] = []
@@ -90,13 +90,13 @@ def classify_cmd(
     if how is Format.table:
         render.table(_SHORT, map(_short, done), shrink="file")
         for path, reason in failed.items():
-            render.say(f"failed: {shown(path)}: {reason}")
+            render.print_text(f"failed: {shown(path)}: {reason}")
     elif how is Format.json:
         render.rows(COLUMNS, done, how)
     if submission is not None and read:
         dcase_submission.write(submission, submitted, classifier.classes)
         if (missing := len(paths) - len(read)) and not given.quiet:
-            render.complain(
+            render.print_stderr(
                 "note", f"{shown(submission)}: {missing} of {len(paths)} recordings failed and have no line in it"
             )
     settle(failed, len(paths), usable=bool(read))

@@ -54,7 +54,7 @@ def demo_cmd(
         (f"Classify one of these clips, whose label is {one['label']}.", ["classify", clip]),
     ):  # fmt: skip
         _say(f"\n# {why}")
-        render.out(f"$ {shlex.join(['gramcli', *command])}")
+        render.print_line(f"$ {shlex.join(['gramcli', *command])}")
         done = subprocess.run([sys.executable, "-m", "gramcli", *command], cwd=folder, env=_environment(), check=False)
         if done.returncode:
             raise typer.Exit(done.returncode)
@@ -69,4 +69,4 @@ def _environment() -> dict[str, str]:
 
 def _say(text: str) -> None:
     for line in text.split("\n"):
-        render.say(line)
+        render.print_text(line)

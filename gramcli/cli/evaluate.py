@@ -64,7 +64,7 @@ def evaluate_cmd(
         typer.Option(
             "--folds",
             metavar="PATTERN",
-            help="Evaluate a cross-validation with one checkpoint a fold, e.g. 'net-{fold}.safetensors'.",
+            help="Evaluate a cross-validation with one checkpoint per fold, e.g. 'net-{fold}.safetensors'.",
         ),
     ] = None,
     override_metadata: OverrideMetadata = False,
@@ -122,9 +122,9 @@ def evaluate_cmd(
                     "and --unknown"
                 )
             result = evaluate_folds(folds, override_metadata=override_metadata, **options)
-    how = render.chosen(format, as_json)
+    how = render.output_format(format, as_json)
     if how is Format.json:
-        render.document(result.as_dict())
+        render.print_json(result.as_dict())
         ood.end(result.unknown or ())
         return
     as_table = how is Format.table
@@ -146,12 +146,12 @@ def evaluate_cmd(
         render.table(columns, rows, title=title)
         for name, one in result.conditions.items():
             if one.rejected is not None:
-                render.say(f"{name}: {one.rejected:.1%} of these known clips are called unknown")
-        render.say(result.verdict)
+                render.print_text(f"{name}: {one.rejected:.1%} of these known clips are called unknown")
+        render.print_text(result.verdict)
     else:
         render.rows(columns, rows, how)
         if not given.quiet or result.split != "test":  # with other splits the figures must not be quoted
-            render.complain("verdict", result.verdict)
+            render.print_stderr("verdict", result.verdict)
     for study in result.unknown or ():
         ood.show(study, how, given.quiet)
     ood.end(result.unknown or ())

@@ -38,4 +38,4 @@ def export_cmd(
     settings = configure(given.context(Silent()), earlier=view.recorded["settings"], metadata=checkpoint.as_source)
     size = export(settings, given.cache, file)
     if not given.quiet:
-        render.complain("done", f"{file}: {render.size(size)}")
+        render.print_stderr("done", f"{file}: {render.size(size)}")

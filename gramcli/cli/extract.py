@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gramcli.cli.options import Condition, Given, OverrideMetadata, Panel, example, takes
-from gramcli.cli.render import Bar, chosen, complain, duration, rows, size
+from gramcli.cli.render import Bar, duration, output_format, print_stderr, rows, size
 from gramcli.errors import Exit, ResourceError, UsageError
 from gramcli.text import shown
 
@@ -99,7 +99,7 @@ def extract_cmd(
             used = require(given.cache).used("validation", "test", UNKNOWN)
             extract_conditions(given.cache, conditions, used, context)
     if not given.quiet:
-        complain(
+        print_stderr(
             "done",
             f"{done.clips} clips in {done.shards} shards of {settings.cache.dir}: {done.forwarded} computed, "
             f"{done.reused} already there, {done.failed} failed, "
@@ -108,7 +108,7 @@ def extract_cmd(
     if done.profile is not None:
         _print_profile(done.profile, done.forwarded, settings.run.decoders)
     if done.failed:
-        complain("error", f"{done.failed} of {done.clips} clips failed; {settings.cache.dir}/failures.csv says why")
+        print_stderr("error", f"{done.failed} of {done.clips} clips failed; {settings.cache.dir}/failures.csv says why")
         raise typer.Exit(Exit.PARTIAL)
 
 
@@ -128,7 +128,9 @@ def _print_forecast(found: Forecast, settings: Settings) -> None:
         "memory": f"about {size(found.memory)}, and {settings.run.decoders} decoders",
         "time": f"about {duration(found.seconds)}{measured}",
     }
-    rows(["what", "value"], [{"what": what, "value": value} for what, value in lines.items()], chosen(None, False))
+    rows(
+        ["what", "value"], [{"what": what, "value": value} for what, value in lines.items()], output_format(None, False)
+    )
     if not found.fits:
         raise ResourceError(
             f"{shown(settings.cache.dir)}: {found.todo} clips to compute need about {size(found.bytes)}, and "
@@ -151,4 +153,4 @@ def _print_profile(profile: Mapping[str, Mapping[str, float]], clips: int, decod
         for where in part
         for step, seconds in sorted(profile[where].items(), key=lambda item: -item[1])
     ]
-    rows(["where", "step", "seconds", "ms a clip", "share"], found, chosen(None, False))
+    rows(["where", "step", "seconds", "ms a clip", "share"], found, output_format(None, False))

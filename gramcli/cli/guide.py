@@ -38,8 +38,8 @@ def guide_cmd(
     if topic is None:
         pages = [{"topic": name, "about": guide.summary(name)} for name in guide.TOPICS]
         render.rows(["topic", "about"], pages, render.Format.table)
-        render.out("")
-        render.say("Show a page with: gramcli guide TOPIC")
+        render.print_line("")
+        render.print_text("Show a page with: gramcli guide TOPIC")
         return
     if topic not in guide.TOPICS:
         near = difflib.get_close_matches(topic, guide.TOPICS, n=1, cutoff=0.4)
@@ -49,7 +49,7 @@ def guide_cmd(
     if sys.stdout.isatty():
         _page(text)
     else:
-        render.out(text.rstrip("\n"))
+        render.print_line(text.rstrip("\n"))
 
 
 def _page(text: str) -> None:

@@ -51,13 +51,13 @@ def layers_cmd(
     ]
     missed = [{"name": name, "type": kind, "reason": reason} for name, kind, reason in found.survey.missed]
     columns = ["layer", "call", "type", "channels", "positions", "bytes", "recorded"]
-    how = render.chosen(format, as_json)
+    how = render.output_format(format, as_json)
     render.rows(columns, rows, how, about={"network": found.architecture, "not_captured": missed})
     if not given.quiet:
         for one in missed:
-            render.complain("not recorded", f"{one['name']} ({one['type']}): {one['reason']}")
+            render.print_stderr("not recorded", f"{one['name']} ({one['type']}): {one['reason']}")
         total = sum(layer.bytes for layer in found.recorded)
         channels = sum(layer.channels for layer in found.recorded)
-        render.complain(
+        render.print_stderr(
             "done", f"{len(found.recorded)} layers, {channels} channels, {render.size(total)} a clip in the cache"
         )

@@ -1,4 +1,4 @@
-"""Print how well unknown sounds are told from known ones, for `gramcli evaluate`."""
+"""Prints how well unknown sounds are told from known ones, for `gramcli evaluate`."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def show(found: OodStudy, how: Format, quiet: bool) -> None:
             title=title,
         )
         if found.matched:
-            render.say(
+            render.print_text(
                 f"* on {found.matched} pairs of a known and an unknown sound of similar length, level, bandwidth"
             )
         if found.beyond is not None:
-            render.say(f"{found.beyond:.1%} of these unknown sounds are called unknown")
-        render.say(found.verdict)
+            render.print_text(f"{found.beyond:.1%} of these unknown sounds are called unknown")
+        render.print_text(found.verdict)
     elif how is not Format.json and not quiet:
-        render.complain("verdict", found.verdict)
+        render.print_stderr("verdict", found.verdict)
 
 
 def end(found: tuple[OodStudy, ...]) -> None:

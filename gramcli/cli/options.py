@@ -39,7 +39,7 @@ def example(*commands: str) -> str:
 _METAVARS = {
     "text": "TEXT",
     "path": "PATH",
-    "whole": "N",
+    "int": "N",
     "number": "NUMBER",
     "names": "NAME,...",
     "table": "KEY=VALUE",
@@ -163,7 +163,7 @@ def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 def _reflowed(text: str) -> str:
-    """Returns a docstring with one line a paragraph, for the help, which breaks lines where the terminal ends."""
+    """Returns a docstring with one line per paragraph, for the help, which breaks lines where the terminal ends."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 

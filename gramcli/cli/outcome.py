@@ -1,4 +1,4 @@
-"""End a command that has processed many files, some of which may have failed."""
+"""Ends a command that has processed many files, some of which may have failed."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def settle(failed: Mapping[str, str], files: int, *, usable: bool) -> None:
     text = f"{len(failed)} of {files} files failed; the first, {shown(path)}: {reason}"
     if not usable:
         raise NoInputError(text)
-    render.complain("error", text)
+    render.print_stderr("error", text)
     raise typer.Exit(Exit.PARTIAL)

@@ -1,4 +1,4 @@
-"""Print results as tables or records on stdout, and progress and notes on stderr."""
+"""Prints results as tables or records on stdout, and progress and notes on stderr."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rich.text import Text
 
 from gramcli.text import shown
 
-FORMAT = 1
-"""Version of the JSON documents."""
+SCHEMA_VERSION = 1
+"""Version of the JSON documents, their field ``format``."""
 
-_LEAST = 8
-"""Least width of a column that is shortened, in characters."""
+_MIN_WIDTH = 8
+"""Smallest width of a column that is shortened, in characters."""
 
 
 class Format(StrEnum):
@@ -36,36 +36,36 @@ class Format(StrEnum):
     jsonl = "jsonl"
 
 
-def chosen(format: Format | None, as_json: bool) -> Format:
+def output_format(format: Format | None, as_json: bool) -> Format:
     """Returns the format that was asked for; by default a table on a terminal, and CSV elsewhere."""
     if as_json:
         return Format.json
     return format or (Format.table if sys.stdout.isatty() else Format.csv)
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Returns a JSON value; numbers that are not finite become null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {str(key): json_value(one) for key, one in value.items()}
+    return [json_value(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def document(content: Mapping[str, Any]) -> None:
+def print_json(content: Mapping[str, Any]) -> None:
     """Writes one JSON document to stdout."""
-    out(json.dumps(plain(content), indent=2, ensure_ascii=False))
+    print_line(json.dumps(json_value(content), indent=2, ensure_ascii=False))
 
 
-def out(line: str) -> None:
+def print_line(line: str) -> None:
     """Writes one line to stdout; bytes that are not UTF-8 are written as they were read."""
     sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
     sys.stdout.flush()
 
 
-def say(text: str) -> None:
+def print_text(text: str) -> None:
     """Writes a sentence to stdout; on a terminal, lines are broken between words."""
-    out(_wrapped(text) if sys.stdout.isatty() else text)
+    print_line(_wrapped(text) if sys.stdout.isatty() else text)
 
 
 def _wrapped(text: str) -> str:
@@ -89,10 +89,10 @@ def rows(
         about: Further fields of the JSON document.
     """
     if format is Format.json:
-        document({"format": FORMAT, **(about or {}), "rows": [dict(record) for record in records]})
+        print_json({"format": SCHEMA_VERSION, **(about or {}), "rows": [dict(record) for record in records]})
     elif format is Format.jsonl:
         for record in records:
-            out(json.dumps(plain(record), ensure_ascii=False))
+            print_line(json.dumps(json_value(record), ensure_ascii=False))
     elif format is Format.csv:
         writer = csv.writer(_Lines(), lineterminator="\n")
         writer.writerow(columns)
@@ -112,13 +112,13 @@ def table(columns: Sequence[str], records: Iterable[Mapping[str, Any]], *, title
         shrink: Column that is shortened at its left if the table is too wide.
     """
     if title:
-        say(title)
+        print_text(title)
     records = list(records)
     console = Console(highlight=False)
     cells = {column: [_cell(record[column]) for record in records] for column in columns}
     if shrink:
         others = [max(map(cell_len, [name, *texts])) + 2 for name, texts in cells.items() if name != shrink]
-        room = max(console.width - sum(others), cell_len(shrink), _LEAST)
+        room = max(console.width - sum(others), cell_len(shrink), _MIN_WIDTH)
         cells[shrink] = [_tail(text, room) for text in cells[shrink]]
     grid = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     for column in columns:
@@ -129,7 +129,7 @@ def table(columns: Sequence[str], records: Iterable[Mapping[str, Any]], *, title
     with console.capture() as printed:
         console.print(grid)
     for line in printed.get().rstrip("\n").split("\n"):
-        out(line.rstrip())
+        print_line(line.rstrip())
 
 
 def _tail(text: str, room: int) -> str:
@@ -162,11 +162,13 @@ def _cell(value: Any, *, exact: bool = False) -> str:
 
 def size(count: float) -> str:
     """Returns a number of bytes in a readable unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB"):
         count /= 1024
-    return ""
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} GiB"
 
 
 def duration(seconds: float) -> str:
@@ -177,7 +179,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def complain(kind: str, text: str) -> None:
+def print_stderr(kind: str, text: str) -> None:
     """Writes one line to stderr; on a terminal, it is broken between words."""
     line = f"{kind}: {' '.join(text.split())}"
     sys.stderr.write(f"{_wrapped(line) if sys.stderr.isatty() else line}\n")
@@ -238,11 +240,8 @@ class Bar:
             self._bar.update(self._task, advance=steps, rate=rate, failures=failures)
         elif not self._quiet and now - self._printed >= self._EVERY_S:
             self._printed = now
-            left = (self._total - self._done) / rate
-            complain(
-                self._name,
-                f"{self._done} of {self._total}, {rate:.1f}/s, {left:.0f} s left, {self._failed} failed",
-            )
+            left = f"{(self._total - self._done) / rate:.0f} s left, " if rate else ""
+            print_stderr(self._name, f"{self._done} of {self._total}, {rate:.1f}/s, {left}{self._failed} failed")
 
     def note(self, text: str) -> None:
         """See `gramcli.progress.Progress`."""
@@ -251,4 +250,4 @@ class Bar:
         if self._bar is not None:
             self._bar.console.print(Text(f"note: {text}"))
         else:
-            complain("note", text)
+            print_stderr("note", text)

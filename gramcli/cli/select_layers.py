@@ -57,20 +57,20 @@ def select_layers_cmd(
         if threshold_from is None:
             from gramcli.calibration.select_layers import select_layers
 
-            decision, known = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
+            decision, statistics = select_layers(given.cache, settings.decision, epsilon=epsilon, progress=bar)
         else:
             from gramcli.inference.site_threshold import select_layers_at  # slow to import: decoders and network
 
             selected = select_layers_at(
                 given.cache, threshold_from, settings.decision, epsilon=epsilon, context=context
             )
-            decision, known = selected.decision, selected.statistics
+            decision, statistics = selected.decision, selected.statistics
             failed, files = selected.failed, selected.files
     ranking = decision.ranking
-    expected = dict(zip(known.layers, known.expected.tolist(), strict=True))
+    expected = dict(zip(statistics.layers, statistics.expected.tolist(), strict=True))
     ranked = {layer: n for n, layer in enumerate(ranking.layers)}
     rows: list[dict[str, Any]] = []
-    for layer in [*ranking.layers, *(layer for layer in known.layers if layer not in ranked)]:
+    for layer in [*ranking.layers, *(layer for layer in statistics.layers if layer not in ranked)]:
         n = ranked.get(layer)
         rows.append(
             {
@@ -78,7 +78,7 @@ def select_layers_cmd(
                 "layer": layer,
                 "score": None if n is None else ranking.scores[n],
                 "E_l": expected[layer],
-                "channels": known.layers[layer],
+                "channels": statistics.layers[layer],
                 "chosen": n is not None and n < ranking.chosen,
                 "validation_accuracy": None if n is None else ranking.accuracy[n],
             }
@@ -92,20 +92,20 @@ def select_layers_cmd(
         "held_out_accuracy": decision.held_out,
         "threshold": None if limit is None else asdict(limit),
     }
-    render.rows(list(rows[0]), rows, render.chosen(format, as_json), about=about)
+    render.rows(list(rows[0]), rows, render.output_format(format, as_json), about=about)
     if not given.quiet:
         best = ranking.accuracy[ranking.chosen - 1]
-        render.complain(
+        render.print_stderr(
             "done",
             f"{ranking.chosen} of {len(rows)} layers are used in the deviation (ranking {ranking.method}, top-k "
             f"{ranking.top_k}); their validation accuracy, {best:.3f}, was used to choose them and is no estimate",
         )
         if decision.held_out is not None:
-            render.complain(
+            render.print_stderr(
                 "rule",
                 f"{decision.rule.name}, accuracy {decision.held_out:.3f} on validation clips held out; its settings "
                 "were chosen on the same clips, so this flatters; gramcli evaluate judges test clips",
             )
         if limit is not None:
-            render.complain("unknown", f"above strangeness {limit.value:.3f}, which {shown(limit.promise)}")
+            render.print_stderr("unknown", f"above strangeness {limit.value:.3f}, which {shown(limit.promise)}")
     settle(failed, files, usable=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gramcli.cli.options import Given, Panel, example, takes
-from gramcli.cli.render import Bar, complain
+from gramcli.cli.render import Bar, print_stderr
 from gramcli.errors import Exit
 
 
@@ -45,11 +45,11 @@ def train_cmd(
         str | None, typer.Argument(help="Folder, CSV/TSV/JSONL file or DCASE folder that lists the clips.")
     ] = None,
 ) -> None:
-    """Train a network, if you have none, by the paper's recipe.
+    """Train a network, if you have none, by the recipe of Joia Neto et al. (ICASSP 2021).
 
     The checkpoint keeps the weights of the epoch with the best validation accuracy, and the settings and clips they
     were trained with: gramcli extract --weights reads these settings. After an interruption, run the same command
-    again to go on. Needs Lightning, which the extra train of gramcli installs.
+    again to go on. Needs Lightning: install it, or gramcli with its extra train.
     """
     from gramcli.settings.configure import configure
     from gramcli.training.train import train
@@ -61,11 +61,11 @@ def train_cmd(
         given.note_settings(bar, settings)
         done = train(settings, out, context)
     if not given.quiet:
-        complain(
+        print_stderr(
             "done",
             f"{done.path}: epoch {done.epoch} of {done.epochs}, validation accuracy {done.accuracy:.3f}, "
             f"{done.seconds:.1f} s",
         )
     if done.failed:
-        complain("error", f"{done.failed} clips failed and were left out")
+        print_stderr("error", f"{done.failed} clips failed and were left out")
         raise typer.Exit(Exit.PARTIAL)

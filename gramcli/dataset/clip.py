@@ -1,4 +1,4 @@
-"""A clip: one labelled window of an audio file; the names of the splits; a sample of many clips."""
+"""A clip, one labelled window of an audio file; the names of the splits; and a function that thins out many clips."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Clip(NamedTuple):
     id: str
     """Path relative to the audio root, with ``@start-end`` where it is a part of the file."""
     key: str
-    """What the audio is known by; see `window_key`. Empty if the file could not be read."""
+    """SHA-256 that identifies the audio; see `window_key`. Empty if the file could not be read."""
     source: str
     """Id of the row of the manifest that it was cut from."""
     path: str
@@ -65,7 +65,7 @@ class Clip(NamedTuple):
 
 
 def window_key(digest: str, part: tuple[float, float] | None) -> str:
-    """Returns what a window is known by, wherever its file lies and whatever it is called.
+    """Returns the SHA-256 that identifies a window, wherever its file lies and whatever it is called.
 
     Args:
         digest: SHA-256 of the file's bytes; the key of the whole file.

@@ -1,4 +1,4 @@
-"""Reads a manifest, the list of recordings with their labels and splits.
+"""Reads a manifest, the list of recordings with their labels; makes and checks their splits, and holds labels out.
 
 A manifest is a folder with one folder per class, a table (CSV, TSV, JSONL), or a DCASE folder. All give the same rows.
 """
@@ -74,20 +74,21 @@ def read(data: DataSettings) -> Manifest:
     manifest = _named(data)
     folder = manifest if manifest.is_dir() else manifest.parent
     entries, notes = _entries(manifest, data)
-    root, more = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
+    root, missing_notes = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
     rows, repeated = _unique(_row(entry, root, data.allow_outside) for entry in entries)
     if repeated:
         notes.append(f"{repeated} of {len(entries)} rows are listed twice and taken once")
-    made, made_notes = splits.complete(
+    completed, split_notes = splits.complete(
         [row.split for row in rows], [row.label for row in rows], [row.group for row in rows], data.seed
     )
-    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, made, strict=True)]
-    blind_notes = splits.check_labelled((row.origin, row.split, row.label) for row in rows)
+    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, completed, strict=True)]
+    unlabelled_notes = splits.check_labelled((row.origin, row.split, row.label) for row in rows)
     splits.check_disjoint((row.origin, row.split, row.label, row.group, row.id) for row in rows)
-    left, held_notes = splits.hold_out([row.split for row in rows], [row.label for row in rows], data.hold_out)
-    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, left, strict=True)]
+    remaining, held_out_notes = splits.hold_out([row.split for row in rows], [row.label for row in rows], data.hold_out)
+    rows = [dataclasses.replace(row, split=split) for row, split in zip(rows, remaining, strict=True)]
+    label_notes = _notes_on_similar_labels({row.label for row in rows})
     return Manifest(
-        tuple(rows), (*notes, *more, *made_notes, *blind_notes, *held_notes, *_alike({row.label for row in rows}))
+        tuple(rows), (*notes, *missing_notes, *split_notes, *unlabelled_notes, *held_out_notes, *label_notes)
     )
 
 
@@ -147,17 +148,21 @@ def _folders(root: Path) -> tuple[list[Entry], list[str]]:
             f"{shown(root)}: its audio files are not in folders; put them into one folder per class, or list them in a "
             "manifest.csv"
         )
-    tops = {file.parts[0]: splits.split_named(file.parts[0]) for file in files}
-    notes = []
-    if all(tops.values()):
+    split_of = {file.parts[0]: splits.split_named(file.parts[0]) for file in files}
+    named = [top for top, split in split_of.items() if split]
+    if len(named) == len(split_of):
         if depth == 2:
             raise UsageError(f"{shown(root)}: its folders are splits; make one folder per class in each of them")
-        notes = [f"{shown(root.name)}: splits are its folders {', '.join(natural_sorted(tops))}"]
-    elif depth > 2 and any(tops.values()):
-        named, other = (next(top for top, split in tops.items() if bool(split) is given) for given in (True, False))
-        raise UsageError(f"{shown(root)}: '{named}' is a split, '{shown(other)}' is not; name all as splits, or none")
+        notes = [f"{shown(root.name)}: splits are its folders {', '.join(natural_sorted(named))}"]
+    elif depth > 2 and named:
+        other = next(top for top, split in split_of.items() if not split)
+        raise UsageError(
+            f"{shown(root)}: '{named[0]}' is a split, '{shown(other)}' is not; name all as splits, or none"
+        )
+    else:
+        notes, split_of = [], {}
     return [
-        Entry(shown(file.as_posix()), file.as_posix(), file.parent.name, (notes and tops[file.parts[0]]) or "")
+        Entry(shown(file.as_posix()), file.as_posix(), file.parent.name, split_of.get(file.parts[0]) or "")
         for file in files
     ], notes
 
@@ -166,22 +171,22 @@ def _root(manifest: Path, entries: Sequence[Entry], root: str) -> tuple[str, lis
     """Returns the folder that file names are relative to, and a note if some files are missing."""
     roots = root, _path(root, "audio")
     base, missing = root, list(entries)
-    for one in roots:
+    for folder in roots:
         if missing:  # the second is tried only then
-            absent = [entry for entry in entries if not os.path.exists(_path(one, entry.file))]  # noqa: PTH110
+            absent = [entry for entry in entries if not os.path.exists(_path(folder, entry.file))]  # noqa: PTH110
             if len(absent) < len(missing):
-                base, missing = one, absent
+                base, missing = folder, absent
     if len(missing) == len(entries):
-        tried = (shown(_path(base, entry.file)) for entry in entries for base in roots)
+        tried = (shown(_path(folder, entry.file)) for entry in entries for folder in roots)
         raise NoInputError(
             f"{shown(manifest)}: none of its {len(entries)} rows leads to a file; "
-            f"tried {', '.join(islice(tried, 3))}; set data.audio_root (--audio-root of extract)"
+            f"tried {', '.join(islice(tried, 3))}; set data.audio_root (--audio-root)"
         )
     if not missing:
         return base, []
     first = f"{missing[0].origin}: '{shown(missing[0].file)}'"
     note = f"{len(missing)} of {len(entries)} rows lead to no file in {shown(base)}; the first is {first}"
-    return base, [f"{note}; if they are elsewhere, set data.audio_root (--audio-root of extract)"]
+    return base, [f"{note}; if they are elsewhere, set data.audio_root (--audio-root)"]
 
 
 def _path(root: str, file: str) -> str:
@@ -216,20 +221,20 @@ def _unique(rows: Iterable[Row]) -> tuple[list[Row], int]:
     first: dict[str, Row] = {}
     repeated = 0
     for row in rows:
-        known = first.setdefault(row.id, row)
-        if known is row:
+        earlier = first.setdefault(row.id, row)
+        if earlier is row:
             continue
         repeated += 1
-        for what, a, b in (("labels", known.label, row.label), ("splits", known.split, row.split)):
+        for what, a, b in (("labels", earlier.label, row.label), ("splits", earlier.split, row.split)):
             if a != b:
                 raise UsageError(
-                    f"{known.origin} and {row.origin}: '{shown(row.id)}' is listed with two {what}, "
+                    f"{earlier.origin} and {row.origin}: '{shown(row.id)}' is listed with two {what}, "
                     f"'{shown(a)}' and '{shown(b)}'; keep one"
                 )
     return list(first.values()), repeated
 
 
-def _alike(labels: Iterable[str]) -> list[str]:
+def _notes_on_similar_labels(labels: Iterable[str]) -> list[str]:
     """Returns notes on labels that differ only in case or in how Unicode spells them."""
     seen: dict[str, str] = {}
     notes = []

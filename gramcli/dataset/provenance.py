@@ -1,7 +1,7 @@
 """Records in a checkpoint which clips a network was trained on, and refuses to test it on these.
 
-Files are known by their content. Where a file was cut into windows, the checkpoint also lists the stretches that were
-used, so that other windows of the same seconds are found too.
+Files are identified by the SHA-256 of their content. Where a file was cut into windows, the checkpoint also lists the
+stretches that were used, so that other windows of the same seconds are found too.
 """
 
 from __future__ import annotations

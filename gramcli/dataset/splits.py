@@ -35,13 +35,13 @@ def complete(
     depends on the seed, the labels and the names of the groups, not on the order of rows.
 
     Args:
-        splits: train, validation, test or empty, one a row.
-        labels: One a row. Rows with an empty label are put into no split.
-        groups: One a row. Rows of one group share a split.
+        splits: train, validation, test or empty, one per row.
+        labels: One per row. Rows with an empty label are put into no split.
+        groups: One per row. Rows of one group share a split.
         seed: Seeds the choice.
 
     Returns:
-        Splits, one a row, and notes on what was done.
+        Splits, one per row, and notes on what was done.
     """
     given = set(splits) - {""}
     made = list(splits)
@@ -85,8 +85,8 @@ def hold_out(splits: Sequence[str], labels: Sequence[str], held_out: Collection[
     recordings and places as these. The splits of all other rows do not change.
 
     Args:
-        splits: train, validation, test or empty, one a row.
-        labels: One a row.
+        splits: train, validation, test or empty, one per row.
+        labels: One per row.
         held_out: Labels to hold out.
 
     Returns:
@@ -95,14 +95,14 @@ def hold_out(splits: Sequence[str], labels: Sequence[str], held_out: Collection[
     Raises:
         UsageError: A label is not among those of the rows, or no other is left.
     """
-    known = sorted(set(labels) - {""})
+    present = sorted(set(labels) - {""})
     for label in held_out:
-        if label not in known:
+        if label not in present:
             raise UsageError(
-                f"data.hold_out: no clip is labelled '{shown(label)}'; there are {_some(known) or 'no labels'}"
+                f"data.hold_out: no clip is labelled '{shown(label)}'; there are {_some(present) or 'no labels'}"
             )
-    if held_out and set(known) == set(held_out):
-        raise UsageError("data.hold_out leaves no label to learn; name fewer")
+    if held_out and set(present) == set(held_out):
+        raise UsageError("data.hold_out leaves no label to train on; name fewer")
     if not held_out:
         return list(splits), []
     made = list(splits)
@@ -125,10 +125,10 @@ def _some(labels: Sequence[str]) -> str:
 def _absent(splits: Sequence[str], labels: Sequence[str], made: Sequence[str]) -> str:
     """Returns, for a note, which labels had too few groups to be in every split that was made."""
     pairs = set(zip(splits, labels, strict=True))
-    known = sorted(set(labels) - {""})
+    present = sorted(set(labels) - {""})
     parts = []
     for split in made:
-        missing = [label for label in known if (split, label) not in pairs]
+        missing = [label for label in present if (split, label) not in pairs]
         if missing:
             parts.append(f"; too few groups for {split}: {_some(missing)}")
     return "".join(parts)

@@ -1,4 +1,4 @@
-"""Reads manifests that are tables: CSV, TSV and JSONL, with columns by their usual names."""
+"""Reads manifests that are tables: CSV, TSV or JSONL. Columns are recognised by their usual names, as in `ALIASES`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import math
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,11 @@ ALIASES = {
     "start": ("start", "onset"),
     "end": ("end", "offset"),
 }
-"""Names that a column may have, upper or lower case, by its content. If several are there, the first counts."""
+"""Names that the column of a role may have, in upper or lower case. Of several in a table, the first listed counts."""
 DELIMITERS = "\t,;|"
+"""Characters that may separate the cells of a CSV or TSV file. The header decides which one does."""
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+"""Endings of the files that are read as one JSON object per line; all others are read as CSV or TSV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Entry:
 class _Table:
     name: str
     columns: dict[str, str]
-    """Names of the columns as the table spells them, by their content; see `ALIASES`."""
+    """Names of the columns as the table spells them, by role; see `ALIASES`."""
     rows: list[tuple[str, dict[str, str]]]
     """Origin and cells of each row."""
     notes: list[str]
@@ -103,7 +106,7 @@ def folds(path: Path) -> set[str]:
 def _table(path: Path) -> _Table:
     name = shown(path.name)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO would block
             raise NoInputError(f"{shown(path)}: is not a regular file; name a table")
         data = path.read_bytes()
     except OSError as error:
@@ -127,12 +130,12 @@ def _columns(name: str, header: Sequence[str] | dict[str, None]) -> tuple[dict[s
     spelt = {column.strip().lower(): column for column in reversed(list(header))}
     columns, notes = {}, []
     for role, aliases in ALIASES.items():
-        known = [spelt[alias] for alias in aliases if alias in spelt]
-        if known:
-            columns[role] = known[0]
-        if known[1:]:
-            others = ", ".join(f"'{column}'" for column in known[1:])
-            notes.append(f"{name}: column '{known[0]}' is used as the {role}, {others} is not used")
+        present = [spelt[alias] for alias in aliases if alias in spelt]
+        if present:
+            columns[role] = present[0]
+        if present[1:]:
+            others = ", ".join(f"'{column}'" for column in present[1:])
+            notes.append(f"{name}: column '{present[0]}' is used as the {role}, {others} is not used")
     return columns, notes
 
 
@@ -152,8 +155,9 @@ def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
             return
         if not header:
             header = [cell.strip() for cell in cells]
-            if len(set(header)) < len(header):
-                raise UsageError(f"{name}:{line}: two columns have one name")
+            for column, count in Counter(header).items():
+                if count > 1:
+                    raise UsageError(f"{name}:{line}: {count} columns are called '{shown(column)}'; rename all but one")
             continue
         if not any(cell.strip() for cell in cells):
             continue
@@ -163,13 +167,13 @@ def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _delimiter(header: str) -> str:
-    """Returns the delimiter that splits the header into the most known names."""
-    known = {alias for aliases in ALIASES.values() for alias in aliases}
+    """Returns the delimiter that splits the header into the most names of `ALIASES`."""
+    names = {alias for aliases in ALIASES.values() for alias in aliases}
 
-    def names(delimiter: str) -> int:
-        return sum(cell.strip(' "').lower() in known for cell in header.split(delimiter))
+    def recognised(delimiter: str) -> int:
+        return sum(cell.strip(' "').lower() in names for cell in header.split(delimiter))
 
-    return max(DELIMITERS, key=lambda delimiter: (names(delimiter), header.count(delimiter)))
+    return max(DELIMITERS, key=lambda delimiter: (recognised(delimiter), header.count(delimiter)))
 
 
 def _jsonl(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -179,17 +183,17 @@ def _jsonl(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError):  # a number of thousands of digits is no JSONDecodeError
-            raise UsageError(f"{name}:{number}: is not one JSON object a line") from None
+            raise UsageError(f"{name}:{number}: is not one JSON object per line") from None
         if not isinstance(values, dict):
             raise UsageError(f"{name}:{number}: is not a JSON object")
         cells = {key: _text(value) for key, value in values.items()}
         if not all(map(_storable, (*cells, *cells.values()))):
-            raise UsageError(f"{name}:{number}: holds a NUL character, or half of a character")
+            raise UsageError(f"{name}:{number}: holds a NUL character or an unpaired surrogate")
         yield f"{name}:{number}", cells
 
 
 def _storable(text: str) -> bool:
-    """Tells whether a text can be a file name; JSON can hold NUL and half of a surrogate pair, which cannot."""
+    """Tells whether a text can be a file name; JSON can hold NUL and unpaired surrogates, which cannot."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -235,7 +239,9 @@ def _from_folds(table: _Table, column: str, validation: str | None, test: str | 
     some = ", ".join(sorted(shown(fold) for fold in set(folds) - {""})[:20])
     for key, fold in (("validation_fold", validation), ("test_fold", test)):
         if fold is not None and fold not in folds:
-            raise UsageError(f"{table.name}: '{column}' has no value '{shown(fold)}' (data.{key}), but {some}")
+            raise UsageError(
+                f"{table.name}: '{column}' has no value '{shown(fold)}' (data.{key}); its values are {some}"
+            )
     return ["validation" if fold == validation else "test" if fold == test else "train" for fold in folds]
 
 

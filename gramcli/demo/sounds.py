@@ -16,16 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from gramcli.demo import waveforms
+from gramcli.demo.waveforms import RATE, Random, Samples
 from gramcli.system import durable_files
 
-Samples = npt.NDArray[np.float64]
-Random = np.random.Generator
-
-RATE = 16_000
-"""Samples a second."""
 LONGEST = 2.0
 """Length of the longest clip, in seconds; the shortest has half of it."""
 SOURCES: Mapping[str, int] = {"train": 8, "validation": 4, "test": 4}
@@ -88,93 +84,32 @@ def synthesise(label: str, number: int, clip: int, seed: int = 0) -> Samples:
 
 def _recorded(dry: Samples, source: Random, clip: Random) -> Samples:
     """Puts a sound into the room, before the background and the microphone of its source."""
-    decay, wet, slope, noise, tilt, level = _draw(
+    decay, wet, slope, noise, tilt, level = waveforms.draw(
         source, (0.05, 0.5), (0.0, 0.5), (-1.5, 0.0), (-35.0, -10.0), (-0.5, 0.5), (-24.0, -6.0)
     )
-    tail = source.standard_normal(round(decay * RATE)) * _decay(round(decay * RATE), decay / 5)
+    tail = source.standard_normal(round(decay * RATE)) * waveforms.decay(round(decay * RATE), decay / 5)
     size = round(LONGEST * RATE) * 5 // 4  # with room for the longest tail, so that none comes round to the start
     echo = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(tail, size), size)[: len(dry)]
-    sound = (1 - wet) * dry / _rms(dry) + wet * echo / _rms(echo)
-    sound += _gain(noise) * _noise(clip, len(dry), slope)
-    sound = np.fft.irfft(np.fft.rfft(sound) * _shape(len(dry), tilt), len(dry))
-    return np.asarray(sound / np.abs(sound).max() * _gain(level + clip.uniform(-4, 4)))
-
-
-def _draw(random: Random, *ranges: tuple[float, float]) -> list[float]:
-    """Returns one number of each range."""
-    return [random.uniform(low, high) for low, high in ranges]
-
-
-def _gain(decibels: float) -> float:
-    return float(10 ** (decibels / 20))
-
-
-def _rms(samples: Samples) -> float:
-    return float(np.sqrt(np.mean(samples**2)))
-
-
-def _shape(samples: int, slope: float) -> Samples:
-    """Returns the gain (samples // 2 + 1,) at each frequency f: ∝ f^slope, and nothing below 30 Hz."""
-    frequencies = np.fft.rfftfreq(samples, 1 / RATE)
-    return np.where(frequencies < 30, 0.0, (np.maximum(frequencies, 30) / 1000) ** slope)
-
-
-def _noise(random: Random, samples: int, slope: float) -> Samples:
-    """Returns noise of RMS 1 whose magnitude goes with f^slope: 0 is white, -0.5 pink, -1 brown."""
-    spectrum = np.fft.rfft(random.standard_normal(samples)) * _shape(samples, slope)
-    noise = np.fft.irfft(spectrum, samples)
-    return np.asarray(noise / _rms(noise))
-
-
-def _band(random: Random, samples: int, centre: float, octaves: float) -> Samples:
-    """Returns noise of RMS 1 around `centre` Hz, a bell of standard deviation `octaves`."""
-    distance = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 1) / centre) / octaves
-    noise = np.fft.irfft(np.fft.rfft(random.standard_normal(samples)) * np.exp(-(distance**2) / 2), samples)
-    return np.asarray(noise / _rms(noise))
-
-
-def _decay(samples: int, seconds: float) -> Samples:
-    """Returns exp(-t / seconds)."""
-    return np.exp(-np.arange(samples) / (seconds * RATE))
-
-
-def _tone(frequency: Samples, harmonics: Samples) -> Samples:
-    """Returns a tone of changing frequency (samples,) in Hz, with its harmonics' amplitudes (h,)."""
-    phase = 2 * np.pi * np.cumsum(frequency) / RATE
-    parts = (
-        amplitude * np.sin(k * phase) * (k * frequency < 0.45 * RATE)  # none above, where it would fold back
-        for k, amplitude in enumerate(harmonics, 1)
-    )
-    return np.asarray(sum(parts))
-
-
-def _line(random: Random, samples: int, knots_a_second: float) -> Samples:
-    """Returns a slow random curve in [0, 1]."""
-    knots = random.uniform(size=2 + round(knots_a_second * samples / RATE))
-    return np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
-
-
-def _add(sound: Samples, event: Samples, second: float) -> None:
-    """Adds an event at a time, cut where the sound ends."""
-    start = round(second * RATE)
-    room = sound[start : start + len(event)]
-    room += event[: len(room)]
+    sound = (1 - wet) * dry / waveforms.rms(dry) + wet * echo / waveforms.rms(echo)
+    sound += waveforms.gain(noise) * waveforms.noise(clip, len(dry), slope)
+    sound = np.fft.irfft(np.fft.rfft(sound) * waveforms.spectral_gain(len(dry), tilt), len(dry))
+    return np.asarray(sound / np.abs(sound).max() * waveforms.gain(level + clip.uniform(-4, 4)))
 
 
 def _alarm(source: Random, clip: Random, samples: int) -> Samples:
     """An electronic alarm: beeps of one pitch or two in turn, on and off at a steady rate."""
-    pitch, period, duty = _draw(source, (700, 2600), (0.15, 0.5), (0.4, 0.7))
+    pitch, period, duty = waveforms.draw(source, (700, 2600), (0.15, 0.5), (0.4, 0.7))
     interval = source.choice([1.0, 1.0, 1.25, 1.5])
     harmonics = source.uniform(0.0, 0.8, 6) ** np.arange(6)
     beat, phase = np.divmod(np.arange(samples) / RATE / period + clip.uniform(), 1)
     frequency = pitch * np.where(beat % 2, interval, 1.0)
     edge = 0.005 / period
-    return _tone(frequency, harmonics) * np.clip(np.minimum(phase, duty - phase) / edge, 0, 1)
+    return waveforms.tone(frequency, harmonics) * np.clip(np.minimum(phase, duty - phase) / edge, 0, 1)
 
 
 def _bird(source: Random, clip: Random, samples: int) -> Samples:
     """A bird: phrases of short chirps, each a fast sweep."""
-    pitch, sweep, length, gap = _draw(source, (2200, 5500), (-0.5, 0.5), (0.03, 0.12), (1.3, 2.2))
+    pitch, sweep, length, gap = waveforms.draw(source, (2200, 5500), (-0.5, 0.5), (0.03, 0.12), (1.3, 2.2))
     number = source.integers(2, 7)
     overtone = np.array([1.0, source.uniform(0, 0.3)])
     sound = np.zeros(samples)
@@ -183,8 +118,8 @@ def _bird(source: Random, clip: Random, samples: int) -> Samples:
         for _ in range(number + clip.integers(-1, 2)):
             size = round(length * clip.uniform(0.85, 1.15) * RATE)
             course = np.linspace(-0.5, 0.5, size)
-            chirp = _tone(pitch * clip.uniform(0.95, 1.05) * 2 ** (sweep * course * 2), overtone)
-            _add(sound, chirp * np.hanning(size) * clip.uniform(0.6, 1), second)
+            chirp = waveforms.tone(pitch * clip.uniform(0.95, 1.05) * 2 ** (sweep * course * 2), overtone)
+            waveforms.add(sound, chirp * np.hanning(size) * clip.uniform(0.6, 1), second)
             second += length * gap
         second += clip.uniform(0.2, 0.6)
     return sound
@@ -197,34 +132,34 @@ def _clock(source: Random, clip: Random, samples: int) -> Samples:
     sound = np.zeros(samples)
     first = clip.uniform(0, period)
     for beat, second in enumerate(np.arange(first, samples / RATE, period)):
-        _add(sound, ticks[beat % 2] * clip.uniform(0.8, 1), second)
+        waveforms.add(sound, ticks[beat % 2] * clip.uniform(0.8, 1), second)
     return sound
 
 
 def _dripping(source: Random, clip: Random, samples: int) -> Samples:
     """A tap: drops at uneven times, each a bubble whose pitch rises as it dies."""
-    pitch, rise, length, pause = _draw(source, (500, 2600), (1.1, 1.9), (0.015, 0.06), (0.12, 0.45))
+    pitch, rise, length, pause = waveforms.draw(source, (500, 2600), (1.1, 1.9), (0.015, 0.06), (0.12, 0.45))
     splash = source.uniform(0, 0.3)
     sound = np.zeros(samples)
     second = clip.uniform(0, 0.2)
     while second < samples / RATE:
         size = round(length * 5 * RATE)
         own = pitch * clip.uniform(0.8, 1.25)
-        drop = _tone(own * rise ** np.linspace(0, 1, size), np.ones(1)) * _decay(size, length)
-        drop += splash * clip.standard_normal(size) * _decay(size, 0.004)
-        _add(sound, drop * clip.uniform(0.4, 1), second)
+        drop = waveforms.tone(own * rise ** np.linspace(0, 1, size), np.ones(1)) * waveforms.decay(size, length)
+        drop += splash * clip.standard_normal(size) * waveforms.decay(size, 0.004)
+        waveforms.add(sound, drop * clip.uniform(0.4, 1), second)
         second += pause * clip.uniform(0.4, 1.6)
     return sound
 
 
 def _engine(source: Random, clip: Random, samples: int) -> Samples:
     """An engine: many harmonics of a low, slightly uneven speed, and noise in its rhythm."""
-    speed, fall, rough, wander = _draw(source, (25, 110), (0.6, 1.4), (0.1, 0.7), (0.02, 0.15))
+    speed, fall, rough, wander = waveforms.draw(source, (25, 110), (0.6, 1.4), (0.1, 0.7), (0.02, 0.15))
     harmonics = np.arange(1.0, 25) ** -fall * source.uniform(0.2, 1, 24)
-    frequency = speed * (1 + wander * (_line(clip, samples, 2) - 0.5)) * clip.uniform(0.9, 1.1)
-    sound = _tone(frequency, harmonics)
+    frequency = speed * (1 + wander * (waveforms.random_curve(clip, samples, 2) - 0.5)) * clip.uniform(0.9, 1.1)
+    sound = waveforms.tone(frequency, harmonics)
     rhythm = 1 + np.cos(2 * np.pi * np.cumsum(frequency) / RATE)
-    return sound / _rms(sound) + rough * rhythm * _noise(clip, samples, -0.5)
+    return sound / waveforms.rms(sound) + rough * rhythm * waveforms.noise(clip, samples, -0.5)
 
 
 def _knocking(source: Random, clip: Random, samples: int) -> Samples:
@@ -236,7 +171,7 @@ def _knocking(source: Random, clip: Random, samples: int) -> Samples:
     second = clip.uniform(0, 0.25)
     while second < samples / RATE:
         for _ in range(number):
-            _add(sound, knock * clip.uniform(0.5, 1), second)
+            waveforms.add(sound, knock * clip.uniform(0.5, 1), second)
             second += step * clip.uniform(0.85, 1.15)
         second += clip.uniform(0.25, 0.6)
     return sound
@@ -247,32 +182,32 @@ def _knock(source: Random, modes: int, pitch: tuple[float, float], length: tuple
     size = round(6 * length[1] * RATE)
     stroke = np.zeros(size)
     for frequency, seconds in zip(source.uniform(*pitch, modes), source.uniform(*length, modes), strict=True):
-        stroke += _tone(np.full(size, frequency), np.ones(1)) * _decay(size, seconds)
+        stroke += waveforms.tone(np.full(size, frequency), np.ones(1)) * waveforms.decay(size, seconds)
     return stroke
 
 
 def _rain(source: Random, clip: Random, samples: int) -> Samples:
     """Rain: a steady hiss, and many single drops on what lies beneath."""
-    slope, rate, drops, pitch = _draw(source, (-0.3, 0.5), (30, 300), (0.2, 1.5), (1500, 6000))
+    slope, rate, drops, pitch = waveforms.draw(source, (-0.3, 0.5), (30, 300), (0.2, 1.5), (1500, 6000))
     sound = np.zeros(samples)
-    grain = _band(source, 160, pitch, 0.7) * _decay(160, 0.002)
+    grain = waveforms.band(source, 160, pitch, 0.7) * waveforms.decay(160, 0.002)
     for second in clip.uniform(0, samples / RATE, round(rate * samples / RATE)):
-        _add(sound, grain * clip.exponential(), second)
-    return drops * sound / _rms(sound) + _noise(clip, samples, slope)
+        waveforms.add(sound, grain * clip.exponential(), second)
+    return drops * sound / waveforms.rms(sound) + waveforms.noise(clip, samples, slope)
 
 
 def _siren(source: Random, clip: Random, samples: int) -> Samples:
     """A siren: a full tone that wails up and down without a break."""
-    low, span, rate, skew = _draw(source, (350, 1000), (0.6, 1.3), (0.4, 3.5), (0.25, 0.75))
+    low, span, rate, skew = waveforms.draw(source, (350, 1000), (0.6, 1.3), (0.4, 3.5), (0.25, 0.75))
     harmonics = np.arange(1.0, 9) ** -source.uniform(0.7, 2.2)
     phase = (np.arange(samples) / RATE * rate + clip.uniform()) % 1
     course = np.minimum(phase / skew, (1 - phase) / (1 - skew))
-    return _tone(low * 2 ** (span * course), harmonics)
+    return waveforms.tone(low * 2 ** (span * course), harmonics)
 
 
 def _whistle(source: Random, clip: Random, samples: int) -> Samples:
     """Someone whistling: a nearly pure tone that slides from note to note, with a little breath."""
-    pitch, speed, vibrato, breath = _draw(source, (700, 2200), (2, 6), (0.0, 0.025), (0.02, 0.25))
+    pitch, speed, vibrato, breath = waveforms.draw(source, (700, 2200), (2, 6), (0.0, 0.025), (0.02, 0.25))
     time = np.arange(samples) / RATE
     notes = clip.integers(-5, 8, 2 + round(speed * samples / RATE))
     phase = time * speed
@@ -280,18 +215,18 @@ def _whistle(source: Random, clip: Random, samples: int) -> Samples:
     note = notes[phase.astype(int)] * (1 - slide) + notes[phase.astype(int) + 1] * slide
     frequency = pitch * 2 ** (note / 12) * (1 + vibrato * np.sin(2 * np.pi * 5.5 * time))
     tongue = 1 - 0.8 * np.exp(-(((phase % 1) - 0.02) ** 2) / 0.001)
-    sound = _tone(frequency, np.array([1.0, 0.05])) * tongue
+    sound = waveforms.tone(frequency, np.array([1.0, 0.05])) * tongue
     ends = np.clip(np.minimum(time, time[::-1]) / 0.05, 0, 1)
-    return (sound + breath * _band(clip, samples, pitch * 1.3, 0.6)) * ends
+    return (sound + breath * waveforms.band(clip, samples, pitch * 1.3, 0.6)) * ends
 
 
 def _wind(source: Random, clip: Random, samples: int) -> Samples:
     """Wind: gusts of low noise with a band that howls up and down."""
-    slope, pitch, howl, gusts = _draw(source, (-1.4, -0.7), (250, 900), (0.2, 1.2), (1.5, 4))
-    strength = _line(clip, samples, gusts)
-    low, high = (_band(clip, samples, pitch * factor, 0.25) for factor in (0.8, 1.4))
+    slope, pitch, howl, gusts = waveforms.draw(source, (-1.4, -0.7), (250, 900), (0.2, 1.2), (1.5, 4))
+    strength = waveforms.random_curve(clip, samples, gusts)
+    low, high = (waveforms.band(clip, samples, pitch * factor, 0.25) for factor in (0.8, 1.4))
     band = low * (1 - strength) + high * strength
-    return (0.15 + strength**1.5) * (_noise(clip, samples, slope) + howl * band)
+    return (0.15 + strength**1.5) * (waveforms.noise(clip, samples, slope) + howl * band)
 
 
 CLASSES: Mapping[str, Callable[[Random, Random, int], Samples]] = {

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gramcli.audio.reader import Reader, fit
-from gramcli.demo import WEIGHTS, sounds
+from gramcli.demo import WEIGHTS, sounds, waveforms
 from gramcli.demo.network import small_cnn
 from gramcli.network import frontend
 from gramcli.settings.schema import FrontendSettings, SegmentSettings
@@ -33,7 +33,7 @@ EPOCHS = 40
 BATCH = 16
 LEARNING_RATE = 3e-3
 """Of the first epoch; it falls to 0 along a cosine."""
-FRONTEND = FrontendSettings(sample_rate=sounds.RATE, n_mels=64, mean=-14.0, std=16.0)
+FRONTEND = FrontendSettings(sample_rate=waveforms.RATE, n_mels=64, mean=-14.0, std=16.0)
 SEGMENT = SegmentSettings(seconds=sounds.LONGEST, pad="repeat")
 ARGUMENTS = {"in_chans": 1, "width": 24}
 

@@ -78,7 +78,7 @@ def fill_shards(
 
 
 def _require_room(view: View, clips: int) -> None:
-    needed, free = clips * view.bytes_a_clip, shutil.disk_usage(view.folder).free
+    needed, free = clips * view.bytes_per_clip, shutil.disk_usage(view.folder).free
     if needed > free:
         raise ResourceError(
             f"{shown(view.folder)}: {clips} clips to compute need about {needed / 2**20:.0f} MiB, and "

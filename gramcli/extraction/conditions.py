@@ -21,7 +21,7 @@ from gramcli.extraction.reopen import reopen_network
 from gramcli.network.prepare import PreparedNetwork
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from gramcli.system.versions import versions
 
 
@@ -62,7 +62,7 @@ def extract_conditions(
         if view is None or any(clip.key not in where for clip in clips):
             if settings is None or ready is None:
                 settings, ready = reopen_network(clean, context)
-            with durable_files.lock(cache), Decoders.of(settings) as decoders:
+            with folder_lock.lock(cache), Decoders.of(settings) as decoders:
                 check_recordings(condition, decoders)  # before there is a view that no clip can be written to
                 recorded = {"settings": settings.as_dict(), "condition": condition.text, "versions": versions()}
                 view = View.create(cache, identity, recorded, condition.name)
@@ -95,7 +95,7 @@ def _missing(
     view: View, clips: Sequence[Clip], where: Mapping[str, RowPlace], rows: int | None
 ) -> dict[int, list[Clip]]:
     """Returns the clips that have no row yet, by the new shards that they go into."""
-    rows = rows or placement.rows_per_shard(view.numbers_a_clip)
+    rows = rows or placement.rows_per_shard(view.numbers_per_clip)
     new = list({clip.key: clip for clip in clips if clip.key not in where}.values())
     first = max(view.present(), default=-1) + 1
     return {first + n: new[n * rows : (n + 1) * rows] for n in range(-(-len(new) // rows))}

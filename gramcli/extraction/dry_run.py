@@ -83,20 +83,20 @@ def forecast(settings: Settings, context: RunContext | None = None) -> Forecast:
     previous = clip_table.read(cache)
     with Decoders.of(settings) as decoders:
         clips = windows.estimate_clips(start.listed, previous, decoders, settings.segment.seconds, context.progress)
-        known = placement.known_places(previous, present_shards(cache))
-        new = list({clip.key: clip for clip in clips if clip.key and clip.key not in known}.values())
+        finished = placement.places_in_finished_shards(previous, present_shards(cache))
+        new = list({clip.key: clip for clip in clips if clip.key and clip.key not in finished}.values())
         tried, seconds = _try(new, Extractor(start.ready, decoders, settings, context.progress))
-    rows = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_a_clip)
+    rows = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_per_clip)
     return Forecast(
         clips=len(clips),
-        there=sum(clip.key in known for clip in clips),
+        there=sum(clip.key in finished for clip in clips),
         unreadable=sum(bool(clip.error) for clip in clips),
         todo=len(new),
-        bytes=len(new) * view.bytes_a_clip,
+        bytes=len(new) * view.bytes_per_clip,
         free=free,
         tried=tried,
         seconds=seconds * len(new),
-        memory=_held() + SHARDS * min(rows, len(new)) * view.bytes_a_clip,
+        memory=_held() + SHARDS * min(rows, len(new)) * view.bytes_per_clip,
     )
 
 

@@ -26,7 +26,7 @@ from gramcli.progress import Progress
 from gramcli.settings.configure import complete
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import durable_files, folder_lock
 from gramcli.system.profiler import NoStopwatch, Stopwatch
 from gramcli.system.versions import versions
 from gramcli.text import shown
@@ -109,7 +109,7 @@ def _extract(
     cache, progress = Path(settings.cache.dir), context.progress
     start = read_inputs(settings, context, stopwatch)
     before, ready, notes = start.before, start.ready, list(start.notes)
-    with durable_files.lock(cache), Decoders.of(settings) as decoders:
+    with folder_lock.lock(cache), Decoders.of(settings) as decoders:
         recorded = {"settings": settings.as_dict(), "folder": str(context.folder), "versions": versions()}
         if (cache / "views").is_dir():  # a cache with another identity is refused before any file is read
             View.create(cache, ready.identity, recorded)
@@ -163,13 +163,15 @@ def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress)
 def _plan(clips: Sequence[Clip], previous: ClipTable | None, cache: Path, view: View, settings: Settings) -> list[Clip]:
     """Assigns each clip a shard and a row, and writes the table of clips; the shards are written later."""
     done = view.present()
-    taken = placement.known_places(previous, done)
+    taken = placement.places_in_finished_shards(previous, done)
     if previous is None:
         for number in sorted(done):  # the table was deleted, but shards hold their keys
             keys = view.read(number, layers=()).keys
             taken.update({key: placement.RowPlace(number, row) for row, key in enumerate(keys)})
-    rows_a_shard = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_a_clip)
-    rows = placement.assign_places(clips, taken, done, rows_a_shard) + placement.unlisted_clips(clips, previous, taken)
+    rows_per_shard = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_per_clip)
+    rows = placement.assign_places(clips, taken, done, rows_per_shard) + placement.unlisted_clips(
+        clips, previous, taken
+    )
     clip_table.write(cache, rows, settings.segment.seconds)
     return rows
 

@@ -17,7 +17,7 @@ from gramcli.extraction import windows
 from gramcli.network.prepare import PreparedNetwork, check_held_out, prepare
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from gramcli.system.profiler import NoStopwatch, Stopwatch
 from gramcli.text import natural_sorted, shown
 
@@ -57,15 +57,15 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     progress, stopwatch = context.progress, stopwatch or NoStopwatch()
     check_held_out(settings)
     cache = Path(settings.cache.dir)
-    durable_files.require_free(cache)  # before the network is built, which takes seconds
+    folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
         source = windows.manifest_digest(settings)
         before = completion.read(cache, source, present_shards(cache))
         listed, notes = ([], list(before.notes)) if before else _listed(settings)
     for note in notes:
         progress.note(note)
-    known = {row.label for row in listed if row.label and row.split != UNKNOWN}
-    labels = before.labels if before else tuple(natural_sorted(known))
+    listed_labels = {row.label for row in listed if row.label and row.split != UNKNOWN}
+    labels = before.labels if before else tuple(natural_sorted(listed_labels))
     if settings.network.head == "map":
         _check_labels(listed, settings.network.classes)
         if not settings.network.classes:
@@ -104,9 +104,9 @@ def _listed(settings: Settings) -> tuple[list[manifests.Row], list[str]]:
 
 
 def _check_labels(rows: Sequence[manifests.Row], classes: Sequence[str]) -> None:
-    known = set(classes)
+    allowed = set(classes)
     for row in rows:
-        if classes and row.label and row.split != UNKNOWN and row.label not in known:
+        if classes and row.label and row.split != UNKNOWN and row.label not in allowed:
             raise ArtefactError(
                 f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(classes)} classes "
                 f"({shown(', '.join(classes[:5]))}, ...); correct the manifest or --classes, hold the label out with "

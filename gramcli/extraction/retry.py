@@ -47,12 +47,12 @@ def retry_failed_clips(
     progress = extractor.progress
     progress.start("retrying failed clips", total)
     left = dict(reasons)
-    for number, again in compute_shards(extractor, todo):
-        left.update(zip(again.keys, again.status, strict=True))
-        if any(again.usable()):
+    for number, recomputed in compute_shards(extractor, todo):
+        left.update(zip(recomputed.keys, recomputed.status, strict=True))
+        if any(recomputed.usable()):
             replaced = [clip.row for clip in todo[number] if clip.row is not None]
             before = view.read(number, with_means=view.with_means)
-            view.write(number, _with_rows(before, replaced, again), view.generations(number)[-1] + 1)
+            view.write(number, _with_rows(before, replaced, recomputed), view.generations(number)[-1] + 1)
     left = {key: reason for key, reason in left.items() if reason != shard.OK}
     usable = len(reasons) - len(left)
     progress.note(
@@ -62,7 +62,7 @@ def retry_failed_clips(
     return left
 
 
-def _with_rows(before: Shard, replaced: list[int], again: Shard) -> Shard:
+def _with_rows(before: Shard, replaced: list[int], recomputed: Shard) -> Shard:
     """Returns a shard with some of its rows replaced."""
 
     def exchanged(old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -71,12 +71,12 @@ def _with_rows(before: Shard, replaced: list[int], again: Shard) -> Shard:
         return rows
 
     status = list(before.status)
-    for row, text in zip(replaced, again.status, strict=True):
+    for row, text in zip(replaced, recomputed.status, strict=True):
         status[row] = text
     return dataclasses.replace(
         before,
         status=tuple(status),
-        logits=exchanged(before.logits, again.logits),
-        descriptors={layer: exchanged(old, again.descriptors[layer]) for layer, old in before.descriptors.items()},
-        means={layer: exchanged(old, again.means[layer]) for layer, old in before.means.items()},
+        logits=exchanged(before.logits, recomputed.logits),
+        descriptors={layer: exchanged(old, recomputed.descriptors[layer]) for layer, old in before.descriptors.items()},
+        means={layer: exchanged(old, recomputed.means[layer]) for layer, old in before.means.items()},
     )

@@ -94,22 +94,22 @@ def _find(
     probe: Callable[[Sequence[str]], Mapping[str, Probe | AudioError]],
 ) -> list[Clip]:
     rows = list(rows)
-    known: dict[tuple[str, str, int, int], list[Clip]] = {}
+    previous_windows: dict[tuple[str, str, int, int], list[Clip]] = {}
     if previous is not None and previous.seconds == seconds:
         for clip in previous.rows:
             if clip.key and clip.split:
-                known.setdefault((clip.source, clip.path, clip.bytes, clip.mtime_ns), []).append(clip)
+                previous_windows.setdefault((clip.source, clip.path, clip.bytes, clip.mtime_ns), []).append(clip)
     stats = {path: _stat(path) for path in {row.path for row in rows}}
     unread = [
         row.path
         for row in rows
-        if not isinstance(stat := stats[row.path], str) and (row.id, row.path, *stat) not in known
+        if not isinstance(stat := stats[row.path], str) and (row.id, row.path, *stat) not in previous_windows
     ]
     probes = probe(list(dict.fromkeys(unread)))
     clips: list[Clip] = []
     origins: list[str] = []
     for row in rows:
-        found = _cut(row, stats[row.path], known, probes.get(row.path), seconds)
+        found = _cut(row, stats[row.path], previous_windows, probes.get(row.path), seconds)
         clips += found
         origins += [row.origin] * len(found)
     splits.check_disjoint(
@@ -144,13 +144,13 @@ def _stat(path: str) -> tuple[int, int] | str:
 def _cut(
     row: Row,
     stat: tuple[int, int] | str,
-    known: Mapping[tuple[str, str, int, int], list[Clip]],
+    previous_windows: Mapping[tuple[str, str, int, int], list[Clip]],
     probe: Probe | AudioError | None,
     seconds: float,
 ) -> list[Clip]:
     size, changed = (0, 0) if isinstance(stat, str) else stat
-    if (row.id, row.path, size, changed) in known:
-        before = known[row.id, row.path, size, changed]
+    if (row.id, row.path, size, changed) in previous_windows:
+        before = previous_windows[row.id, row.path, size, changed]
         return [
             clip._replace(label=row.label, split=row.split, group=row.group, shard=None, row=None) for clip in before
         ]

@@ -13,7 +13,7 @@ LIMB = 32
 """Bits of one digit of a sum."""
 LIMBS = 9
 """Digits of a sum. A float32 is between 2^-149 and 2^128, which takes 277 bits. 2^40 terms fit."""
-LEAST = 149
+UNIT_EXPONENT = 149
 """Sums are in units of 2^-149, the smallest float32."""
 
 
@@ -76,7 +76,7 @@ class ExactMean:
         means = np.zeros(self.counts.size, np.float64)
         for i, count in enumerate(self.counts.reshape(-1).tolist()):
             units = sum(digit << (LIMB * n) for n, digit in enumerate(self._digits[:, i].tolist()))
-            means[i] = units / 2**LEAST / max(count, 1)  # Python rounds a quotient of whole numbers once
+            means[i] = units / 2**UNIT_EXPONENT / max(count, 1)  # Python rounds a quotient of whole numbers once
         return means.reshape(self.shape)
 
     def _carry(self) -> None:

@@ -23,7 +23,7 @@ from gramcli.inference.rule import Rule
 from gramcli.rule.threshold import Threshold, least_groups, threshold
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import DecisionSettings
-from gramcli.system.durable_files import lock
+from gramcli.system.folder_lock import lock
 from gramcli.text import shown
 
 

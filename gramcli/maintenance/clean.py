@@ -9,7 +9,7 @@ from pathlib import Path
 from gramcli.cache import clip_table
 from gramcli.cache.view import CLEAN, View, names
 from gramcli.maintenance.repair import QUARANTINE
-from gramcli.system import durable_files
+from gramcli.system import durable_files, folder_lock
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def clean(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
         ResourceError: A file cannot be deleted.
         LockedError: Another process writes to the cache.
     """
-    with durable_files.lock(cache):
+    with folder_lock.lock(cache):
         found = leftovers(cache, unlisted=unlisted)
         gone = {one.path for one in found}
         clips, view = clip_table.require(cache), View.open(cache)

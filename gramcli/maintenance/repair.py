@@ -16,7 +16,7 @@ from gramcli.extraction.retry import retry_failed_clips
 from gramcli.maintenance.audio_files import AudioCheck, compare_audio
 from gramcli.maintenance.verify import verify
 from gramcli.settings.run_context import RunContext
-from gramcli.system import durable_files
+from gramcli.system import durable_files, folder_lock
 from gramcli.text import shown
 
 QUARANTINE = "quarantine"
@@ -32,10 +32,10 @@ class Repaired:
     """Damaged files, and where they are now."""
     computed: int
     """Clips that were computed again."""
-    whole: bool
+    complete: bool
     """Whether every clip has its row again; if not, extract must be run again."""
     advice: tuple[str, ...]
-    """What the user has to do, a line each."""
+    """What the user has to do, one line per item."""
 
 
 def repair(
@@ -61,7 +61,7 @@ def repair(
     """
     context = context or RunContext()
     progress = context.progress
-    with durable_files.lock(cache):
+    with folder_lock.lock(cache):
         faults = verify(cache, full=full, progress=progress).faults
         if any(_is_shard(cache, path) for path in faults):
             failures.forget(cache)  # its rows may be lost with the shard; it is written again below
@@ -71,14 +71,14 @@ def repair(
         }
         for path, there in moved.items():
             progress.note(f"{shown(path)}: moved to {shown(there)}")
-        computed, whole = 0, not {cache / "clips.csv", cache / "views" / CLEAN / "view.json"} & moved.keys()
-        if whole:
+        computed, complete = 0, not {cache / "clips.csv", cache / "views" / CLEAN / "view.json"} & moved.keys()
+        if complete:
             view, rows, lost = View.open(cache), clip_table.require(cache).rows, _lost(cache)
             view.sweep(view.folder)
             groups = {number: group for number, group in clip_table.by_shard(rows).items() if number in lost}
-            computed, whole = _compute(cache, view, groups, context)
+            computed, complete = _compute(cache, view, groups, context)
             failures.write(cache, rows, failures.read(cache, view, rows))
-    return Repaired(moved, computed, whole, tuple(_advice(cache, moved)))
+    return Repaired(moved, computed, complete, tuple(_advice(cache, moved)))
 
 
 def _is_shard(cache: Path, path: Path) -> bool:
@@ -122,7 +122,7 @@ def _compute(cache: Path, view: View, groups: Mapping[int, Sequence[Clip]], cont
 
 
 def _each_row(clips: Sequence[Clip]) -> list[Clip]:
-    """Returns one clip a row; files with the same audio share a row."""
+    """Returns one clip per row; files with the same audio share a row."""
     return list({clip.row: clip for clip in clips}.values())
 
 
@@ -132,7 +132,7 @@ def _as_before(clips: Sequence[Clip], audio: AudioCheck) -> bool:
 
 
 def _advice(cache: Path, moved: Mapping[Path, Path]) -> Iterator[str]:
-    """Yields what the user has to do, a line each."""
+    """Yields what the user has to do, one line per item."""
     views = {path.relative_to(cache / "views").parts[0] for path in moved if cache / "views" in path.parents}
     for name in sorted(views - {CLEAN}):
         yield f"condition {shown(name)}: the next evaluate or extract with --condition computes what is missing"

@@ -86,9 +86,10 @@ def reproduce(cache: Path, count: int, context: RunContext | None = None) -> Rep
         context.progress.start("computing again", len(drawn))
         for group, stored, where in read_rows(view, [clip for clip in drawn if clip.path not in audio.lost]):
             if group:
-                ((_, anew),) = compute_shards(extractor, {0: group})
+                ((_, recomputed),) = compute_shards(extractor, {0: group})
                 found += [
-                    _compare(clip, stored, row, anew, n) for n, (clip, row) in enumerate(zip(group, where, strict=True))
+                    _compare(clip, stored, row, recomputed, n)
+                    for n, (clip, row) in enumerate(zip(group, where, strict=True))
                 ]
     if not found:
         raise NoInputError(

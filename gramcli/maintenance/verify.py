@@ -24,7 +24,7 @@ class Verified:
     files: int
     """Files of the cache that were read and hashed."""
     faults: Mapping[Path, str]
-    """What is wrong, one line a file."""
+    """What is wrong, one line per file."""
     unfinished: int
     """Clips that have no shard yet."""
 
@@ -62,19 +62,19 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
     checked = 1
     for name in names(cache):
         checked += 1
-        known = True
+        readable = True
         try:
             view = View.open(cache, name)
         except DamagedError as error:
             faults[cache / "views" / name / "view.json"] = str(error)
-            view, known = View(cache / "views" / name, {}, {}), False
+            view, readable = View(cache / "views" / name, {}, {}), False
         found = [(number, generation) for number in sorted(view.present()) for generation in view.generations(number)]
         progress.start(f"verifying {name}", len(found))
         for number, generation in found:
             path = view.path(number, generation)
             # clips.csv lists the rows of the clean view only
             check = partial(_check, view, number, generation, keys if name == CLEAN else {}, full)
-            if fault := _fault(check if known else partial(_sealed, path)):
+            if fault := _fault(check if readable else partial(_sealed, path)):
                 faults[path] = fault
             progress.advance(1, failed=bool(fault))
         checked += len(found)

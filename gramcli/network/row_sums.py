@@ -17,7 +17,7 @@ _LINE = 16
 def row_sums(maps: Tensor, channel_dim: int = 1) -> Tensor:
     r"""Returns the accumulated correlations ĝ of every clip, without a Gram matrix (Eq. 4-5).
 
-    With the feature maps of a clip as F, one row a channel, the inner sum moves past the outer one:
+    With the feature maps of a clip as F, one row per channel, the inner sum moves past the outer one:
 
     $$\hat g_k = \sum_i \langle v_k, v_i\rangle = \langle v_k, \sum_i v_i\rangle, \qquad \hat g = F\,(F^T 1)$$
 

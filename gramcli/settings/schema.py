@@ -29,7 +29,7 @@ def option(
     Args:
         default: Value if no source gives one; ``None`` means "not given".
         help: One line for ``--help``.
-        kind: ``text``, ``path``, ``whole`` (int), ``number`` (float), ``switch`` (bool), ``names`` (list of text),
+        kind: ``text``, ``path``, ``int``, ``number`` (float), ``switch`` (bool), ``names`` (list of text),
             ``table`` (key = value) or ``word`` (one of `words`).
         words: Valid words; for numbers, words that are valid instead of a number.
         least: Smallest valid number.
@@ -59,11 +59,11 @@ class DataSettings:
     validation_fold: str | None = option(None, "Value of the fold column that becomes the validation split.")
     test_fold: str | None = option(None, "Value of the fold column that becomes the test split.")
     hold_out: tuple[str, ...] = option(
-        (), "Labels that are not learnt; their test clips serve as unknown sounds.", "names"
+        (), "Labels kept out of training and validation; their test clips serve as unknown sounds.", "names"
     )
     max_seconds: float = option(90_000.0, "Longest audio file that is read, in seconds.", "number", above=0)
     allow_truncated: bool = option(False, "Use truncated audio files as far as they can be decoded.", "switch")
-    seed: int = option(0, "Seed of random splits and random weights.", "whole", least=0)
+    seed: int = option(0, "Seed of random splits and random weights.", "int", least=0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class SegmentSettings:
     )
     pad: str = option("zero", "Fill a shorter clip with zeros, or repeat it.", "word", words=("zero", "repeat"))
     channel: int | str = option(
-        "mix", "Channel to use, counted from 0, or the mean of all (mix).", "whole", words=("mix",), least=0
+        "mix", "Channel to use, counted from 0, or the mean of all (mix).", "int", words=("mix",), least=0
     )
 
 
@@ -86,11 +86,11 @@ class FrontendSettings:
     kind: str = option(
         "logmel", "Input of the network: log-mel spectrogram, or audio samples.", "word", words=("logmel", "waveform")
     )
-    sample_rate: int = option(16000, "Sample rate that audio is resampled to, in Hz.", "whole", least=1000)
-    n_fft: int = option(1024, "Length of the Fourier transform, in samples.", "whole", least=2)
+    sample_rate: int = option(16000, "Sample rate that audio is resampled to, in Hz.", "int", least=1000)
+    n_fft: int = option(1024, "Length of the Fourier transform, in samples.", "int", least=2)
     window_ms: float = option(40.0, "Length of the Hann window, in milliseconds.", "number", above=0)
     hop_ms: float = option(20.0, "Step between frames, in milliseconds.", "number", above=0)
-    n_mels: int = option(128, "Number of mel bands.", "whole", least=1)
+    n_mels: int = option(128, "Number of mel bands.", "int", least=1)
     f_min: float = option(0.0, "Lowest frequency, in Hz.", "number", least=0)
     f_max: float | str = option(
         "nyquist", "Highest frequency, in Hz, or half the sample rate (nyquist).", "number", words=("nyquist",), above=0
@@ -131,18 +131,18 @@ class RunSettings:
     """How the computer is used. Apart from `precision`, results depend on it only by rounding."""
 
     device: str = option("auto", "Device for the network: auto, cpu, cuda or cuda:N.")
-    batch: int = option(16, "Windows in one forward pass of the network.", "whole", least=1)
-    threads: int | None = option(None, "Threads for the network (default: torch's own).", "whole", least=1)
+    batch: int = option(16, "Windows in one forward pass of the network.", "int", least=1)
+    threads: int | None = option(None, "Threads for the network (default: torch's own).", "int", least=1)
     precision: str = option("fp32", "Number format of the network's arithmetic.", "word", words=("fp32", "bf16"))
-    decoders: int = option(2, "Number of processes that decode audio.", "whole", least=1)
+    decoders: int = option(2, "Number of processes that decode audio.", "int", least=1)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How a network is trained; the defaults are the paper's recipe."""
 
-    epochs: int = option(100, "Number of passes over the training clips.", "whole", least=1)
-    batch: int = option(32, "Clips in one training step.", "whole", least=2)
+    epochs: int = option(100, "Number of passes over the training clips.", "int", least=1)
+    batch: int = option(32, "Clips in one training step.", "int", least=2)
     learning_rate: float = option(1e-3, "Learning rate.", "number", above=0)
     schedule: str = option("constant", "Schedule of the learning rate.", "word", words=("constant", "cosine"))
     optimiser: str = option("radam", "Optimiser.", "word", words=("radam", "adam", "adamw", "sgd"))
@@ -174,7 +174,7 @@ class DecisionSettings:
     """How layers are ranked, and how the rule and the threshold are set."""
 
     ranking: str = option("rank", "Score that layers are ranked by.", "word", words=("rank", "wasserstein", "paper"))
-    top_k: int | str = option("auto", "Number of layers in the deviation.", "whole", words=("auto", "all"), least=1)
+    top_k: int | str = option("auto", "Number of layers in the deviation.", "int", words=("auto", "all"), least=1)
     rule: str = option(
         "fused",
         "Combine network and layers, or use the smallest deviation (gram, as in the paper).",
@@ -192,7 +192,7 @@ class CacheSettings:
 
     dir: str = option(".gramcli", "Folder of the cache.", "path", flag="cache")
     clips_per_shard: int | None = option(
-        None, "Clips in one file of the cache (default: 64 MiB of them).", "whole", least=1
+        None, "Clips in one file of the cache (default: 64 MiB of them).", "int", least=1
     )
 
 

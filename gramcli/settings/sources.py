@@ -56,11 +56,11 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
     or_words = "".join(f" or {word!r}" for word in words)
     if kind == "word":
         raise refuse(" or ".join(repr(word) for word in words))
-    if kind in ("whole", "number"):
+    if kind in ("int", "number"):
         try:
-            number = _number(value, whole=kind == "whole")
+            number = _number(value, whole=kind == "int")
         except (TypeError, ValueError, OverflowError):
-            raise refuse(f"a{' whole' * (kind == 'whole')} number{or_words}") from None
+            raise refuse(f"a{' whole' * (kind == 'int')} number{or_words}") from None
         if about["least"] is not None and number < about["least"]:
             raise refuse(f"at least {about['least']}{or_words}")
         if about["above"] is not None and number <= about["above"]:

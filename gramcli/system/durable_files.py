@@ -1,9 +1,10 @@
 """Writes, moves and deletes files, so that each is on disk whole or not at all, whenever the process is killed.
 
-No other module changes files. The steps are always the same: write a temporary file in the same folder, fsync it, then
-link it (to a new name, never over an old file) or rename it (over the old file), then fsync the folder. A kill at any
-moment leaves the old state or the new one, and at worst a temporary file, which the next writer deletes (`sweep`). All
-calls that change a disk go through this module's `os`, `fcntl` and `flush`, which tests replace to make any one fail.
+Apart from `gramcli.system.folder_lock`, no other module changes files. The steps are always the same: write a temporary
+file in the same folder, fsync it, then link it (to a new name, never over an old file) or rename it (over the old
+file), then fsync the folder. A kill at any moment leaves the old state or the new one, and at worst a temporary file,
+which the next writer deletes (`sweep`). All calls that change a disk go through this module's `os`, `fcntl` and
+`flush`, which tests replace to make any one fail.
 """
 
 from __future__ import annotations
@@ -12,17 +13,14 @@ import contextlib
 import errno
 import fcntl
 import filecmp
-import json
 import mmap
 import os
 import re
-import socket
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from gramcli.errors import LockedError, ResourceError, UsageError
+from gramcli.errors import ResourceError, UsageError
 from gramcli.text import shown
 
 _TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
@@ -30,7 +28,8 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _BLOCK = 1 << 20
 
 
-def _resource_error(path: Path, error: OSError) -> ResourceError:
+def resource_error(path: Path, error: OSError) -> ResourceError:
+    """Returns the error that says which file cannot be written, why, and what to do about it."""
     advice = {
         errno.ENOSPC: "free some space and run the same command again",
         errno.EDQUOT: "free some space and run the same command again",
@@ -52,7 +51,7 @@ def make_folder(path: Path) -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise _resource_error(path, error) from None
+        raise resource_error(path, error) from None
 
 
 def _make(path: Path) -> None:
@@ -82,7 +81,7 @@ def require_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{shown(path)}: there is no folder {shown(path.parent)}; make it, or name another file")
     if not os.access(path.parent, os.W_OK):
-        raise _resource_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        raise resource_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 @contextlib.contextmanager
@@ -105,7 +104,7 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
             # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
             # file alone, so as long as it exists it leads to this file.
             if not _lock_own(descriptor) or not os.path.lexists(temporary):
-                _close(descriptor)
+                close(descriptor)
                 descriptor = None
         yield descriptor
         # the descriptor that was written: another one may not report an earlier fault of the disk
@@ -121,13 +120,13 @@ def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise _resource_error(path, error) from None
+        raise resource_error(path, error) from None
     finally:
         if unfinished:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         if descriptor is not None:
-            _close(descriptor)
+            close(descriptor)
 
 
 def _lock_own(descriptor: int) -> bool:
@@ -207,10 +206,10 @@ def _sync_folder(path: Path) -> None:
         if error.errno != errno.EINVAL:  # some file systems cannot sync folders
             raise
     finally:
-        _close(descriptor)
+        close(descriptor)
 
 
-def _close(descriptor: int) -> None:
+def close(descriptor: int) -> None:
     """Closes a descriptor; an error does not matter, as all that was written through it was synced before."""
     with contextlib.suppress(OSError):
         os.close(descriptor)
@@ -227,7 +226,7 @@ def remove(path: Path) -> None:
             os.unlink(path)
             _sync_folder(path.parent)
     except OSError as error:
-        raise _resource_error(path, error) from None
+        raise resource_error(path, error) from None
 
 
 def move(path: Path, folder: Path) -> Path:
@@ -249,7 +248,7 @@ def move(path: Path, folder: Path) -> Path:
         _sync_folder(folder)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _resource_error(path, error) from None
+        raise resource_error(path, error) from None
     return target
 
 
@@ -268,14 +267,14 @@ def sweep(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _resource_error(folder, error) from None
+        raise resource_error(folder, error) from None
     for path in (folder / name for name in names if _TEMPORARY.fullmatch(name)):
         try:
             _remove_dead(path)
         except FileNotFoundError:  # another one was faster
             pass
         except OSError as error:
-            raise _resource_error(path, error) from None
+            raise resource_error(path, error) from None
 
 
 def _remove_dead(path: Path) -> None:
@@ -287,64 +286,4 @@ def _remove_dead(path: Path) -> None:
     except BlockingIOError:
         pass
     finally:
-        _close(descriptor)
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Holds the writer lock of a folder; the kernel releases it however the process ends. Readers need no lock.
-
-    Temporary files that killed writers left in the folder itself are deleted.
-
-    Raises:
-        LockedError: Another process holds it; the message names host, process and start.
-        ResourceError: There is no space or no permission for it, or the file system has no locks.
-    """
-    make_folder(folder)
-    path = folder / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise _resource_error(path, error) from None
-    try:
-        _take(folder, descriptor)
-        holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-        except OSError as error:
-            raise _resource_error(path, error) from None
-        sweep(folder)
-        yield
-    finally:
-        _close(descriptor)
-
-
-def require_free(folder: Path) -> None:
-    """Raises a LockedError if another process holds the lock of a folder; for a check before long preparations."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDWR)
-    except OSError:
-        return
-    try:
-        _take(folder, descriptor)
-    finally:
-        _close(descriptor)
-
-
-def _take(folder: Path, descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise LockedError(f"{shown(folder)}: in use by {_holder(descriptor)}; wait until it has finished") from None
-    except OSError as error:  # a network file system without locks must not look like one that is free
-        path = folder / "lock"
-        raise ResourceError(f"{shown(path)}: cannot be locked: {error.strerror}; use a local --cache") from None
-
-
-def _holder(descriptor: int) -> str:
-    try:
-        holder = json.loads(os.pread(descriptor, 1000, 0))
-        return shown(f"process {holder['process']} on {holder['host']} since {holder['since']}")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "another process"
+        close(descriptor)

@@ -69,14 +69,14 @@ def _listed(settings: Settings, progress: Progress) -> list[manifests.Row]:
     for note in manifest.notes:
         progress.note(note)
     rows = [row for row in manifest.rows if row.split in ("train", "validation")]
-    known = set(settings.network.classes)
+    outputs = set(settings.network.classes)
     for row in rows:
-        if known and row.label not in known:
+        if outputs and row.label not in outputs:
             raise ArtefactError(
-                f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(known)} outputs; "
+                f"{shown(row.origin)}: label {shown(row.label)} is none of the network's {len(outputs)} outputs; "
                 "correct the manifest or network.classes"
             )
     trained = {row.label for row in rows if row.split == "train"}
-    for label in natural_sorted((known or {row.label for row in rows}) - trained):
+    for label in natural_sorted((outputs or {row.label for row in rows}) - trained):
         progress.note(f"class {shown(label)} has no training clip")
     return rows

@@ -57,7 +57,7 @@ def test_pieces_are_the_same_to_the_bit(street, decoders, length):
     about = parse(f"background:{street}:10")
     sounds = Backgrounds(about, decoders, RATE)
     for n in range(12):
-        np.testing.assert_array_equal(sounds.piece(f"clip {n}", length), in_this_process(about, length, f"clip {n}"))
+        np.testing.assert_array_equal(sounds.excerpt(f"clip {n}", length), in_this_process(about, length, f"clip {n}"))
 
 
 def test_the_folder_is_listed_once_and_each_recording_decoded_once(street, decoders, monkeypatch):
@@ -79,11 +79,11 @@ def test_the_folder_is_listed_once_and_each_recording_decoded_once(street, decod
 
 def test_memory_is_bounded(street, decoders):
     about, counted = parse(f"background:{street}:10"), Counted(decoders)
-    sounds = Backgrounds(about, counted, RATE, most=1)
+    sounds = Backgrounds(about, counted, RATE, cache_bytes=1)
     for n in range(12):
-        np.testing.assert_array_equal(sounds.piece(f"clip {n}", 99), in_this_process(about, 99, f"clip {n}"))
+        np.testing.assert_array_equal(sounds.excerpt(f"clip {n}", 99), in_this_process(about, 99, f"clip {n}"))
         assert len(sounds._kept) == 1
-    assert background.MOST_BYTES >= 1 << 28
+    assert background.CACHE_BYTES >= 1 << 28
 
 
 def test_a_recording_that_cannot_be_decoded_is_named(street, decoders):
@@ -91,7 +91,7 @@ def test_a_recording_that_cannot_be_decoded_is_named(street, decoders):
         path.write_bytes(b"RIFF" + bytes(100))
     sounds = Backgrounds(parse(f"background:{street}:10"), decoders, RATE)
     with pytest.raises(NoInputError, match=rf"^{street}/\d\.wav: background recording cannot be decoded: .*; rem"):
-        sounds.piece("clip", 10)
+        sounds.excerpt("clip", 10)
 
 
 def test_a_recording_that_cannot_be_read_is_named(street):

@@ -77,5 +77,5 @@ def test_a_sign_of_life_is_given_once_a_second(asked, monkeypatch: pytest.Monkey
     monkeypatch.setattr(decoder_main.time, "monotonic", lambda: now[0])
     one.ready()
     for now[0] in (0.5, 1.5, 1.6, 3.0):
-        one._alive()
+        one._keep_alive()
     assert replies.getvalue() == b'{"ready": true}\n{}\n{}\n'

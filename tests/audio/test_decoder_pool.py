@@ -118,7 +118,7 @@ def test_a_name_that_is_not_utf8_travels(tmp_path: Path) -> None:
 
 
 def test_a_long_file_is_read_on_across_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "WINDOWS_A_JOB", 3)
+    monkeypatch.setattr(workers, "WINDOWS_PER_JOB", 3)
     sound = noise(20)
     long, other = write(tmp_path / "long.wav", sound), write(tmp_path / "other.wav", noise(1))
     requests = [

@@ -155,7 +155,7 @@ def test_places_are_kept_and_new_ones_are_whole_shards(before, after, size):
     first = placement.assign_places([clip(n, **bare) for n in sorted(before)], {}, set(), size)
     done = {each.shard for each in first}
     previous = clip_table.ClipTable(tuple(first), 5.0)
-    there = placement.known_places(previous, done)
+    there = placement.places_in_finished_shards(previous, done)
     second = placement.assign_places([clip(n, **bare) for n in sorted(after)], there, done, size)
     for each in second:
         if each.key in there:

@@ -24,6 +24,10 @@ from tests.support.damage import flips, truncations, zeroed
 
 LAYERS = {"relu": 2, "a/b": 1, ":relu#1": 3}
 ZEROS = {layer: np.zeros((channels, 2), np.float32) for layer, channels in LAYERS.items()}
+LEVEL = Discriminant(dict.fromkeys(LAYERS, 1.0), ZEROS, np.zeros(2))
+"""A discriminant with the same score for every class."""
+FUSED = {"name": "fused", "fusion": Fusion(np.ones(3))}
+"""What makes the rule gram the rule fused."""
 
 
 def create(folder, classes=("x", "y"), fill=0.5) -> Statistics:
@@ -196,16 +200,19 @@ def test_numbers_that_calibrate_never_writes_are_refused(tmp_path, known, name, 
         {"chosen": 0}, {"chosen": 4}, {"chosen": 1.5}, {"layers": ("relu", "other", "a/b")},
         {"inverse_temperature": np.nan},
         {"threshold": Threshold(np.inf, 0.05, 20, 0.01, 0.1)}, {"threshold": Threshold(1.0, 0.05, 20, 0.01, 0.1, 3)},
-        {"fusion": Fusion(np.ones(2))}, {"fusion": Fusion(np.array([1.0, 1, -1]))}, {"name": "other"},
-        {"fusion": Fusion(np.array([1.0, np.nan, 1]))}, {"fusion": Fusion(np.ones(3), np.inf)},
+        {"name": "other"}, {"name": "fused"}, {"fusion": Fusion(np.ones(3))}, {"discriminant": LEVEL},
+        {**FUSED, "fusion": Fusion(np.ones(2))}, {**FUSED, "fusion": Fusion(np.array([1.0, 1, -1]))},
+        {**FUSED, "fusion": Fusion(np.array([1.0, np.nan, 1]))}, {**FUSED, "fusion": Fusion(np.ones(3), np.inf)},
         {"size_correction": SizeCorrection(np.ones((3, 1)), np.ones((3, 2)))},
-        {"discriminant": Discriminant({"relu": 1.0}, {"relu": np.zeros((2, 2), np.float32)}, np.zeros(2))},
-        {"discriminant": Discriminant(dict.fromkeys(LAYERS, 0.0), ZEROS, np.zeros(2))},
-        {"discriminant": Discriminant(dict.fromkeys(LAYERS, 1.0), ZEROS, np.full(2, np.nan))},
+        {**FUSED, "discriminant": Discriminant({"relu": 1.0}, {"relu": np.zeros((2, 2), np.float32)}, np.zeros(2))},
+        {**FUSED, "discriminant": Discriminant(dict.fromkeys(LAYERS, 0.0), ZEROS, np.zeros(2))},
+        {**FUSED, "discriminant": Discriminant(dict.fromkeys(LAYERS, 1.0), ZEROS, np.full(2, np.nan))},
     ], ids=str,
 )  # fmt: skip
 def test_parts_of_a_decision_must_fit_each_other(tmp_path, change):
     known = create(tmp_path, fill=1)
+    decisions.save(tmp_path, decision(known, **FUSED, discriminant=LEVEL))
+    assert decisions.load(tmp_path, known).rule.name == "fused"
     decisions.save(tmp_path, decision(known, **change))
     with pytest.raises(
         DamagedError, match=r"decision\.safetensors: (holds values that do not fit|field '.+' is missing|is damaged)"

@@ -14,8 +14,9 @@ from gramcli.evaluation.evaluate import evaluate
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.inference.classifier import _prior
 from gramcli.inference.rule import Rule
+from gramcli.progress import Silent
 from gramcli.settings.schema import DecisionSettings
-from tests.support.informative_caches import CLASSES, LAYERS, SPLITS, Notes, write_cache
+from tests.support.informative_caches import CLASSES, LAYERS, SPLITS, write_cache
 
 
 def rule_of(cache, **wanted):
@@ -118,7 +119,7 @@ def test_if_memory_is_too_small_some_clips_fit_the_rule_and_all_set_the_threshol
     whole, _ = select_layers(cache)
     monkeypatch.setattr(validation_set, "MOST_NUMBERS", 1)
     monkeypatch.setattr(validation_set, "LEAST_CLIPS", 40)
-    progress = Notes()
+    progress = Silent()
     some, _ = select_layers(cache, progress=progress)
     assert any(note.startswith("the rule is fitted on 40 of 90 validation clips") for note in progress.notes)
     assert some.rule.threshold == whole.rule.threshold
@@ -128,7 +129,7 @@ def test_if_memory_is_too_small_some_clips_fit_the_rule_and_all_set_the_threshol
 
 def test_with_too_few_groups_there_is_no_threshold_but_a_note(tmp_path):
     write_cache(tmp_path, groups=[f"{split} {n % 12}" for n, split in enumerate(SPLITS)])
-    progress = Notes()
+    progress = Silent()
     decision, _ = select_layers(tmp_path, progress=progress)
     assert decision.rule.threshold is None
     assert any("takes 19 groups, and there are 12 in validation" in note for note in progress.notes)
@@ -138,7 +139,7 @@ def test_with_too_few_groups_there_is_no_threshold_but_a_note(tmp_path):
 
 def test_with_one_group_the_rule_is_gram(tmp_path):
     write_cache(tmp_path, groups=[split if split != "test" else f"test {n}" for n, split in enumerate(SPLITS)])
-    progress = Notes()
+    progress = Silent()
     decision, known = select_layers(tmp_path, progress=progress)
     assert (decision.rule.name, decision.rule.fusion, decision.rule.threshold) == ("gram", None, None)
     assert any("fewer than two groups" in note for note in progress.notes)

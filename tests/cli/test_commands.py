@@ -252,7 +252,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_plain_values_for_json():
-    assert render.plain({"a": float("nan"), "b": [float("inf"), 1.5], 3: "x"}) == {
+    assert render.json_value({"a": float("nan"), "b": [float("inf"), 1.5], 3: "x"}) == {
         "a": None,
         "b": [None, 1.5],
         "3": "x",

@@ -19,7 +19,7 @@ from gramcli.cli.app import run
 from gramcli.errors import Exit
 from gramcli.network.build import build
 from gramcli.settings.schema import NetworkSettings
-from gramcli.system.durable_files import lock
+from gramcli.system.folder_lock import lock
 from tests.support.processes import started
 from tests.support.sets import ROOT, read_manifest, write_manifest, write_wav
 

@@ -42,8 +42,8 @@ def test_sentences_end_between_words_on_a_terminal():
 
 
 def test_sentences_are_one_line_in_a_pipe(capfd):
-    render.complain("note", "word " * 40)
-    render.say("word " * 40)
+    render.print_stderr("note", "word " * 40)
+    render.print_text("word " * 40)
     out, err = capfd.readouterr()
     assert (out.count("\n"), err.count("\n")) == (1, 1)
 

@@ -161,7 +161,7 @@ def test_a_missing_file_keeps_its_row(tmp_path: Path) -> None:
     assert [Path(row.path).name for row in found.rows] == ["0.wav", "1.wav", long]
     assert (
         f"2 of 3 rows lead to no file in {tmp_path}; the first is m.csv:2: '0.wav'; if they are elsewhere, "
-        "set data.audio_root (--audio-root of extract)"
+        "set data.audio_root (--audio-root)"
     ) in found.notes
 
 

@@ -125,7 +125,7 @@ def test_labels_held_out_keep_their_test_clips_apart() -> None:
 def test_a_label_that_cannot_be_held_out() -> None:
     with pytest.raises(UsageError, match=r"^data\.hold_out: no clip is labelled 'bird'; there are cat, dog$"):
         hold_out(["train"] * 3, ["dog", "cat", ""], ["cat", "bird"])
-    with pytest.raises(UsageError, match="leaves no label to learn"):
+    with pytest.raises(UsageError, match="leaves no label to train on"):
         hold_out(["train"] * 3, ["dog", "cat", ""], ["cat", "dog"])
 
 

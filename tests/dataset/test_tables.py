@@ -119,7 +119,7 @@ def test_folds_in_a_split_column(tmp_path: Path) -> None:
     [
         ("file,label\na,x\n", ("1", "2"), "meta.csv: has no fold column"),
         (FOLDS, ("1", "1"), "both '1'; they must differ"),
-        (FOLDS, ("1", "9"), r"'fold' has no value '9' \(data.test_fold\), but 1, 2, 3"),
+        (FOLDS, ("1", "9"), r"'fold' has no value '9' \(data.test_fold\); its values are 1, 2, 3"),
         (FOLDS + "d,x,\n", ("1", "2"), "meta.csv:5: no value in 'fold'"),
         ("file,label,split\na,x,trian\n", (None, None), "meta.csv:2: split 'trian' is none of train, validation, test"),
         ("name,label\na,x\n", (None, None), r"no column of files \(filename, .*\) among 'name', 'label'"),
@@ -128,7 +128,7 @@ def test_folds_in_a_split_column(tmp_path: Path) -> None:
         ("file,label\n,x\n", (None, None), "meta.csv:2: no file name"),
         ("file,label\na,x\nb\n", (None, None), "meta.csv:3: 1 fields where the header has 2"),
         ("file,label\na,x,y\n", (None, None), "meta.csv:2: 3 fields where the header has 2"),
-        ("file,label,file\na,x,y\n", (None, None), "meta.csv:1: two columns have one name"),
+        ("file,label,file\na,x,y\n", (None, None), "meta.csv:1: 2 columns are called 'file'; rename all but one"),
         ('file,label\na,"x\n', (None, None), "meta.csv:2: unexpected end of data"),
         (f"file,label\na,{'x' * 140000}\n", (None, None), "meta.csv:2: field larger than field limit"),
         ("file,label\na,x\nb,\0\n", (None, None), "meta.csv:3: holds a NUL character"),
@@ -169,7 +169,7 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ['{"file": "%s", "label": "a"}', '{"file": "x", "label": "%s"}', '{"%s": 1}'])
 def test_escapes_that_are_no_characters(tmp_path: Path, text: str, line: str) -> None:
     (tmp_path / "m.jsonl").write_text('{"file": "a.wav", "label": "a"}\n' + line % text + "\n")
-    with pytest.raises(UsageError, match=r"m\.jsonl:2: holds a NUL character, or half of a character"):
+    with pytest.raises(UsageError, match=r"m\.jsonl:2: holds a NUL character or an unpaired surrogate"):
         tables.read(tmp_path / "m.jsonl")
 
 

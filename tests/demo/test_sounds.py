@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gramcli.demo import sounds
+from gramcli.demo import sounds, waveforms
 from gramcli.errors import ResourceError
 
 
@@ -26,7 +26,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _spectrum(samples: np.ndarray) -> np.ndarray:
     """Returns the shape of the spectrum in 24 bands of a third of an octave, whatever length and level."""
-    power = np.abs(np.fft.rfft(samples, 2 * sounds.RATE)) ** 2
+    power = np.abs(np.fft.rfft(samples, 2 * waveforms.RATE)) ** 2
     edges = 2 * np.geomspace(31.25, 8000, 25).astype(int)  # two bins a hertz
     bands = np.log([power[low:high].sum() + 1e-9 for low, high in pairwise(edges)])
     return bands - bands.mean()

@@ -21,7 +21,7 @@ from gramcli.extraction.extract import extract
 from gramcli.fitting.cross_fitting import LabelledClips, deal_parts
 from gramcli.progress import Silent
 from gramcli.settings.run_context import RunContext
-from tests.support.informative_caches import CLASSES, SPLITS, Notes, write_cache
+from tests.support.informative_caches import CLASSES, SPLITS, write_cache
 from tests.support.sets import ROOT, headless, quick
 
 
@@ -114,7 +114,7 @@ def test_shards_make_no_difference(known, tmp_path):
 
 def test_of_too_many_clips_each_class_contributes_in_proportion(known, monkeypatch):
     monkeypatch.setattr(clip_sample, "MOST", 60)
-    notes = Notes()
+    notes = Silent()
     result = evaluate(known, rivals=True, context=RunContext(progress=notes))
     assert "fits over all layers use 60 of 210 training and validation clips" in notes.notes
     assert result.clean.decisions["lda"]["accuracy"] > 0.9
@@ -123,7 +123,7 @@ def test_of_too_many_clips_each_class_contributes_in_proportion(known, monkeypat
 def test_with_one_validation_group_there_are_no_baselines(tmp_path):
     write_cache(tmp_path, groups=[split if split == "validation" else f"{n}" for n, split in enumerate(SPLITS)])
     select_layers(tmp_path)
-    notes = Notes()
+    notes = Silent()
     assert "lda" not in evaluate(tmp_path, rivals=True, context=RunContext(progress=notes)).clean.decisions
     assert "rivals are left out: cross-fitting takes 2 groups, and there are 1 in validation" in notes.notes
 

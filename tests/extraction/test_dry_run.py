@@ -23,7 +23,7 @@ def test_nothing_is_written_and_what_is_told_comes_true(sounds, tmp_path):
     assert (told.clips, told.there, told.unreadable, told.todo, told.tried) == (36, 0, 0, 36, 20)
     done = extract(settings, RunContext(folder=ROOT))
     assert done.forwarded == told.todo
-    assert told.bytes == 36 * View.open(tmp_path / "cache").bytes_a_clip
+    assert told.bytes == 36 * View.open(tmp_path / "cache").bytes_per_clip
     assert told.fits
     assert 0 < told.seconds < 60
     assert 50e6 < told.memory < 5e9

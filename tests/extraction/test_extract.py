@@ -23,7 +23,7 @@ from gramcli.extraction.extract import extract
 from gramcli.progress import Silent
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system.durable_files import lock
+from gramcli.system.folder_lock import lock
 from tests.support.sets import (
     CLASSES,
     ROOT,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from gramcli.demo import WEIGHTS, sounds
+from gramcli.demo import WEIGHTS, sounds, waveforms
 from tests.guide.terminal import terminal
 from tests.support.sets import sound, write_wav
 
@@ -102,7 +102,7 @@ def _demo(folder: Path) -> None:
     for number in range(30):
         label = list(sounds.CLASSES)[number % 10]
         samples = 0.25 * sounds.synthesise(label, number, 0, seed=9)
-        soundfile.write(folder / "new-place" / f"{number:02}.wav", samples, sounds.RATE)
+        soundfile.write(folder / "new-place" / f"{number:02}.wav", samples, waveforms.RATE)
     quietly(folder, f"extract sounds/manifest.csv --weights {WEIGHTS.name}", "calibrate", "select-layers")
 
 

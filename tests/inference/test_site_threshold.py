@@ -21,7 +21,7 @@ from gramcli.progress import Silent
 from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import DecisionSettings
-from gramcli.system.durable_files import lock
+from gramcli.system.folder_lock import lock
 from tests.support.sets import ROOT, SECONDS, write_site, write_strange
 
 

@@ -18,7 +18,7 @@ from gramcli.maintenance.clean import clean, leftovers
 from gramcli.maintenance.repair import repair
 from gramcli.maintenance.verify import verify
 from gramcli.settings.run_context import RunContext
-from gramcli.system.durable_files import lock
+from gramcli.system.folder_lock import lock
 from tests.maintenance.test_repair import flip
 from tests.support.crashing_decoders import CrashingDecoders
 from tests.support.interruption_cases import contents

@@ -22,7 +22,7 @@ from gramcli.maintenance.verify import verify
 from gramcli.progress import Silent
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system.durable_files import lock
+from gramcli.system.folder_lock import lock
 from tests.support.crashing_decoders import LOST, CrashingDecoders
 from tests.support.interruption_cases import contents
 from tests.support.sets import ROOT, quick, sound, write_wav
@@ -70,7 +70,7 @@ def test_a_damaged_shard_gets_its_bytes_back_and_is_kept_as_it_was(mine, compute
     progress = Silent()
     done = repair(mine, RunContext(progress=progress))
     kept = mine / "quarantine" / "views" / "clean" / "shards" / "00003.h5"
-    assert (dict(done.moved), done.computed, done.whole, done.advice) == ({path: kept}, 5, True, ())
+    assert (dict(done.moved), done.computed, done.complete, done.advice) == ({path: kept}, 5, True, ())
     assert kept.read_bytes() == damaged
     assert f"{path}: moved to {kept}" in progress.notes
     assert sorted(computed) == sorted(clip.id for clip in clip_table.require(mine).rows if clip.shard == 3)
@@ -127,7 +127,7 @@ def test_audio_that_has_changed_is_left_to_extract(mine, settings, rng):
     write_wav(Path(changed.path), sound("hiss", rng))
     flip(view.path(2))
     done = repair(mine)
-    assert (done.computed, done.whole, done.advice) == (0, False, ())
+    assert (done.computed, done.complete, done.advice) == (0, False, ())
     again = extract(settings, RunContext(folder=ROOT))
     assert (again.forwarded, again.failed) == (5, 0)
     assert verify(mine, full=True).damaged == ()
@@ -139,7 +139,7 @@ def test_a_damaged_table_or_identity_is_derived_by_extract(mine, settings, name)
     flip(mine / name)
     done = repair(mine)
     assert set(done.moved) == {mine / name}
-    assert not done.whole
+    assert not done.complete
     assert extract(settings, RunContext(folder=ROOT)).forwarded == 0
     shutil.rmtree(mine / "quarantine")
     assert contents(mine) == before

@@ -1,4 +1,4 @@
-"""Descriptors that are zero, equal, tied, subnormal or huge give no NaN or Inf in a score, and do not win by it."""
+"""Zero, equal, subnormal or huge descriptors give finite scores, and no class wins because of them."""
 
 from __future__ import annotations
 

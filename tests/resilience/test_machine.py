@@ -1,4 +1,4 @@
-"""State machine: a cache is extended, killed, damaged, relabelled, resumed and repaired in random order.
+"""A state machine extends, kills, damages, relabels, resumes and repairs a cache in random order.
 
 The model knows what was committed, what was damaged since, and what every clip's numbers are. Commands run as processes
 of their own, which are really killed.

@@ -1,4 +1,4 @@
-"""Readers of checkpoints, manifests, statistics, decisions, models and shards refuse randomly changed ones in one line.
+"""Every reader refuses a randomly changed file with a one-line message: checkpoints, manifests, caches, models.
 
 A reader may neither crash nor hang nor grow, run code, or open a file of somebody else's. What carries a digest is also
 sealed anew after it was changed, as an enemy would.

@@ -1,4 +1,4 @@
-"""One unusable file among many fails alone; the rows of the others do not change by a bit."""
+"""One unusable file among many fails alone; the rows of all other clips stay identical."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from gramcli.text import shown
 SOME: dict[str, tuple[Any, str]] = {
     "path": ("/data/x", "/data/x"),
     "text": ("thing", "thing"),
-    "whole": (7, "7"),
+    "int": (7, "7"),
     "number": (0.5, "0.5"),
     "switch": (True, "true"),
     "names": (["a", "b"], "a, b"),
@@ -58,7 +58,7 @@ def test_a_wrong_value_is_refused_with_its_origin(section, key):
     wrong: list[Any] = {"names": [3, [""], [1]], "table": ["x", 3, ["=1"]], "switch": [1, "yes", [], ""]}.get(
         kind, [True, [], {}, ""]
     )
-    if kind in ("whole", "number"):
+    if kind in ("int", "number"):
         wrong += ["x", "nan", "inf", -1e9 if key.metadata["least"] is not None else "1e"]
     for value in wrong:
         with pytest.raises(UsageError, match=rf"^here: {section}\.{key.name} must be ") as caught:

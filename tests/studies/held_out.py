@@ -37,7 +37,7 @@ from gramcli.network.prepare import build_network, probe
 from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from gramcli.training.train import train
 from tests.studies import decisions, gram_ood
 from tests.studies.unknown_scores import OWN, Array, Heard, others, ways
@@ -172,7 +172,7 @@ def judge(chosen: Settings, weights: Path) -> Scores | None:
     """Returns the scores of one network, computed if they are not there; None while another run computes them."""
     done = weights.with_suffix(".npz")
     try:
-        with durable_files.lock(weights.parent / "running" / weights.stem):
+        with folder_lock.lock(weights.parent / "running" / weights.stem):
             if not done.exists():
                 found = scores(*listen(network(chosen, weights)))
                 part = done.with_suffix(".part.npz")

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gramcli.cache import clip_table
 from gramcli.network import frontend
-from gramcli.system import durable_files
+from gramcli.system import folder_lock
 from tests.studies import held_out
 from tests.studies.unknown_scores import OWN, Heard, others, ways
 from tests.support.sets import CLASSES, ROOT, quick, read_manifest, write_set
@@ -66,7 +66,7 @@ def test_every_class_in_turn_and_nothing_twice(benchmark, monkeypatch, capsys):
     benchmark(monkeypatch)
     assert capsys.readouterr().out == first
     assert {path: path.stat().st_mtime_ns for path in results} == before
-    with durable_files.lock(folder / "out" / "running" / f"without-{HELD}"):
+    with folder_lock.lock(folder / "out" / "running" / f"without-{HELD}"):
         benchmark(monkeypatch)
     told = capsys.readouterr().out
     assert f"{HELD}: another run is at it" in told

@@ -1,4 +1,4 @@
-"""Decoders that crash on three files, as if for a passing reason."""
+"""Decoders that fail on three files as if they had crashed: a fault that a later run may not meet again."""
 
 from __future__ import annotations
 

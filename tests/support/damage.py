@@ -1,4 +1,4 @@
-"""Every single damage of a file: each byte changed, each beginning alone, each block zeroed; and a plain clip."""
+"""All simple damages of a file: each byte changed, each shorter length, each block zeroed. Also makes a clip row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README's project on ESC-10: its settings and its four commands, run once for all tests that need the result."""
+"""Runs the four commands of README's ESC-10 project once, and gives its settings and output to all tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System calls that fail on demand: any one call of `durable_files` can fail, and the disk can be full at any point."""
+"""System calls that fail on demand: any one call of a writing module can fail, and the disk be full at any point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gramcli.cache import regular_file
-from gramcli.system import durable_files
+from gramcli.system import durable_files, folder_lock
 
 CALLS = ("mkdir", "open", "write", "pwrite", "ftruncate", "posix_fallocate", "fsync", "close", "link", "replace",
          "unlink", "listdir", "lstat")  # fmt: skip
@@ -20,7 +20,7 @@ KILLS = ("kill", "torn")
 
 
 class System:
-    """What `durable_files` and `regular_file` take for `os` and `fcntl`; counts the calls that matter.
+    """What `durable_files`, `folder_lock` and `regular_file` take for `os` and `fcntl`; counts the calls that matter.
 
     Args:
         at: Which call has the fault, from 0; none if None.
@@ -42,7 +42,9 @@ class System:
     def put_between(self) -> System:
         """Replaces the system for these modules, for good: meant for a process that ends soon."""
         flush = durable_files.flush
-        durable_files.os = durable_files.fcntl = regular_file.os = self  # type: ignore[attr-defined,assignment]
+        for module in (durable_files, folder_lock, regular_file):
+            module.os = self  # type: ignore[attr-defined]
+        durable_files.fcntl = folder_lock.fcntl = self  # type: ignore[attr-defined,assignment]
         durable_files.flush = lambda content: self._call("msync", flush, content)  # type: ignore[assignment]
         return self
 

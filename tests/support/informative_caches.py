@@ -1,4 +1,4 @@
-"""Caches of drawn descriptors in which the layers, the network's outputs, or both tell the classes apart."""
+"""Caches of random descriptors in which the layers, the network's outputs, or both separate the classes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,10 @@ import numpy as np
 
 import gramcli.cache
 from gramcli.calibration.calibrate import calibrate
-from gramcli.progress import Silent
 
 CLASSES = ("a", "b", "c")
 LAYERS = {"early": 12, "late": 20}
 SPLITS = ["train"] * 120 + ["validation"] * 90 + ["test"] * 90
-
-
-class Notes(Silent):
-    """Progress that keeps the notes of a command."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 def write_cache(folder, *, layers_know=True, network_knows=True, groups=None, seed=0):

@@ -1,4 +1,4 @@
-"""Commands that tests interrupt: what a cache holds before each, what it must hold after, and the check of both."""
+"""The commands that tests interrupt. For each: the cache before, the cache expected afterwards, and a check of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs readers on hostile files in a process of their own, and finds crashes, hangs, memory and forbidden acts."""
+"""Runs readers on hostile files in a separate process; reports crashes, hangs, memory growth and forbidden actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes audio files of noise, whole or with a field of their header overwritten."""
+"""Writes audio files of noise, complete or with a field of their header overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws descriptors of classes of different sizes, of one distribution or apart, and fits the rule on them."""
+"""Makes caches of random descriptors whose classes differ in size, with or without a difference between the classes."""
 
 from __future__ import annotations
 

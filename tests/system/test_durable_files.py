@@ -1,11 +1,10 @@
-"""Writing: whole and durable, or not at all; one writer."""
+"""Files are written, moved and removed whole and durably, or not at all; a fault of any system call is harmless."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ import numpy as np
 import pytest
 
 from gramcli.cache import sealed
-from gramcli.errors import LockedError, ResourceError, UsageError
-from gramcli.system import durable_files
+from gramcli.errors import ResourceError, UsageError
+from gramcli.system import durable_files, folder_lock
 from tests.support import faults
 from tests.support.sets import ROOT
 
@@ -64,7 +63,7 @@ from gramcli.cache import clip_table, sealed
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
 from gramcli.errors import ResourceError
-from gramcli.system import durable_files
+from gramcli.system import durable_files, folder_lock
 from tests.support.damage import clip
 
 folder = Path(sys.argv[1])
@@ -97,32 +96,6 @@ def test_no_writer_survives_a_full_disk_in_part(tmp_path):
     assert found == {"old", "view.json"}
 
 
-def test_no_room_for_the_lock_is_said(tmp_path, monkeypatch):
-    def fails(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "pwrite", fails)
-    with pytest.raises(ResourceError, match="lock: cannot be written: No space left on device; free"):
-        durable_files.lock(tmp_path).__enter__()
-    monkeypatch.undo()
-    with durable_files.lock(tmp_path):
-        pass
-
-
-def test_a_folder_without_a_lock_is_free(tmp_path):
-    durable_files.require_free(tmp_path / "none")
-    assert names(tmp_path) == []
-
-
-def test_a_file_system_without_locks_does_not_pass_for_a_free_one(tmp_path, monkeypatch):
-    def fails(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", fails)
-    with pytest.raises(ResourceError, match=r"lock: cannot be locked: .*; use a local --cache"):
-        durable_files.lock(tmp_path).__enter__()
-
-
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_what_is_interrupted_leaves_nothing(tmp_path, error):
     durable_files.write(tmp_path / "a", b"old")
@@ -146,7 +119,7 @@ def test_folders_in_the_way_are_said(tmp_path):
         (lambda: durable_files.write(tmp_path / "no" / "a", b""), "a: cannot be written: No such file"),
         (lambda: durable_files.make_folder(tmp_path / "file"), "file: cannot be written: File exists"),
         (lambda: durable_files.make_folder(tmp_path / "file" / "x"), "x: cannot be written: Not a directory"),
-        (lambda: durable_files.lock(tmp_path / "file").__enter__(), "file: cannot be written"),
+        (lambda: folder_lock.lock(tmp_path / "file").__enter__(), "file: cannot be written"),
     ):
         with pytest.raises(ResourceError, match=message):
             attempt()
@@ -164,12 +137,6 @@ def test_leftovers_of_killed_runs_are_swept_and_nothing_else(tmp_path):
     durable_files.sweep(tmp_path)
     assert names(tmp_path) == [".00001.h5.77-0123abcd.tmp.bak", ".other.tmp", "mine.tmp"]
     durable_files.sweep(tmp_path / "none")
-
-
-def test_the_lock_sweeps_its_folder(tmp_path):
-    (tmp_path / LEFT).write_text("half")
-    with durable_files.lock(tmp_path):
-        assert names(tmp_path) == ["lock"]
 
 
 def test_what_is_being_written_is_not_swept(tmp_path):
@@ -287,36 +254,6 @@ def test_a_mapped_file_that_the_disk_does_not_take_leaves_the_old_one(tmp_path, 
     assert names(tmp_path) == [path.name]
 
 
-def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
-    script = (
-        "import sys, time; from pathlib import Path; from gramcli.system.durable_files import lock\n"
-        f"with lock(Path({str(tmp_path)!r})):\n    print('held', flush=True)\n    time.sleep(60)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with (
-        pytest.raises(LockedError, match=rf"in use by process {holder.pid} on \S+ since \d{{4}}-"),
-        durable_files.lock(tmp_path),
-    ):
-        pass
-    with pytest.raises(LockedError, match=rf"in use by process {holder.pid} on "):
-        durable_files.require_free(tmp_path)
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    holder.stdout.close()
-    durable_files.require_free(tmp_path)
-    with durable_files.lock(tmp_path):
-        pass
-
-
-def test_a_lock_with_damaged_words_still_holds(tmp_path):
-    with durable_files.lock(tmp_path):
-        (tmp_path / "lock").write_text("?")
-        with pytest.raises(LockedError, match="in use by another process"), durable_files.lock(tmp_path):
-            pass
-
-
 def test_move_keeps_what_was_moved_before_and_one_copy_of_what_is_alike(tmp_path):
     for content in (b"one", b"two", b"one"):
         (tmp_path / "a").write_bytes(content)
@@ -352,7 +289,7 @@ def written(folder: Path) -> None:
 
 
 def locked(folder: Path) -> None:
-    with durable_files.lock(folder):
+    with folder_lock.lock(folder):
         pass
 
 
@@ -363,7 +300,7 @@ OPERATIONS = {
     "remove": lambda folder: durable_files.remove(folder / "old"),
     "sweep": durable_files.sweep,
     "lock": locked,
-    "require_free": durable_files.require_free,
+    "require_free": folder_lock.require_free,
 }
 
 
@@ -379,8 +316,9 @@ def test_a_fault_of_any_call_is_a_resource_error_or_no_matter(tmp_path, monkeypa
         (folder / ".gone.1-00000000.tmp").touch()
         system = faults.System(at, fault)
         with monkeypatch.context() as patched:
-            patched.setattr(durable_files, "os", system)
-            patched.setattr(durable_files, "fcntl", system)
+            for module in (durable_files, folder_lock):
+                patched.setattr(module, "os", system)
+                patched.setattr(module, "fcntl", system)
             try:
                 OPERATIONS[name](folder)
             except ResourceError as error:

@@ -1,4 +1,4 @@
-"""Only `gramcli.system.durable_files` changes what is on disk: a check of the package's source."""
+"""Only `durable_files` and `folder_lock` change what is on disk: a check of the package's source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import gramcli
 
 PACKAGE = Path(gramcli.__file__).parent
-WRITER = "system/durable_files.py"
+WRITERS = ("system/durable_files.py", "system/folder_lock.py")
 ALLOWED = {
     ("audio/condition.py", "soundfile.SoundFile"): "codes MP3 into a buffer in memory",
     ("audio/decoder_main.py", "os.fdopen"): "standard output, the pipe to the parent",
@@ -74,20 +74,20 @@ def found(source: str) -> list[str]:
     return [name_of(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and writes(node)]
 
 
-def test_no_module_but_the_writer_changes_files():
+def test_no_module_but_the_writers_changes_files():
     said = {
         (path.relative_to(PACKAGE).as_posix(), call)
         for path in PACKAGE.rglob("*.py")
-        if path.relative_to(PACKAGE).as_posix() != WRITER
+        if path.relative_to(PACKAGE).as_posix() not in WRITERS
         for call in found(path.read_text())
     }
     assert said == set(ALLOWED)
 
 
-def test_the_writer_itself_is_seen():
-    assert {"os.mkdir", "os.open", "os.replace", "os.link", "os.unlink", "os.write"} <= set(
-        found((PACKAGE / WRITER).read_text())
-    )
+def test_the_writers_themselves_are_seen():
+    files, lock = (set(found((PACKAGE / writer).read_text())) for writer in WRITERS)
+    assert {"os.mkdir", "os.open", "os.replace", "os.link", "os.unlink", "os.write"} <= files
+    assert {"os.open", "os.ftruncate", "os.pwrite"} <= lock
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_a_label_that_is_not_there_is_refused_before_anything_is_made(sounds, tm
     ):
         with pytest.raises(UsageError, match=r"no clip is labelled 'bird'; there are click, hiss, hum$"):
             act(without(settings, HELD, "bird"))
-        with pytest.raises(UsageError, match="leaves no label to learn"):
+        with pytest.raises(UsageError, match="leaves no label to train on"):
             act(without(settings, *CLASSES))
         kept = replace(settings, data=replace(settings.data, hold_out=(HELD,)))
         with pytest.raises(UsageError, match=f"'{HELD}' is one of the network's classes"):

@@ -117,7 +117,7 @@ def _require_alike(rules: Mapping[str, Rule], first: str) -> None:
 def plan(pattern: str, context: RunContext) -> list[Fold]:
     """Returns the folds of the manifest, each with a checkpoint of its own that exists; see `evaluate_folds`."""
     if PLACE not in pattern:
-        raise UsageError(f"--folds {shown(pattern)}: give one checkpoint a fold, as in resnet18-{PLACE}.safetensors")
+        raise UsageError(f"--folds {shown(pattern)}: give one checkpoint per fold, as in resnet18-{PLACE}.safetensors")
     base = configure(context)
     names = manifest.folds(base.data)
     if len(names) < 3:

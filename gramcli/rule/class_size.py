@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LEAST_FREEDOM = 4
+MIN_FREEDOM = 4
 """Degrees of freedom needed to estimate a ratio of spreads. With fewer, the ratio is taken as 1."""
 
 _ROUNDING = 1e-12
@@ -85,7 +85,7 @@ def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer]
             mean[0] = at_small.mean
         mean[n] = mean[n - 1] + at_large.mean - at_small.mean
         log_spread[n] = log_spread[n - 1]
-        if at_small.freedom >= LEAST_FREEDOM:
+        if at_small.freedom >= MIN_FREEDOM:
             varies = (at_small.variance > _ROUNDING) & (at_large.variance > _ROUNDING)
             log_spread[n, varies] += 0.5 * np.log(at_large.variance[varies] / at_small.variance[varies])
     remaining = _remaining_steps(evidence, labels, sizes, mean, np.exp(log_spread[-1] - log_spread))

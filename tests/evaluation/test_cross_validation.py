@@ -41,7 +41,7 @@ def flags(folder: Path, **data: object) -> dict[str, dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four folds of three classes, and a checkpoint a fold; not to be changed."""
+    """Four folds of three classes, and a checkpoint per fold; not to be changed."""
     folder = tmp_path_factory.mktemp("folds")
     rng = np.random.default_rng(4)
     with (folder / "meta.csv").open("w", newline="") as file:
@@ -197,7 +197,7 @@ def test_folds_that_decide_otherwise_are_not_pooled(folder, monkeypatch):
 
 
 def test_what_is_refused_before_anything_is_computed(folder):
-    with pytest.raises(UsageError, match="give one checkpoint a fold, as in resnet18-"):
+    with pytest.raises(UsageError, match="give one checkpoint per fold, as in resnet18-"):
         evaluate_folds("net-1.safetensors", context=RunContext(flags(folder)))
     (folder / "net-10.safetensors").unlink()
     with pytest.raises(NoInputError, match=r"net-10\.safetensors: the checkpoint of fold 10 is missing"):

@@ -113,7 +113,7 @@ def test_shards_make_no_difference(known, tmp_path):
 
 
 def test_of_too_many_clips_each_class_contributes_in_proportion(known, monkeypatch):
-    monkeypatch.setattr(clip_sample, "MOST", 60)
+    monkeypatch.setattr(clip_sample, "MAX_CLIPS", 60)
     notes = Notes()
     result = evaluate(known, rivals=True, context=RunContext(progress=notes))
     assert "fits over all layers use 60 of 210 training and validation clips" in notes.notes

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli.metrics.classification import (
-    LEAST_PROBABILITY,
+    MIN_PROBABILITY,
     accuracy,
     balanced_accuracy,
     brier,
@@ -81,7 +81,7 @@ def test_likelihood_and_brier_are_those_of_scikit_learn(seed, clips, classes):
 
 def test_sure_and_wrong_is_bad_but_finite():
     told = np.array([[0.0, -np.inf]])
-    assert negative_log_likelihood(told, np.array([1])) == pytest.approx(-math.log(LEAST_PROBABILITY))
+    assert negative_log_likelihood(told, np.array([1])) == pytest.approx(-math.log(MIN_PROBABILITY))
     assert negative_log_likelihood(told, np.array([0])) == 0
     assert (brier(told, np.array([1])), brier(told, np.array([0]))) == (2, 0)
 

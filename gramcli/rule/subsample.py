@@ -1,4 +1,4 @@
-"""Subsamples of the training clips of large classes, to learn what a smaller class size does to the bounds."""
+"""Subsamples of the training clips of large classes, to estimate how class size affects the bounds."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Samples = npt.NDArray[np.float64]
 Random = np.random.Generator
 
 RATE = 16_000
-"""Samples a second."""
+"""Samples per second."""
 LONGEST = 2.0
 """Length of the longest clip, in seconds; the shortest has half of it."""
 SOURCES: Mapping[str, int] = {"train": 8, "validation": 4, "test": 4}

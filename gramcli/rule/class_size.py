@@ -51,7 +51,7 @@ class SizeCorrection:
 
 
 def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer], counts: Array) -> SizeCorrection:
-    """Fits the correction on larger classes: what would their evidence be if they had fewer training clips?
+    """Fits the correction on larger classes: how their evidence would change if they had fewer training clips.
 
     Each size is compared with the next larger one, on the same clips of all classes that are large enough. The steps of
     the mean and the ratios of the spread are then added up over sizes. So classes that differ in more than their size

@@ -49,8 +49,8 @@ def test_every_candidate_scores_every_condition(by_condition):
     found = scores(by_condition)
     assert next(iter(found)) == decisions.NETWORK
     assert list(found)[-1] == decisions.DEFAULT
-    for by_condition in found.values():
-        assert all(np.isfinite(each).all() and each.shape == (60, 3) for each in by_condition.values())
+    for scored in found.values():
+        assert all(np.isfinite(each).all() and each.shape == (60, 3) for each in scored.values())
     labels = by_condition["clean"]["test"].labels
     right = {name: (by["clean"].argmax(axis=1) == labels).mean() for name, by in found.items()}
     assert all(share > 0.55 for name, share in right.items() if not name.startswith(("network", "rival: vector")))

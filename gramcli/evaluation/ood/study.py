@@ -88,7 +88,7 @@ class OodStudy:
     beyond: float | None
     """Share of these unknown clips above the threshold; None without a threshold."""
     finding: str
-    """told apart, explained, not told apart, too few or not compared: see `confounders.explain`."""
+    """told apart, explained, not told apart, too few or not compared: see `gramcli.evaluation.ood.confounders`."""
     verdict: str
     """The same in one sentence."""
     failed: Mapping[str, str]

@@ -29,7 +29,7 @@ from tests.benchmarks.forward import BATCH, BATCH_CUDA, CLASSES, naive, network,
 from tests.benchmarks.measure import Figure, apart, seconds
 
 CLIPS, ROUNDS = 256, 3
-MOST = {"resnet50": 1.0, "mobilenetv2_100": 1.25}
+MAX_RATIOS = {"resnet50": 1.0, "mobilenetv2_100": 1.25}
 
 
 def recordings(folder: Path, data: Path) -> Path:
@@ -86,7 +86,7 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
     # a GPU is faster than the two processes that keep up with a processor
     run = {"decoders": os.cpu_count(), "batch": BATCH_CUDA} if device.type == "cuda" else {}
     figures = []
-    for name, most in MOST.items():
+    for name, most in MAX_RATIOS.items():
         flags = {
             "data": {"manifest": str(manifest)},
             "network": {"name": name, "classes": [f"class{c}" for c in range(CLASSES)]},

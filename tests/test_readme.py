@@ -10,11 +10,11 @@ from gramcli.settings import sources
 from tests.guide.pages import PAGES, fenced
 
 README = PAGES[0]
-MOST_BYTES = 8191
+MAX_BYTES = 8191
 
 
 def test_it_stays_short():
-    assert len(README.read_bytes()) <= MOST_BYTES
+    assert len(README.read_bytes()) <= MAX_BYTES
 
 
 def test_the_settings_are_valid():

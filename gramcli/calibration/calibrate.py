@@ -228,11 +228,11 @@ def _mean(values: Array) -> float:
 def _notes(arrays: Mapping[str, Array], work: _Work, training: int) -> Iterator[str]:
     """Yields notes for the user: classes without clips, class sizes, and layers that need attention."""
     counts, expected, epsilon, view = arrays["counts"], arrays["expected"], work.settings.epsilon, work.view
-    validated = np.bincount(arrays["validation/label"], minlength=len(work.classes))
+    validation_counts = np.bincount(arrays["validation/label"], minlength=len(work.classes))
     for what, which in (
         ("without training clips, so never chosen", counts == 0),
         ("with one training clip, whose bounds have no width", counts == 1),
-        ("without validation clips", validated == 0),
+        ("without validation clips", validation_counts == 0),
     ):
         if which.any():
             yield f"classes {what}: {_some([label for label, yes in zip(work.classes, which, strict=True) if yes])}"

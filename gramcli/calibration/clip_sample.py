@@ -14,7 +14,7 @@ from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip, sample_clips
 from gramcli.progress import Progress
 
-MOST = 2000
+MAX_CLIPS = 2000
 """Largest number of clips. Memory and time of a fit on the vectors of all layers grow at least with its square."""
 
 Array = npt.NDArray[Any]
@@ -41,7 +41,7 @@ class ClipSample:
     def read(
         cls, view: View, clips: Sequence[Clip], layers: Sequence[str], progress: Progress, *, with_means: bool = False
     ) -> ClipSample:
-        """Reads clips of a view. If there are more than `MOST`, `sample_clips` takes some of them.
+        """Reads clips of a view. If there are more than `MAX_CLIPS`, `sample_clips` takes some of them.
 
         Args:
             view: View that holds the clips.
@@ -53,7 +53,7 @@ class ClipSample:
         Raises:
             DamagedError: A file of the cache is damaged.
         """
-        chosen = sample_clips(clips, MOST)
+        chosen = sample_clips(clips, MAX_CLIPS)
         if len(chosen) < len(clips):
             progress.note(f"fits over all layers use {len(chosen)} of {len(clips)} training and validation clips")
         progress.start("reading clips", len(chosen))

@@ -16,10 +16,10 @@ from gramcli.rule.class_size import SizeCorrection
 from gramcli.rule.fusion import evidence
 from gramcli.rule.novelty import strangeness
 
-MOST_NUMBERS = 1 << 23
+MAX_NUMBERS = 1 << 23
 """Number of deviations (clips times layers times classes) in memory at once, 32 MiB. A fit takes a dozen times that."""
-LEAST_CLIPS = 500
-"""Number of clips that may be in memory at once in any case, even with more deviations than `MOST_NUMBERS`."""
+MIN_CLIPS = 500
+"""Number of clips that may be in memory at once in any case, even with more deviations than `MAX_NUMBERS`."""
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -91,7 +91,7 @@ class ValidationSet:
     @property
     def most(self) -> int:
         """Largest number of clips whose deviations from all classes are in memory at once."""
-        return max(LEAST_CLIPS, MOST_NUMBERS // (len(self.layers) * len(self.columns)))
+        return max(MIN_CLIPS, MAX_NUMBERS // (len(self.layers) * len(self.columns)))
 
     @property
     def all_clips(self) -> Mask:

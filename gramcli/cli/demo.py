@@ -58,7 +58,7 @@ def demo_cmd(
         done = subprocess.run([sys.executable, "-m", "gramcli", *command], cwd=folder, env=_environment(), check=False)
         if done.returncode:
             raise typer.Exit(done.returncode)
-    _say(f"\nAll files are in {folder}. Next: gramcli cache info there, or the same steps with your own recordings.")
+    _say(f"\nAll files are in {folder}. Next: gramcli guide start explains these steps with your own recordings.")
 
 
 def _environment() -> dict[str, str]:

@@ -84,8 +84,8 @@ def evaluate_cmd(
         typer.Option(
             "--unknown",
             metavar="FOLDER",
-            help="Also measure how well sounds of no class, in this folder, are told from the test clips (in the "
-            "table and json only).",
+            help="Also measure how well sounds of no class, in this folder, are distinguished from the test clips (in "
+            "the table and json only).",
         ),
     ] = None,
     format: FormatOption = None,
@@ -99,7 +99,7 @@ def evaluate_cmd(
     evaluates all test clips together.
 
     If labels were held out (extract --hold-out), or a folder is given with --unknown, a second table shows how well
-    these unknown sounds are told from the known test clips.
+    these unknown sounds are distinguished from the known test clips.
     """
     from gramcli.evaluation.cross_validation import evaluate_folds
     from gramcli.evaluation.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""Prints how well unknown sounds are told from known ones, for `gramcli evaluate`."""
+"""Prints how well unknown sounds are distinguished from known ones, for `gramcli evaluate`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gramcli.evaluation.ood.study import OodMeasures, OodStudy
 
 _NAMES = {
-    "deviation": "deviation",
+    "deviation": "strangeness",
     "max_softmax": "max-softmax",
     "energy": "energy",
     "max_logit": "max-logit",

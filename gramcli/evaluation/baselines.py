@@ -1,4 +1,4 @@
-"""Baselines: common classifiers on the same descriptors, labels and cross-fitting parts as the rule fused."""
+"""Baselines: common classifiers on the same descriptors, labels and cross-fitting parts as the rule ``fused``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares the decisions of network, temperature scaling, rules and baselines on the labelled clips of a view."""
+"""Compare classifiers on the labelled clips of one condition: the network, its rescaled form, rules and baselines."""
 
 from __future__ import annotations
 

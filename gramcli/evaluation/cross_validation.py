@@ -25,7 +25,7 @@ from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.text import shown
 
-PLACE = "{fold}"
+FOLD_PLACEHOLDER = "{fold}"
 """Part of the pattern of checkpoints that is replaced by the name of the fold."""
 
 
@@ -116,8 +116,10 @@ def _require_alike(rules: Mapping[str, Rule], first: str) -> None:
 
 def plan(pattern: str, context: RunContext) -> list[Fold]:
     """Returns the folds of the manifest, each with a checkpoint of its own that exists; see `evaluate_folds`."""
-    if PLACE not in pattern:
-        raise UsageError(f"--folds {shown(pattern)}: give one checkpoint a fold, as in resnet18-{PLACE}.safetensors")
+    if FOLD_PLACEHOLDER not in pattern:
+        raise UsageError(
+            f"--folds {shown(pattern)}: give one checkpoint per fold, as in resnet18-{FOLD_PLACEHOLDER}.safetensors"
+        )
     base = configure(context)
     names = manifest.folds(base.data)
     if len(names) < 3:
@@ -139,7 +141,7 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
 
 def _folds(pattern: str, names: Sequence[str], cache: Path) -> Iterator[Fold]:
     for n, name in enumerate(names):
-        weights = Path(pattern.replace(PLACE, name))
+        weights = Path(pattern.replace(FOLD_PLACEHOLDER, name))
         if not weights.is_file():
             raise NoInputError(f"{shown(weights)}: the checkpoint of fold {shown(name)} is missing")
         training = checkpoint.metadata(weights).get("training")

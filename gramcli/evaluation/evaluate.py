@@ -19,7 +19,7 @@ from gramcli.evaluation.ood.study import OodStudy, compare_unknown
 from gramcli.extraction.conditions import extract_conditions
 from gramcli.inference.rule import Rule
 from gramcli.metrics import classification
-from gramcli.metrics.intervals import LEAST_GROUPS, Paired, paired
+from gramcli.metrics.intervals import MIN_GROUPS, Paired, paired
 from gramcli.settings.run_context import RunContext
 from gramcli.text import shown
 
@@ -61,7 +61,7 @@ class Evaluation:
     verdict: str
     """One sentence: which decision to use on this data, or why these clips cannot show that."""
     unknown: tuple[OodStudy, ...] | None
-    """How well unknown sounds are told from the known ones of the test split; None where there are none."""
+    """How well unknown sounds are distinguished from the known ones of the test split; None where there are none."""
 
     @property
     def clean(self) -> ConditionResult:
@@ -122,9 +122,9 @@ def judge_conditions(
     views = {CLEAN: (decisions.view, chosen)}
     views |= extract_conditions(cache, conditions, chosen, context)
     found = {}
-    for name, (view, placed) in views.items():
-        context.progress.start("evaluating", len(placed))
-        found[name] = decisions.judge(view, placed, context.progress, unread)
+    for name, (view, located) in views.items():
+        context.progress.start("evaluating", len(located))
+        found[name] = decisions.judge(view, located, context.progress, unread)
         if not found[name].clips:
             raise NoInputError(f"{shown(cache)}: the {split} split has no labelled clip that can be used")
     return found
@@ -187,7 +187,7 @@ def verdict(default: str, comparison: Paired | None) -> str:
     if comparison.low is None or comparison.high is None:
         return (
             f"{default} is {points:+.1f} points from the network alone {on}: too few groups for an interval "
-            f"(at least {LEAST_GROUPS}), so the difference is not shown."
+            f"(at least {MIN_GROUPS}), so the difference is not shown."
         )
     between = f"{points:+.1f} points, 95 % interval {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}, {on}"
     if comparison.low > 0:

@@ -1,4 +1,4 @@
-"""All baselines of a cache, fitted on the same training and validation clips as the rule fused."""
+"""All baselines of a cache, fitted on the same training and validation clips as the rule ``fused``."""
 
 from __future__ import annotations
 

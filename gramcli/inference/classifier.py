@@ -168,7 +168,7 @@ class GramClassifier:
         return list(self.stream(files))
 
     def stream(self, files: str | Path | Iterable[str | Path]) -> Iterator[Prediction]:
-        """Yields one prediction a window, in order of the files; a window that cannot be used has an error instead.
+        """Yields one prediction per window, in order of the files; a window that cannot be used has an error instead.
 
         Args:
             files: Recordings, folders (searched with all their sub-folders) and globs, or one of them.

@@ -91,13 +91,22 @@ class Rule:
         classes = len(self.classes)
         shapes = {layer: (lower.shape, upper.shape) for layer, (lower, upper) in self.bounds.items()}
         channels = {layer: shapes[layer][0][-1] for layer in self.layers}
-        all_text = all(isinstance(text, str) for text in (*self.classes, *self.layers, self.name))
-        fits = all(shapes[layer] == ((classes, size), (classes, size)) for layer, size in channels.items())
-        counts_fit = self.counts.shape == (classes,)
-        if not (all_text and fits and counts_fit and len(channels) == len(self.layers) and (self.counts > 0).any()):
-            raise ValueError("shapes of bounds and counts")
-        if any((lower > upper).any() for lower, upper in self.bounds.values()) or not 0 < self.epsilon < math.inf:
-            raise ValueError("bounds or epsilon")
+        if not all(isinstance(text, str) for text in (*self.classes, *self.layers, self.name)):
+            raise ValueError("a name of a class, of a layer or of the rule is not text")
+        if len(channels) != len(self.layers):
+            raise ValueError("a layer is listed twice")
+        for layer, size in channels.items():
+            if shapes[layer] != ((classes, size), (classes, size)):
+                raise ValueError(f"the bounds of layer {layer} have shapes {shapes[layer]} for {classes} classes")
+        if self.counts.shape != (classes,):
+            raise ValueError(f"the training clips by class have shape {self.counts.shape} for {classes} classes")
+        if not (self.counts > 0).any():
+            raise ValueError("no class has training clips")
+        for layer, (lower, upper) in self.bounds.items():
+            if (lower > upper).any():
+                raise ValueError(f"a lower bound of layer {layer} exceeds the upper one")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"epsilon is {self.epsilon}, not a positive number")
         self.fitted.check(channels, int(self.present.sum()))
 
     def plan(self, clips: int) -> Plan:

@@ -28,7 +28,7 @@ COLUMNS = ("folder", "clips", "windows", "unknown", "share", "low", "high", "fal
 STRANGER = "stranger"
 PERHAPS = "perhaps stranger"
 USUAL = "as usual"
-FEW = "too few files"
+TOO_FEW = "too few files"
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _finding(files: int, low: float | None, limit: Threshold) -> str:
     if low is not None and low > limit.false_reject:
         # the true rate of the threshold lies in a range of its own
         return STRANGER if low > limit.high else PERHAPS
-    return FEW if files < least_groups(limit.false_reject) else USUAL
+    return TOO_FEW if files < least_groups(limit.false_reject) else USUAL
 
 
 def _sentences(folders: Sequence[FolderCheck], limit: Threshold) -> tuple[tuple[str, ...], str]:
@@ -211,7 +211,7 @@ def _sentences(folders: Sequence[FolderCheck], limit: Threshold) -> tuple[tuple[
         )
     if warnings:
         return tuple(warnings), ""
-    if whole.finding == FEW:
+    if whole.finding == TOO_FEW:
         least = least_groups(limit.false_reject)
         return (), f"{found}; {stated}: too few files to say whether the statistics carry over (at least {least})."
     return (), (

@@ -73,7 +73,7 @@ def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], class
     return table
 
 
-LEAST_PROBABILITY = 1e-12
+MIN_PROBABILITY = 1e-12
 """Lower bound of a probability, so that one clip whose class got probability 0 does not make the mean infinite."""
 
 
@@ -86,7 +86,7 @@ def negative_log_likelihood(log_probabilities: NDArray[Any], labels: NDArray[np.
     """
     clips = _with_column(log_probabilities, labels)
     own = log_probabilities[clips, labels[clips]]
-    return float(-np.maximum(own, np.log(LEAST_PROBABILITY)).mean()) if len(clips) else float("nan")
+    return float(-np.maximum(own, np.log(MIN_PROBABILITY)).mean()) if len(clips) else float("nan")
 
 
 def brier(log_probabilities: NDArray[Any], labels: NDArray[np.integer]) -> float:

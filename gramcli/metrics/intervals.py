@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_GROUPS = 10
+MIN_GROUPS = 10
 """Number of groups below which groups are not resampled, as they tell too little of how groups differ."""
 
 _EXACT = 14
@@ -23,7 +23,7 @@ class Paired:
 
     mean: float
     low: float | None
-    """Lower end of the 95 % interval; None with fewer than `LEAST_GROUPS` groups."""
+    """Lower end of the 95 % interval; None with fewer than `MIN_GROUPS` groups."""
     high: float | None
     """Upper end."""
     p: float
@@ -58,7 +58,7 @@ def paired(differences: NDArray[Any], groups: NDArray[Any], *, resamples: int = 
     sums = np.bincount(group_of, weights=np.asarray(differences, np.float64))
     sizes = np.bincount(group_of).astype(np.float64)
     rng = np.random.default_rng(seed)
-    low, high = _bootstrap_t(sums, sizes, resamples, rng) if len(sums) >= LEAST_GROUPS else (None, None)
+    low, high = _bootstrap_t(sums, sizes, resamples, rng) if len(sums) >= MIN_GROUPS else (None, None)
     mean = float(sums.sum() / sizes.sum())
     return Paired(mean, low, high, _sign_flips(sums, resamples, rng), len(sums), len(differences))
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT = 2000
-"""Clips a side that are matched as a whole; of more a sample is."""
+MAX_MATCHED = 2000
+"""Maximum number of known clips, and of unknown clips, that are matched; of more clips a random sample is taken."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Caliper:
     width: float = 0.25
     """In standard deviations within the two sides."""
     least: Sequence[float] | None = None
-    """Differences that do not matter, however small the spread, one a feature; next to nothing if None."""
+    """Differences that do not matter, however small the spread, one per feature; next to nothing if None."""
 
 
 def match(
@@ -28,7 +28,7 @@ def match(
     unknown: NDArray[Any],
     caliper: Caliper | None = None,
     *,
-    most: int = EXACT,
+    most: int = MAX_MATCHED,
     seed: int = 0,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     r"""Pairs unknown clips with known ones, each at most once, whose features differ by no more than a caliper.

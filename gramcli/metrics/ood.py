@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gramcli.metrics.intervals import LEAST_GROUPS, proportion
+from gramcli.metrics.intervals import MIN_GROUPS, proportion
 
 
 def auroc(known: NDArray[Any], unknown: NDArray[Any]) -> float:
@@ -23,7 +23,7 @@ def auroc(known: NDArray[Any], unknown: NDArray[Any]) -> float:
         unknown: Scores of unknown clips.
 
     Raises:
-        ValueError: Scores are not one a clip, or NaN.
+        ValueError: There is not one score per clip, or a score is NaN.
 
     Shape:
         - known: (N,)
@@ -52,7 +52,7 @@ def aupr(known: NDArray[Any], unknown: NDArray[Any]) -> float:
         unknown: Scores of unknown clips.
 
     Raises:
-        ValueError: Scores are not one a clip, or NaN.
+        ValueError: There is not one score per clip, or a score is NaN.
 
     Shape:
         - known: (N,)
@@ -79,7 +79,7 @@ def fpr_at_tpr(known: NDArray[Any], unknown: NDArray[Any], tpr: float = 0.95) ->
         tpr: Rate of known clips accepted, above 0 and at most 1.
 
     Raises:
-        ValueError: Scores are not one a clip, or NaN; or `tpr` is no such rate.
+        ValueError: There is not one score per clip, or a score is NaN; or `tpr` is no such rate.
 
     Shape:
         - known: (N,)
@@ -100,7 +100,7 @@ class GroupedScores:
     """Scores of clips, and the source that each clip comes from.
 
     Raises:
-        ValueError: Not one group a clip.
+        ValueError: There is not one group per clip.
     """
 
     scores: NDArray[Any]
@@ -110,13 +110,13 @@ class GroupedScores:
 
     def __post_init__(self) -> None:
         if np.shape(self.scores) != np.shape(self.groups):
-            raise ValueError(f"{np.shape(self.scores)} scores need one group a clip, not {np.shape(self.groups)}")
+            raise ValueError(f"{np.shape(self.scores)} scores need one group per clip, not {np.shape(self.groups)}")
 
 
 def auroc_interval(
     known: GroupedScores, unknown: GroupedScores, *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    r"""Returns the ends of the 95 % interval of `auroc`, or None with fewer than `LEAST_GROUPS` groups on a side.
+    r"""Returns the ends of the 95 % interval of `auroc`, or None with fewer than `MIN_GROUPS` groups on a side.
 
     Whole groups are drawn with replacement, separately among known and unknown clips. The ends are quantiles of the
     areas drawn. As a bootstrap of few groups is too narrow, the quantiles lie further out than 2.5 and 97.5 %: they are
@@ -137,7 +137,7 @@ def auroc_interval(
     group_of = [np.unique(side.groups, return_inverse=True)[1] for side in (known, unknown)]
     sizes = [int(of.max(initial=-1)) + 1 for of in group_of]
     few = min(sizes)
-    if few < LEAST_GROUPS:
+    if few < MIN_GROUPS:
         return None
     if area in (0, 1):
         low, high = proportion(round(area * few), few)
@@ -168,5 +168,5 @@ def auroc_interval(
 def _scores(scores: NDArray[Any]) -> NDArray[np.float64]:
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 1 or np.isnan(scores).any():
-        raise ValueError(f"one score a clip expected, none NaN; these are {scores.shape}")
+        raise ValueError(f"one score per clip expected, none NaN; these are {scores.shape}")
     return scores

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LEAST_FREEDOM = 4
+MIN_FREEDOM = 4
 """Degrees of freedom needed to estimate a ratio of spreads. With fewer, the ratio is taken as 1."""
 
 _ROUNDING = 1e-12
@@ -51,7 +51,7 @@ class SizeCorrection:
 
 
 def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer], counts: Array) -> SizeCorrection:
-    """Fits the correction on larger classes: what would their evidence be if they had fewer training clips?
+    """Fits the correction on larger classes: how their evidence would change if they had fewer training clips.
 
     Each size is compared with the next larger one, on the same clips of all classes that are large enough. The steps of
     the mean and the ratios of the spread are then added up over sizes. So classes that differ in more than their size
@@ -85,7 +85,7 @@ def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer]
             mean[0] = at_small.mean
         mean[n] = mean[n - 1] + at_large.mean - at_small.mean
         log_spread[n] = log_spread[n - 1]
-        if at_small.freedom >= LEAST_FREEDOM:
+        if at_small.freedom >= MIN_FREEDOM:
             varies = (at_small.variance > _ROUNDING) & (at_large.variance > _ROUNDING)
             log_spread[n, varies] += 0.5 * np.log(at_large.variance[varies] / at_small.variance[varies])
     remaining = _remaining_steps(evidence, labels, sizes, mean, np.exp(log_spread[-1] - log_spread))

@@ -23,7 +23,7 @@ deviation."""
 RIDGES = (0.1, 1.0, 10.0, 100.0)
 """Ridges that are tried. A ridge pulls the layers' weights towards one common weight."""
 
-_LEAST_WEIGHT = 1e-6
+_MIN_WEIGHT = 1e-6
 """Smallest weight of a layer. If no layer separated the validation clips, all scores would be equal without it, and the
 first class would always win."""
 
@@ -119,7 +119,7 @@ def fit(evidence: Array, labels: NDArray[np.integer], ridge: float, *, uneven: b
         ridge=np.array([_WEAK_RIDGE] * len(of_frequency) + [ridge] * layers),
         centre=np.array([*of_frequency, *[common / layers] * layers]),
     )[len(of_frequency) :]
-    return Fusion(np.maximum(weights, _LEAST_WEIGHT), ridge=ridge)
+    return Fusion(np.maximum(weights, _MIN_WEIGHT), ridge=ridge)
 
 
 def _class_frequency(labels: NDArray[np.integer], classes: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Subsamples of the training clips of large classes, to learn what a smaller class size does to the bounds."""
+"""Subsamples of the training clips of large classes, to estimate how class size affects the bounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 SAME_SIZE = 1.2
 """Class sizes that differ by less than this factor count as equal."""
-MOST_SIZES = 6
+MAX_SIZES = 6
 """Largest number of subsample sizes. Between these sizes the correction is interpolated."""
 DRAWS = 20
 """Number of subsamples of one size, over all classes that have enough clips. Each of these classes has at least one."""
@@ -35,9 +35,9 @@ def class_sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     if len(distinct) < 2:
         return np.zeros(0, np.int64)
     sizes = np.array(distinct, np.int64)
-    targets = np.log(np.geomspace(sizes[0], sizes[-1], MOST_SIZES))
+    targets = np.log(np.geomspace(sizes[0], sizes[-1], MAX_SIZES))
     nearest = np.abs(np.log(sizes) - targets[:, None]).argmin(axis=1)
-    return sizes if len(sizes) <= MOST_SIZES else sizes[np.unique(nearest)]
+    return sizes if len(sizes) <= MAX_SIZES else sizes[np.unique(nearest)]
 
 
 def subsample_sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -48,7 +48,7 @@ def measure(folder: Path, _data: Path | None) -> list[Figure]:
     # the first round compiles, or loads what was compiled before
     rounds = [(hashed(large), calibrated(large), calibrated(small)) for _ in range(4)][1:]
     base = min(one[0] for one in rounds)
-    took, quarter = (min(one[place][0] for one in rounds) for place in (1, 2))
+    took, quarter = (min(one[column][0] for one in rounds) for column in (1, 2))
     peaks = [statistics.median(one[1][1] for one in rounds), calibrated(huge)[1]]
     size = sum(path.stat().st_size for path in large.rglob("*.h5"))
     about = {"GB": size / 1e9, "reading and SHA-256, s": base, "calibrate, s": took, "of a quarter, s": quarter}

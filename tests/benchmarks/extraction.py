@@ -20,8 +20,7 @@ import soxr
 import torch
 
 from gramcli.extraction.extract import ExtractResult, extract
-from gramcli.network import checkpoint, frontend
-from gramcli.network.execution import device
+from gramcli.network import checkpoint, execution, frontend
 from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import FrontendSettings
@@ -30,7 +29,7 @@ from tests.benchmarks.forward import BATCH, BATCH_CUDA, CLASSES, naive, network,
 from tests.benchmarks.measure import Figure, apart, seconds
 
 CLIPS, ROUNDS = 256, 3
-MOST = {"resnet50": 1.0, "mobilenetv2_100": 1.25}
+MAX_RATIOS = {"resnet50": 1.0, "mobilenetv2_100": 1.25}
 
 
 def recordings(folder: Path, data: Path) -> Path:
@@ -48,27 +47,27 @@ def recordings(folder: Path, data: Path) -> Path:
     return manifest
 
 
-def first_try(name: str, place: str, folder: Path) -> Callable[[], object]:
+def first_try(name: str, device: str, folder: Path) -> Callable[[], object]:
     """Returns what extracts descriptors in one loop, and keeps them in one file."""
-    module, front = network(name).to(place), frontend.build(FrontendSettings()).to(place)
+    module, front = network(name).to(device), frontend.build(FrontendSettings()).to(device)
 
     def job() -> None:
         with h5py.File(folder / "first.h5", "w") as file, torch.inference_mode():
             for first in range(0, CLIPS, BATCH):
-                heard = []
+                waveforms = []
                 for number in range(first, first + BATCH):
                     samples, rate = soundfile.read(folder / f"{number:03d}.ogg", dtype="float32", always_2d=True)
-                    heard.append(soxr.resample(samples.mean(1), rate, 16_000))
-                found = naive(module, front(torch.from_numpy(np.stack(heard)).to(place)))
+                    waveforms.append(soxr.resample(samples.mean(1), rate, 16_000))
+                found = naive(module, front(torch.from_numpy(np.stack(waveforms)).to(device)))
                 for layer, one in enumerate(found):
                     file[f"{layer}/{first}"] = one.cpu().numpy()
 
     return job
 
 
-def forward_alone(name: str, place: str) -> Callable[[], object]:
+def forward_alone(name: str, device: str) -> Callable[[], object]:
     """Returns the plain forward of as many clips, whose log-mels are ready."""
-    once = plain(name, BATCH, place)
+    once = plain(name, BATCH, device)
     once()  # what a device loads first is no part of a forward
 
     def job() -> None:
@@ -83,11 +82,11 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
     if data is None:
         return []
     malloc.keep_freed()  # as the program does
-    manifest, place = recordings(folder, data), device("auto")
+    manifest, device = recordings(folder, data), execution.device("auto")
     # a GPU is faster than the two processes that keep up with a processor
-    run = {"decoders": os.cpu_count(), "batch": BATCH_CUDA} if place.type == "cuda" else {}
+    run = {"decoders": os.cpu_count(), "batch": BATCH_CUDA} if device.type == "cuda" else {}
     figures = []
-    for name, most in MOST.items():
+    for name, most in MAX_RATIOS.items():
         flags = {
             "data": {"manifest": str(manifest)},
             "network": {"name": name, "classes": [f"class{c}" for c in range(CLASSES)]},
@@ -101,9 +100,9 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
             shutil.rmtree(folder / "cache")
 
         with contextlib.ExitStack() as stack:
-            jobs = {"forward": stack.enter_context(apart(forward_alone, name, str(place))), "extract": whole}
+            jobs = {"forward": stack.enter_context(apart(forward_alone, name, str(device))), "extract": whole}
             if name == "resnet50":
-                jobs["first try"] = stack.enter_context(apart(first_try, name, str(place), folder))
+                jobs["first try"] = stack.enter_context(apart(first_try, name, str(device), folder))
             best = seconds(jobs, ROUNDS)
         profiles = [(one.seconds, (one.profile or {})["here"]) for one in done]
         kept = [(steps["commit"] + steps["wait for hashes"]) / took for took, steps in profiles]

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gramcli.network import activations
+from gramcli.network import activations, execution
 from gramcli.network.build import build
 from gramcli.network.capture import survey
-from gramcli.network.execution import Execution, device
+from gramcli.network.execution import Execution
 from gramcli.network.scorer import AudioNetwork, Scorer
 from gramcli.settings.schema import NetworkSettings
 from gramcli.system import malloc
@@ -59,16 +59,16 @@ def network(name: str) -> nn.Module:
     return build(NetworkSettings(name=name), CLASSES, 0, Path.cwd()).module
 
 
-def plain(name: str, batch: int, place: str, full: bool = False) -> Callable[[], object]:
+def plain(name: str, batch: int, device: str, full: bool = False) -> Callable[[], object]:
     """Returns the plain forward of a network, as any script would run it.
 
     Args:
         name: The network.
         batch: Clips at once.
-        place: The device.
+        device: The device.
         full: Whether convolutions keep all bits of fp32 on a GPU, where they drop to ten unless told not to.
     """
-    module, inputs = network(name).to(place), ready(batch).to(place)
+    module, inputs = network(name).to(device), ready(batch).to(device)
 
     def job() -> Tensor:
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=not full):
@@ -77,9 +77,9 @@ def plain(name: str, batch: int, place: str, full: bool = False) -> Callable[[],
     return job
 
 
-def hooked(name: str, batch: int, place: str) -> Callable[[], object]:
+def hooked(name: str, batch: int, device: str) -> Callable[[], object]:
     """Returns the forward with hooks that one writes first."""
-    module, inputs = network(name).to(place), ready(batch).to(place)
+    module, inputs = network(name).to(device), ready(batch).to(device)
 
     def job() -> list[Tensor]:
         with torch.inference_mode():
@@ -97,31 +97,31 @@ def measure(_folder: Path, _data: Path | None) -> list[Figure]:
     """Takes the figures."""
     malloc.keep_freed()  # as the program does
     figures: list[Figure] = []
-    place = device("auto")
-    batch = BATCH_CUDA if place.type == "cuda" else BATCH
-    inputs = ready(batch).to(place)
+    device = execution.device("auto")
+    batch = BATCH_CUDA if device.type == "cuda" else BATCH
+    inputs = ready(batch).to(device)
     waveforms = np.zeros((batch, 2), np.float32)
     for name in NETWORKS:
         layers = survey(network(name), inputs[:2].cpu()).layers
         scorers = {
-            precision: Scorer(AudioNetwork(network(name), Ready(inputs)), layers, Execution(place, batch, precision))
+            precision: Scorer(AudioNetwork(network(name), Ready(inputs)), layers, Execution(device, batch, precision))
             for precision in ("fp32", "bf16")
         }
         with contextlib.ExitStack() as stack:
 
             def other(make: Callable[..., Callable[[], object]], *more: Any) -> Callable[[], object]:
-                return stack.enter_context(apart(make, name, batch, str(place), *more))  # noqa: B023
+                return stack.enter_context(apart(make, name, batch, str(device), *more))  # noqa: B023
 
-            jobs = {"plain": other(plain), "plain with our memory": plain(name, batch, str(place))}
+            jobs = {"plain": other(plain), "plain with our memory": plain(name, batch, str(device))}
             jobs |= {key: lambda scorer=scorer: scorer.score(waveforms) for key, scorer in scorers.items()}  # type: ignore[misc]
             if name == "resnet50":
                 jobs["naive"] = other(hooked)
-            if place.type == "cuda":
+            if device.type == "cuda":
                 jobs["plain in full fp32"] = other(plain, True)
             for job in jobs.values():
                 job()
             took = seconds(jobs)
-        about = {f"{job}, ms a clip": 1000 * least / batch for job, least in took.items()} | {"device": str(place)}
+        about = {f"{job}, ms a clip": 1000 * least / batch for job, least in took.items()} | {"device": str(device)}
         whole = took.get("plain in full fp32", took["plain"])
         base, what = took["plain"], f"{name}, {len(layers)} layers recorded"
         figures += [

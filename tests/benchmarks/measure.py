@@ -143,9 +143,9 @@ def gramcli(*arguments: str | Path, folder: Path | None = None, **environment: s
 
 def with_peak(*arguments: str | Path, code: str = _COMMAND) -> tuple[Ran, float]:
     """Runs a command of gramcli, or other code, as a process of its own, and returns the most MiB it held (Linux)."""
-    with tempfile.NamedTemporaryFile() as told:
-        ran = run(sys.executable, "-c", _PEAK + code, *arguments, PEAK=told.name)
-        return ran, float(Path(told.name).read_text()) / 1024
+    with tempfile.NamedTemporaryFile() as peak_file:
+        ran = run(sys.executable, "-c", _PEAK + code, *arguments, PEAK=peak_file.name)
+        return ran, float(Path(peak_file.name).read_text()) / 1024
 
 
 def fresh(path: Path) -> Path:

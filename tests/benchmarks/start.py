@@ -46,7 +46,7 @@ FILES = 1000
 
 
 def calibrated(folder: Path, data: Path, network: str) -> tuple[Path, float]:
-    """Returns a project whose network has gone through the whole way, and the seconds a clip that extract took."""
+    """Returns a project whose network has gone through the whole way, and the seconds per clip that extract took."""
     (folder / "gramcli.toml").write_text(
         f'[data]\nmanifest = "{data / "meta.csv"}"\nvalidation_fold = 1\ntest_fold = 5\n'
         f'[segment]\nseconds = 5\n[network]\nname = "{network}"\n'

@@ -154,9 +154,9 @@ def test_the_first_layers_of_the_ranking_decide(cache, top_k):
         other.fusion.network_weight,
         other.fusion.discriminant_weight,
     )
-    told, made = one.discriminant, other.discriminant
-    assert (dict(told.floors), told.bias.tolist()) == (dict(made.floors), made.bias.tolist())
-    assert all(np.array_equal(told.weights[layer], weights) for layer, weights in made.weights.items())
+    first, second = one.discriminant, other.discriminant
+    assert (dict(first.floors), first.bias.tolist()) == (dict(second.floors), second.bias.tolist())
+    assert all(np.array_equal(first.weights[layer], weights) for layer, weights in second.weights.items())
 
 
 def test_the_curve_is_that_of_the_ranked_layers(cache):

@@ -117,8 +117,8 @@ def test_clips_far_from_all_classes_are_unknown(both, rule):
 def test_if_memory_is_too_small_some_clips_fit_the_rule_and_all_set_the_threshold(both, monkeypatch):
     cache = both[0]
     whole, _ = select_layers(cache)
-    monkeypatch.setattr(validation_set, "MOST_NUMBERS", 1)
-    monkeypatch.setattr(validation_set, "LEAST_CLIPS", 40)
+    monkeypatch.setattr(validation_set, "MAX_NUMBERS", 1)
+    monkeypatch.setattr(validation_set, "MIN_CLIPS", 40)
     progress = Silent()
     some, _ = select_layers(cache, progress=progress)
     assert any(note.startswith("the rule is fitted on 40 of 90 validation clips") for note in progress.notes)

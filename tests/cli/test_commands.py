@@ -276,7 +276,7 @@ def test_evaluate_judges_rivals_and_folds_and_refuses_what_does_not_go_together(
         ),
         (("--folds", "x-{fold}", "--weights", "w"), "error: --folds evaluates the test clips with each fold's own"),
         (("--folds", "x-{fold}"), "error: manifest.csv: has no fold column"),
-        (("--folds", "x"), "error: --folds x: give one checkpoint a fold, as in resnet18-{fold}.safetensors"),
+        (("--folds", "x"), "error: --folds x: give one checkpoint per fold, as in resnet18-{fold}.safetensors"),
     ):
         refused = gramcli("evaluate", *arguments)
         assert refused.code == Exit.USAGE

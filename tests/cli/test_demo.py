@@ -28,6 +28,7 @@ def test_it_prints_every_command_before_its_output(tmp_path):
     (clip,) = [line for line in done.stdout.splitlines() if line.startswith("sounds/")]
     assert ",ok," in clip
     assert "480 clips" in done.stderr
+    assert "gramcli guide start" in done.stdout.splitlines()[-1]
 
 
 def test_its_files_are_written_by_the_module_that_writes(tmp_path, gramcli, monkeypatch):

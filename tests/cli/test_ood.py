@@ -51,7 +51,7 @@ def test_a_second_table_fits_a_terminal(project, gramcli, monkeypatch):
     assert lines[head].split() == ["score", "AUROC", "AUPR", "FPR95", "AUROC*", "AUPR*", "FPR95*"]
     rows = lines[head + 1 : head + 12]
     assert [row[:25].strip() for row in rows] == [
-        "deviation", "max-softmax", "energy", "max-logit", "Mahalanobis, all layers", "5th neighbour, all layers",
+        "strangeness", "max-softmax", "energy", "max-logit", "Mahalanobis, all layers", "5th neighbour, all layers",
         "Mahalanobis, mean log-mel", "length", "level", "bandwidth", "share of zero samples",
     ]  # fmt: skip
     assert max(len(line) for line in lines[: head + 12]) <= 80

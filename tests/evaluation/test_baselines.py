@@ -25,8 +25,8 @@ class Data:
         self.labels = np.arange(count) % classes
         means = {layer: rng.normal(0, telling, (classes, width)) for layer, width in (("early", 30), ("late", 90))}
         rows = {layer: np.exp(rng.normal(mean[self.labels], 2)) for layer, mean in means.items()}
-        said = np.where(rng.random(count) < right, self.labels, rng.integers(0, classes, count))
-        log_p = log_softmax(8 * np.eye(classes)[said] + rng.normal(size=(count, classes)))
+        predicted = np.where(rng.random(count) < right, self.labels, rng.integers(0, classes, count))
+        log_p = log_softmax(8 * np.eye(classes)[predicted] + rng.normal(size=(count, classes)))
         seen = training + validation
         self.log_p, self.more_log_p = log_p[:seen], log_p[seen:]
         self.truth, self.more_truth = self.labels[:seen], self.labels[seen:]
@@ -51,11 +51,11 @@ def data():
 @pytest.mark.parametrize("name", baselines.NAMES)
 def test_probabilities_are_right_and_better_than_the_network(data, name):
     baseline = data.fit(name)
-    told = baseline.log_probabilities(data.more, data.more_log_p)
-    assert np.exp(told).sum(axis=1) == pytest.approx(np.ones(len(told)))
-    assert negative_log_likelihood(told, data.more_truth) < negative_log_likelihood(data.more_log_p, data.more_truth)
+    log_q = baseline.log_probabilities(data.more, data.more_log_p)
+    assert np.exp(log_q).sum(axis=1) == pytest.approx(np.ones(len(log_q)))
+    assert negative_log_likelihood(log_q, data.more_truth) < negative_log_likelihood(data.more_log_p, data.more_truth)
     network = accuracy(data.more_log_p.argmax(axis=1), data.more_truth)
-    own = accuracy(told.argmax(axis=1), data.more_truth)
+    own = accuracy(log_q.argmax(axis=1), data.more_truth)
     assert own >= network - 0.02
     if name in (baselines.LDA, baselines.PROBE, baselines.NEAREST_MEAN):
         assert own > network + 0.1
@@ -63,7 +63,7 @@ def test_probabilities_are_right_and_better_than_the_network(data, name):
     assert baseline.held_out.shape == (held.sum(), CLASSES)
     # what was held out predicts what new clips show
     expected = negative_log_likelihood(baseline.held_out, data.truth[held])
-    assert expected == pytest.approx(negative_log_likelihood(told, data.more_truth), abs=0.35)
+    assert expected == pytest.approx(negative_log_likelihood(log_q, data.more_truth), abs=0.35)
 
 
 @pytest.mark.parametrize("name", baselines.NAMES)
@@ -86,9 +86,9 @@ def test_the_labels_of_a_part_do_not_change_its_held_out_scores(data, name, monk
 def test_without_differences_between_classes_accuracy_is_at_chance():
     found = Data(3, telling=0, right=0, test=400)
     for name in baselines.NAMES:
-        told = found.fit(name).log_probabilities(found.more, found.more_log_p)
-        assert accuracy(told.argmax(axis=1), found.more_truth) == pytest.approx(1 / CLASSES, abs=0.1)
-        assert negative_log_likelihood(told, found.more_truth) < np.log(CLASSES) + 0.15
+        log_q = found.fit(name).log_probabilities(found.more, found.more_log_p)
+        assert accuracy(log_q.argmax(axis=1), found.more_truth) == pytest.approx(1 / CLASSES, abs=0.1)
+        assert negative_log_likelihood(log_q, found.more_truth) < np.log(CLASSES) + 0.15
 
 
 def test_lda_equals_the_formula_with_the_covariance_of_all_features(data):
@@ -141,15 +141,15 @@ def test_vector_scaling_finds_a_shift_that_one_temperature_cannot():
     part_of = np.arange(3000) % 5
     vector = baselines.fit(baselines.VECTOR, {}, LabelledClips(labels, part_of, 3), log_p).log_probabilities({}, log_p)
     plain = log_softmax(log_p * temperature.fit_inverse_temperature(log_p, labels))
-    told = [negative_log_likelihood(one, labels) for one in (vector, plain)]
-    assert told[0] < told[1] - 0.3
-    assert told[0] == pytest.approx(negative_log_likelihood(log_softmax(logits + shift), labels), abs=0.01)
+    losses = [negative_log_likelihood(one, labels) for one in (vector, plain)]
+    assert losses[0] < losses[1] - 0.3
+    assert losses[0] == pytest.approx(negative_log_likelihood(log_softmax(logits + shift), labels), abs=0.01)
 
 
 def test_layers_without_information_do_not_harm_a_good_network():
     found = Data(4, telling=0, right=0.95)
-    told = found.fit(baselines.PROBE_AND_NETWORK).log_probabilities(found.more, found.more_log_p)
-    assert accuracy(told.argmax(axis=1), found.more_truth) >= accuracy(
+    log_q = found.fit(baselines.PROBE_AND_NETWORK).log_probabilities(found.more, found.more_log_p)
+    assert accuracy(log_q.argmax(axis=1), found.more_truth) >= accuracy(
         found.more_log_p.argmax(axis=1), found.more_truth
     )
 
@@ -160,11 +160,11 @@ def test_classes_without_clips_get_the_smallest_probability(data, name):
     part_of = np.where(some, data.part_of, -1)[some]
     held = {kind: type(one)(one.values[some], one.features) for kind, one in data.spaces.fitted.items()}
     baseline = baselines.fit(name, held, LabelledClips(data.truth[some], part_of, CLASSES), data.log_p[some])
-    told = baseline.log_probabilities(data.more, data.more_log_p)
-    assert np.isfinite(told).all()
-    assert told.min() >= np.log(temperature.UNIFORM_SHARE / CLASSES) - 1e-9
+    log_q = baseline.log_probabilities(data.more, data.more_log_p)
+    assert np.isfinite(log_q).all()
+    assert log_q.min() >= np.log(temperature.UNIFORM_SHARE / CLASSES) - 1e-9
     if name not in baselines.NEEDS_NETWORK:
-        assert np.exp(told[:, 2:]).max() <= temperature.UNIFORM_SHARE
+        assert np.exp(log_q[:, 2:]).max() <= temperature.UNIFORM_SHARE
 
 
 @pytest.mark.parametrize("name", baselines.NAMES)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from gramcli.cache import clip_table as table
 from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError
-from gramcli.evaluation.cross_validation import PLACE, evaluate_folds
+from gramcli.evaluation.cross_validation import FOLD_PLACEHOLDER, evaluate_folds
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.network import checkpoint
 from gramcli.progress import Silent
@@ -41,7 +41,7 @@ def flags(folder: Path, **data: object) -> dict[str, dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four folds of three classes, and a checkpoint a fold; not to be changed."""
+    """Four folds of three classes, and a checkpoint per fold; not to be changed."""
     folder = tmp_path_factory.mktemp("folds")
     rng = np.random.default_rng(4)
     with (folder / "meta.csv").open("w", newline="") as file:
@@ -92,10 +92,10 @@ class Forwards(Silent):
 
 
 def test_every_clip_is_judged_once_by_a_network_that_never_heard_it(folder):
-    heard = Forwards()
-    result = evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder), progress=heard))
+    progress = Forwards()
+    result = evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder), progress=progress))
     assert (result.clean.clips, result.clean.groups, result.clean.failed) == (36, 36, 0)
-    assert [note for note in heard.notes if note.startswith("fold ")] == [
+    assert [note for note in progress.notes if note.startswith("fold ")] == [
         "fold 1: net-1.safetensors, validated on fold 10",
         "fold 2: net-2.safetensors, validated on fold 1",
         "fold 3: net-3.safetensors, validated on fold 2",
@@ -120,10 +120,10 @@ def test_every_clip_is_judged_once_by_a_network_that_never_heard_it(folder):
 
 
 def test_a_second_time_only_a_new_condition_is_computed(folder):
-    evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+    evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
     again = Forwards()
     result = evaluate_folds(
-        f"net-{PLACE}.safetensors", conditions=["gain:-6"], context=RunContext(flags(folder), progress=again)
+        f"net-{FOLD_PLACEHOLDER}.safetensors", conditions=["gain:-6"], context=RunContext(flags(folder), progress=again)
     )
     assert again.forwards == 36
     assert list(result.conditions) == ["clean", "gain:-6"]
@@ -136,22 +136,22 @@ def test_a_checkpoint_that_has_learnt_the_clips_is_refused(folder):
     with pytest.raises(
         UsageError, match=r"split, but net-2\.safetensors was trained on it; use the splits or folds of"
     ):
-        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
 
 
 def test_a_checkpoint_that_does_not_say_is_validated_on_the_next_fold(folder):
     for path in folder.glob("net-*.safetensors"):
         declare(path, **dict.fromkeys(checkpoint.metadata(path)))
-    heard = Forwards()
-    evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder), progress=heard))
-    assert [note.rpartition(" ")[2] for note in heard.notes if note.startswith("fold ")] == ["2", "3", "10", "1"]
+    progress = Forwards()
+    evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder), progress=progress))
+    assert [note.rpartition(" ")[2] for note in progress.notes if note.startswith("fold ")] == ["2", "3", "10", "1"]
 
 
 def test_what_a_checkpoint_does_not_say_is_told(folder):
     declare(folder / "net-3.safetensors", trained_on=None)
-    heard = Forwards()
-    evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder), progress=heard))
-    assert [note for note in heard.notes if "does not say" in note] == [
+    progress = Forwards()
+    evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder), progress=progress))
+    assert [note for note in progress.notes if "does not say" in note] == [
         "net-3.safetensors: does not say which clips it was trained on; it is assumed that fold 3 is not among them"
     ]
 
@@ -161,23 +161,25 @@ def test_one_network_for_two_folds_is_refused(folder):
     with pytest.raises(
         UsageError, match=r"net-1\.safetensors and net-3\.safetensors are the same checkpoint, which was trained on"
     ):
-        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
 
 
 def test_settings_that_contradict_a_later_checkpoint_are_refused_at_once(folder):
     declare(folder / "net-10.safetensors", frontend={**FRONT, "n_mels": 32})
     with pytest.raises(ArtefactError, match=r"net-10\.safetensors contradicts the settings: frontend\.n_mels 32 → 16"):
-        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
-    result = evaluate_folds(f"net-{PLACE}.safetensors", override_metadata=True, context=RunContext(flags(folder)))
+    result = evaluate_folds(
+        f"net-{FOLD_PLACEHOLDER}.safetensors", override_metadata=True, context=RunContext(flags(folder))
+    )
     assert result.clean.clips == 36
 
 
 def test_rivals_without_scikit_learn_are_refused_at_once(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(ResourceError, match="rivals need scikit-learn, which is not installed; install it, or gramcli"):
-        evaluate_folds(f"net-{PLACE}.safetensors", rivals=True, context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", rivals=True, context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
 
 
@@ -193,24 +195,24 @@ def test_folds_that_decide_otherwise_are_not_pooled(folder, monkeypatch):
 
     monkeypatch.setattr(cross_validation, "select_layers", select)
     with pytest.raises(ArtefactError, match=r"folds 1 and 3 have different rules \(fused and gram\)"):
-        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
 
 
 def test_what_is_refused_before_anything_is_computed(folder):
-    with pytest.raises(UsageError, match="give one checkpoint a fold, as in resnet18-"):
+    with pytest.raises(UsageError, match="give one checkpoint per fold, as in resnet18-"):
         evaluate_folds("net-1.safetensors", context=RunContext(flags(folder)))
     (folder / "net-10.safetensors").unlink()
     with pytest.raises(NoInputError, match=r"net-10\.safetensors: the checkpoint of fold 10 is missing"):
-        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
     table = (folder / "meta.csv").read_text()
     (folder / "meta.csv").write_text(table.replace("fold", "place", 1))
     with pytest.raises(UsageError, match=r"meta\.csv: has no fold column"):
-        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
     (folder / "meta.csv").write_text(
         "".join(line for line in table.splitlines(True) if not line.startswith(("3", "10")))
     )
     with pytest.raises(
         UsageError, match="a cross-validation needs at least 3 folds, for training, validation and test; there are 2"
     ):
-        evaluate_folds(f"net-{PLACE}.safetensors", context=RunContext(flags(folder)))
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()

@@ -65,8 +65,8 @@ def test_labels_of_test_clips_do_not_change_any_result(known, tmp_path):
     clip_table.write(tmp_path / "moved", rows, clips.seconds)
     (_, one), (_, two) = judged(known), judged(tmp_path / "moved")
     assert not np.array_equal(one.labels, two.labels)
-    for name, said in one.decisions.items():
-        np.testing.assert_array_equal(said.label, two.decisions[name].label)
+    for name, output in one.decisions.items():
+        np.testing.assert_array_equal(output.label, two.decisions[name].label)
     for name in ("lda", "probe", "nearest-mean"):
         assert (one.decisions[name].label == one.labels).mean() > 0.85
         assert (two.decisions[name].label == two.labels).mean() < 0.55  # a third, and what chance adds to 90 clips
@@ -106,14 +106,14 @@ def test_shards_make_no_difference(known, tmp_path):
     select_layers(tmp_path / "other")
     (_, one), (_, two) = judged(known), judged(tmp_path / "other")
     assert [clip.key for clip in one.clips] == [clip.key for clip in two.clips]
-    for name, said in one.decisions.items():
-        np.testing.assert_array_equal(said.label, two.decisions[name].label)
-        if said.log_p is not None:
-            np.testing.assert_allclose(said.log_p, two.decisions[name].log_p, rtol=1e-9, atol=1e-9)
+    for name, output in one.decisions.items():
+        np.testing.assert_array_equal(output.label, two.decisions[name].label)
+        if output.log_p is not None:
+            np.testing.assert_allclose(output.log_p, two.decisions[name].log_p, rtol=1e-9, atol=1e-9)
 
 
 def test_of_too_many_clips_each_class_contributes_in_proportion(known, monkeypatch):
-    monkeypatch.setattr(clip_sample, "MOST", 60)
+    monkeypatch.setattr(clip_sample, "MAX_CLIPS", 60)
     notes = Silent()
     result = evaluate(known, rivals=True, context=RunContext(progress=notes))
     assert "fits over all layers use 60 of 210 training and validation clips" in notes.notes
@@ -140,9 +140,9 @@ def test_channel_means_have_their_own_baselines_under_every_condition(limited_so
     calibrate(tmp_path / "cache")
     select_layers(tmp_path / "cache")
     result = evaluate(tmp_path / "cache", conditions=["gain:-6"], rivals=True)
-    for heard in result.conditions.values():
+    for condition in result.conditions.values():
         for name in fitted_baselines.ON_MEANS:
-            assert heard.decisions[name]["accuracy"] > 0.6
+            assert condition.decisions[name]["accuracy"] > 0.6
 
 
 def test_if_outputs_are_not_the_classes_baselines_do_without_the_network(limited_sounds, tmp_path):

@@ -14,7 +14,7 @@ from gramcli.errors import ArtefactError, DamagedError, NoInputError
 from gramcli.inference import shift_check
 from gramcli.inference.bundle import export, from_cache
 from gramcli.inference.classifier import GramClassifier
-from gramcli.inference.shift_check import COLUMNS, FEW, PERHAPS, STRANGER, USUAL, check_shift
+from gramcli.inference.shift_check import COLUMNS, PERHAPS, STRANGER, TOO_FEW, USUAL, check_shift
 from gramcli.metrics.intervals import proportion
 from gramcli.network import checkpoint
 from gramcli.progress import Silent
@@ -87,7 +87,7 @@ def test_windows_of_one_file_are_not_counted_as_if_apart(limited, tmp_path):
 
 def test_one_long_file_is_too_few(limited, tmp_path):
     found = check_shift(limited, write_strange(tmp_path, 1, seconds=20 * SECONDS))
-    assert (found.folders[0].share, found.folders[0].finding) == (1.0, FEW)
+    assert (found.folders[0].share, found.folders[0].finding) == (1.0, TOO_FEW)
     assert found.warnings == ()
     assert "too few files to say whether the statistics carry over (at least 19)" in found.verdict
 
@@ -98,8 +98,8 @@ def test_a_few_files_that_are_all_strange_are_enough(limited, tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "low", "finding"),
-    [(18, 0.04, FEW), (19, 0.04, USUAL), (500, 0.05, USUAL), (500, 0.06, PERHAPS), (2, 0.06, PERHAPS),
-     (500, 0.11, STRANGER), (0, None, FEW)],
+    [(18, 0.04, TOO_FEW), (19, 0.04, USUAL), (500, 0.05, USUAL), (500, 0.06, PERHAPS), (2, 0.06, PERHAPS),
+     (500, 0.11, STRANGER), (0, None, TOO_FEW)],
 )  # fmt: skip
 def test_findings(files, low, finding):
     limit = Threshold(1.0, 0.05, 60, 0.014, 0.1)
@@ -131,7 +131,7 @@ def test_failed_files(limited, site, tmp_path):
     assert set(found.failed) == {str(tmp_path / "good" / "bad.wav"), str(silent)}
     assert "not audio" in found.failed[str(tmp_path / "good" / "bad.wav")]
     assert replace(whole, failed=0) == before.folders[0]
-    assert (bad.clips, bad.windows, bad.share, bad.low, bad.finding) == (0, 0, None, None, FEW)
+    assert (bad.clips, bad.windows, bad.share, bad.low, bad.finding) == (0, 0, None, None, TOO_FEW)
 
 
 def test_a_file_of_which_a_part_cannot_be_used_counts_with_the_rest(limited, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gramcli.metrics.classification import (
-    LEAST_PROBABILITY,
+    MIN_PROBABILITY,
     accuracy,
     balanced_accuracy,
     brier,
@@ -71,25 +71,25 @@ def test_likelihood_and_brier_are_those_of_scikit_learn(seed, clips, classes):
     from sklearn.metrics import log_loss
 
     rng = np.random.default_rng(seed)
-    told, labels = rng.dirichlet(np.ones(classes), clips), rng.integers(0, classes, clips)
-    log_told = np.log(np.maximum(told, 1e-9))
-    theirs = log_loss(labels, np.exp(log_told) / np.exp(log_told).sum(axis=1, keepdims=True), labels=range(classes))
-    assert negative_log_likelihood(log_told, labels) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
-    loop = [sum((told[n, c] - (labels[n] == c)) ** 2 for c in range(classes)) for n in range(clips)]
-    assert brier(log_told, labels) == pytest.approx(np.mean(loop), abs=1e-6)
+    probabilities, labels = rng.dirichlet(np.ones(classes), clips), rng.integers(0, classes, clips)
+    log_p = np.log(np.maximum(probabilities, 1e-9))
+    theirs = log_loss(labels, np.exp(log_p) / np.exp(log_p).sum(axis=1, keepdims=True), labels=range(classes))
+    assert negative_log_likelihood(log_p, labels) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+    loop = [sum((probabilities[n, c] - (labels[n] == c)) ** 2 for c in range(classes)) for n in range(clips)]
+    assert brier(log_p, labels) == pytest.approx(np.mean(loop), abs=1e-6)
 
 
 def test_sure_and_wrong_is_bad_but_finite():
-    told = np.array([[0.0, -np.inf]])
-    assert negative_log_likelihood(told, np.array([1])) == pytest.approx(-math.log(LEAST_PROBABILITY))
-    assert negative_log_likelihood(told, np.array([0])) == 0
-    assert (brier(told, np.array([1])), brier(told, np.array([0]))) == (2, 0)
+    log_p = np.array([[0.0, -np.inf]])
+    assert negative_log_likelihood(log_p, np.array([1])) == pytest.approx(-math.log(MIN_PROBABILITY))
+    assert negative_log_likelihood(log_p, np.array([0])) == 0
+    assert (brier(log_p, np.array([1])), brier(log_p, np.array([0]))) == (2, 0)
 
 
 @pytest.mark.parametrize("metric", [negative_log_likelihood, brier])
 def test_clips_without_a_column_are_left_out(metric):
-    told = np.log([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
-    assert metric(told, np.array([0, -2, 2])) == pytest.approx(metric(told[:1], np.array([0])))
-    assert math.isnan(metric(told, np.array([-2, -2, 7])))
+    log_p = np.log([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
+    assert metric(log_p, np.array([0, -2, 2])) == pytest.approx(metric(log_p[:1], np.array([0])))
+    assert math.isnan(metric(log_p, np.array([-2, -2, 7])))
     with pytest.raises(ValueError, match="do not fit"):
-        metric(told, np.array([0]))
+        metric(log_p, np.array([0]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.metrics.intervals import LEAST_GROUPS, grouped_proportion, paired, proportion
+from gramcli.metrics.intervals import MIN_GROUPS, grouped_proportion, paired, proportion
 
 
 def grouped(rng, groups, up=0.15, down=0.05):
@@ -60,7 +60,7 @@ def test_mean_is_over_clips_and_not_over_groups():
 
 
 def test_too_few_groups_for_an_interval():
-    few, enough = np.arange(LEAST_GROUPS - 1), np.arange(LEAST_GROUPS)
+    few, enough = np.arange(MIN_GROUPS - 1), np.arange(MIN_GROUPS)
     assert paired(np.ones(len(few)), few).low is None
     assert paired(np.ones(len(few)), few).high is None
     assert paired(few % 2.0, few).low is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.metrics.intervals import LEAST_GROUPS, proportion
+from gramcli.metrics.intervals import MIN_GROUPS, proportion
 from gramcli.metrics.ood import GroupedScores, aupr, auroc, auroc_interval, fpr_at_tpr
 
 metrics = pytest.importorskip("sklearn.metrics")
@@ -79,9 +79,9 @@ def test_without_clips_and_what_is_no_score(measure):
     assert math.isnan(measure(some, none))
     assert math.isnan(measure(none, some))
     for wrong in (np.array([1.0, np.nan]), np.ones((2, 2))):
-        with pytest.raises(ValueError, match="one score a clip"):
+        with pytest.raises(ValueError, match="one score per clip"):
             measure(wrong, some)
-        with pytest.raises(ValueError, match="one score a clip"):
+        with pytest.raises(ValueError, match="one score per clip"):
             measure(some, wrong)
 
 
@@ -168,9 +168,9 @@ def test_all_apart_is_not_certain():
 
 
 def test_too_few_groups_have_no_interval():
-    few, enough = np.arange(LEAST_GROUPS - 1), np.arange(LEAST_GROUPS)
+    few, enough = np.arange(MIN_GROUPS - 1), np.arange(MIN_GROUPS)
     assert interval((few * 1.0, few), (enough * 1.0, enough)) is None
     assert interval((enough * 1.0, enough), (few * 1.0, few)) is None
     assert interval((enough * 1.0, enough), (np.ones(0), np.ones(0))) is None
-    with pytest.raises(ValueError, match="one group a clip"):
+    with pytest.raises(ValueError, match="one group per clip"):
         interval((enough * 1.0, enough), (enough * 1.0, few))

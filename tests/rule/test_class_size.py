@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gramcli.fitting.cross_fitting import LabelledClips, deal_parts
 from gramcli.rule import fusion
-from gramcli.rule.class_size import LEAST_FREEDOM, SizeCorrection, fit
+from gramcli.rule.class_size import MIN_FREEDOM, SizeCorrection, fit
 from gramcli.rule.novelty import strangeness
 from gramcli.rule.subsample import subsample_sizes
 from tests import reference
@@ -100,9 +100,9 @@ def test_corrected_evidence_has_mean_and_spread_of_the_largest_class(rng):
 
 def test_few_clips_do_not_correct_the_spread(rng):
     counts = np.array([5, 500])
-    for clips in (LEAST_FREEDOM, LEAST_FREEDOM + 1):  # one more than degrees of freedom
+    for clips in (MIN_FREEDOM, MIN_FREEDOM + 1):  # one more than degrees of freedom
         found = fit(*random_evidence(rng, counts, [3, clips]), counts)
-        assert (found.scale[:, 0] == 1).all() == (clips == LEAST_FREEDOM)
+        assert (found.scale[:, 0] == 1).all() == (clips == MIN_FREEDOM)
         assert (found.shift[:, 0] != 0).all()
 
 

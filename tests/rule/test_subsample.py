@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gramcli.rule.subsample import (
     DRAWS,
-    MOST_SIZES,
+    MAX_SIZES,
     SAME_SIZE,
     class_sizes,
     clips_per_group,
@@ -26,13 +26,13 @@ counted = st.lists(st.integers(0, 1500), min_size=1, max_size=12).map(np.array)
 def test_sizes_are_class_sizes_that_differ_enough(counts):
     found = class_sizes(counts)
     assert len(found) != 1
-    assert len(found) <= MOST_SIZES
+    assert len(found) <= MAX_SIZES
     assert set(found) <= set(counts)
     assert all(large >= SAME_SIZE * small for small, large in pairwise(found.tolist()))
     if len(found):
         assert found[0] == counts[counts > 0].min()
         # no class is larger than the last size by more than counts as equal, as long as there is room for all
-        assert len(found) == MOST_SIZES or counts.max() < SAME_SIZE * found[-1]
+        assert len(found) == MAX_SIZES or counts.max() < SAME_SIZE * found[-1]
 
 
 @given(counted)
@@ -44,7 +44,7 @@ def test_classes_of_equal_size_have_no_subsamples(counts):
 
 def test_of_many_sizes_the_largest_is_kept():
     found = class_sizes(np.array([5 * 2**n for n in range(12)]))
-    assert len(found) == MOST_SIZES
+    assert len(found) == MAX_SIZES
     assert (found[0], found[-1]) == (5, 5 * 2**11)
 
 

@@ -60,6 +60,6 @@ def test_no_clips():
 def test_in_words():
     validation = Threshold(0.4, 0.05, 61, 0.0136, 0.0997)
     assert validation.promise == "rejects 5% of known recordings (90 % range 1.4% to 10.0%, from 61 validation groups)"
-    place = Threshold(0.4, 0.125, 40, 0.0136, 0.0997, "a/b")
-    assert place.origin == "40 files of a/b"
-    assert place.promise.startswith("rejects 12.5% of recordings like those it was set on (")
+    at_site = Threshold(0.4, 0.125, 40, 0.0136, 0.0997, "a/b")
+    assert at_site.origin == "40 files of a/b"
+    assert at_site.promise.startswith("rejects 12.5% of recordings like those it was set on (")

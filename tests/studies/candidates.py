@@ -66,7 +66,7 @@ class Clips:
         )
 
 
-Heard = Mapping[str, Mapping[str, Clips]]
+ByCondition = Mapping[str, Mapping[str, Clips]]
 """By condition and split; training clips are there as recorded only."""
 Score = Callable[[Clips], Array]
 """Takes clips, returns (N, C), higher for what is more like the class."""
@@ -74,10 +74,10 @@ Measure = Callable[[Clips], Array]
 """Takes clips, returns δ, (N, L, C)."""
 
 
-def candidates(heard: Heard) -> dict[str, Score]:
+def candidates(by_condition: ByCondition) -> dict[str, Score]:
     """Fits every candidate on training and validation clips, and returns what scores others, the default last."""
-    training, known = heard[CLEAN]["train"], heard[CLEAN]["validation"]
-    altered = Clips.joined([heard[name]["validation"] for name in (CLEAN, *TUNED)])
+    training, known = by_condition[CLEAN]["train"], by_condition[CLEAN]["validation"]
+    altered = Clips.joined([by_condition[name]["validation"] for name in (CLEAN, *TUNED)])
     classes = known.log_p.shape[1]
     sharp = fit_inverse_temperature(known.log_p, known.labels)
     as_is, literal = _measure(training, EPSILON), _measure(training, 1e-6)
@@ -95,11 +95,11 @@ def candidates(heard: Heard) -> dict[str, Score]:
         "gram, all layers, quantile bounds": _gram(narrow, known, "all"),
         "a log p - b log(1 + Δ̄)": _ratio(as_is, known),
         "one weight for all layers": _weights(as_is, known, equal=True),
-        "a weight a layer": _weights(as_is, known),
-        "a weight a layer, no network": _weights(as_is, known, network=False),
-        "a weight a layer, range denominators": _weights(wide, known),
-        "a weight a layer, quantile bounds": _weights(narrow, known),
-        "a weight a layer, altered clips": _weights(as_is, altered),
+        "one weight per layer": _weights(as_is, known),
+        "one weight per layer, no network": _weights(as_is, known, network=False),
+        "one weight per layer, range denominators": _weights(wide, known),
+        "one weight per layer, quantile bounds": _weights(narrow, known),
+        "one weight per layer, altered clips": _weights(as_is, altered),
     }
     found |= _rivals(training, known, classes)
     found["fused, altered clips"] = _fused(as_is, training, altered)
@@ -210,7 +210,7 @@ def _evidence_from(far: Array, labels: Array) -> Callable[[Array], Array]:
 
 
 def _weights(measure: Measure, known: Clips, *, network: bool = True, equal: bool = False) -> Score:
-    """One weight a layer on the logarithm of its deviations, and one for the network where it adds to them."""
+    """One weight per layer on the logarithm of its deviations, and one for the network where it adds to them."""
     far, labels = measure(known), known.labels
     layers, _ = _usable(far, labels)
     far = far[:, layers]

@@ -27,7 +27,7 @@ from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.training.train import train
-from tests.studies.candidates import Clips, Heard, candidates, without_labels
+from tests.studies.candidates import ByCondition, Clips, candidates, without_labels
 
 # a quarter of the default front end's numbers, so that five folds of CPU training are affordable
 FRONTEND = {"n_mels": 64, "hop_ms": 40.0}
@@ -94,21 +94,21 @@ def read(view: View, clips: Sequence[clip_table.Clip]) -> Clips:
 def hear(cache: Path) -> dict[str, dict[str, Clips]]:
     """Returns the clips of a cache by condition and split."""
     view, clips = View.open(cache), clip_table.require(cache)
-    heard: dict[str, dict[str, Clips]] = {}
+    by_condition: dict[str, dict[str, Clips]] = {}
     for split in SPLITS:
         used = clips.used(split)
         asked = [] if split == "train" else [parse(text) for text in REPORTED]
         views = {CLEAN: (view, used)} | extract_conditions(cache, asked, used)
         for name, (one, placed) in views.items():
-            heard.setdefault(name, {})[split] = read(one, placed)
-    return heard
+            by_condition.setdefault(name, {})[split] = read(one, placed)
+    return by_condition
 
 
-def judge(heard: Heard) -> dict[str, np.ndarray]:
+def judge(by_condition: ByCondition) -> dict[str, np.ndarray]:
     """Returns, for one network, which test clips each candidate has right and the log-probability of their class."""
     result = {}
-    for candidate, score in candidates(heard).items():
-        for name, splits in heard.items():
+    for candidate, score in candidates(by_condition).items():
+        for name, splits in by_condition.items():
             test = splits["test"]
             scores = score(without_labels(test))
             result[f"{candidate}/{name}/right"] = (scores.argmax(axis=1) == test.labels).astype(float)

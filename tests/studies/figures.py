@@ -104,12 +104,12 @@ def places(folder: Path, data: Path) -> dict[str, str]:
         name = Path(row[at["filename"]]).with_suffix(".wav").name
         labels[name] = row[at["category"]]
         for place, text in PLACES.items():
-            heard = samples.mean(axis=1)
+            altered = samples.mean(axis=1)
             if text is not None:
-                heard = apply(parse(text), heard, rate, name)
+                altered = apply(parse(text), altered, rate, name)
             path = folder / place / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, heard, rate, subtype="FLOAT")
+            soundfile.write(path, altered, rate, subtype="FLOAT")
     return labels
 
 

@@ -1,4 +1,4 @@
-"""Gram-OOD and Gram-OOD*, the detectors that the Gram-Classifier grew from, as their authors' code has them.
+"""Gram-OOD and Gram-OOD*, the detectors of unknown sounds that the Gram-Classifier grew from, by their authors' code.
 
 Both take bounds from training clips by the class that the network *predicts*, and compare a new clip with the bounds of
 its one predicted class. They differ in the descriptor, in ε and in the part of the confidence:
@@ -8,8 +8,8 @@ its one predicted class. They differ in the descriptor, in ε and in the part of
   Deviations are divided by the largest softmax. ε = 1e-6.
 - Gram-OOD* (Pacheco et al. 2020, paaatcha/gram-ood): order 1, min-max scaled over the channels of each clip. ε = 1e-5.
 
-Two things are not theirs. E_l is the mean deviation of validation clips, where both took a tenth of the test set. The
-layers are the activations that gramcli records, where both hooked layers by hand.
+Two things differ from their code. E_l is the mean deviation of validation clips; they took a tenth of the test set. The
+layers are the activations that gramcli records; they chose layers by hand.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Study of sounds of an unknown class: ``python -m tests.studies.held_out OUT --data ESC10``.
 
-For each class in turn, trains a network without it, calibrates, and asks every score to tell the test clips of that
-class from those of the others. No score is fitted on anything but training and validation clips of the known classes. A
-network or a result that is there already is not computed again, so several of these may run side by side on one OUT.
+For each class in turn, trains a network without it and calibrates. Then the AUROC of every score is computed between
+the test clips of that class, which are unknown, and those of the others. No score is fitted on anything but training
+and validation clips of the known classes. A network or a result that is there already is not computed again, so several
+of these may run side by side on one OUT.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from gramcli.settings.schema import Settings
 from gramcli.system import folder_lock
 from gramcli.training.train import train
 from tests.studies import decisions, gram_ood
-from tests.studies.unknown_scores import OWN, Array, Heard, others, ways
+from tests.studies.unknown_scores import OWN, Array, SplitClips, others, ways
 
 BATCH = 16
 
@@ -64,9 +65,14 @@ def network(chosen: Settings, weights: Path) -> Path:
     """Trains a network, fills its cache, calibrates, and returns the cache's folder."""
     if not weights.exists():
         train(chosen, weights)
-    said = chosen.as_dict()
+    recorded = chosen.as_dict()
     # all else the checkpoint knows; it was trained in bf16, which descriptors need not be
-    flags = {"data": said["data"], "cache": said["cache"], "network": {"weights": str(weights)}, "run": {"threads": 1}}
+    flags = {
+        "data": recorded["data"],
+        "cache": recorded["cache"],
+        "network": {"weights": str(weights)},
+        "run": {"threads": 1},
+    }
     cache = Path(chosen.cache.dir)
     extract(configure(RunContext(flags), metadata=checkpoint.as_source))
     calibrate(cache)
@@ -76,7 +82,7 @@ def network(chosen: Settings, weights: Path) -> Path:
 # --- what is known of each clip
 
 
-def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
+def read_splits(cache: Path) -> tuple[dict[str, SplitClips], Array]:
     """Returns what is known of every split's clips, and E_l of the layers that can be used, (L,)."""
     view, clips = View.open(cache), clip_table.require(cache)
     known = statistics.load(cache, view.fingerprint)
@@ -98,7 +104,7 @@ def listen(cache: Path) -> tuple[dict[str, Heard], Array]:
             audio = meter.measure(samples)
             inputs = front(torch.from_numpy(stack(samples, length, chosen.segment.pad)))
             batches = inputs.contiguous(memory_format=torch.channels_last).split(BATCH)
-            found[split] = Heard(
+            found[split] = SplitClips(
                 **rows,
                 roots=gram_ood.record(module, layers, batches),
                 spectra=audio.spectra,
@@ -132,11 +138,11 @@ Scores = Mapping[str, tuple[Array, Array]]
 """Of known and unknown test clips, by name."""
 
 
-def scores(heard: Mapping[str, Heard], expected: Array) -> Scores:
-    """Returns what every score gives the test clips; see `listen` for the arguments."""
-    fitted = others(heard["train"], heard["validation"], expected)
-    fitted |= {f"{OWN}: {name}": one for name, one in ways(heard["validation"], expected).items()}
-    return {name: (score(heard["test"]), score(heard[UNKNOWN])) for name, score in fitted.items()}
+def scores(splits: Mapping[str, SplitClips], expected: Array) -> Scores:
+    """Returns what every score gives the test clips; see `read_splits` for the arguments."""
+    fitted = others(splits["train"], splits["validation"], expected)
+    fitted |= {f"{OWN}: {name}": one for name, one in ways(splits["validation"], expected).items()}
+    return {name: (score(splits["test"]), score(splits[UNKNOWN])) for name, score in fitted.items()}
 
 
 def report(results: Mapping[str, Scores]) -> str:
@@ -174,7 +180,7 @@ def judge(chosen: Settings, weights: Path) -> Scores | None:
     try:
         with folder_lock.lock(weights.parent / "running" / weights.stem):
             if not done.exists():
-                found = scores(*listen(network(chosen, weights)))
+                found = scores(*read_splits(network(chosen, weights)))
                 part = done.with_suffix(".part.npz")
                 np.savez(part, **{f"{name}/{n}": one for name, pair in found.items() for n, one in enumerate(pair)})
                 part.rename(done)

@@ -70,14 +70,14 @@ def test_of_one_distribution_the_rare_class_is_found_as_often(tmp_path, train, v
 
 @pytest.mark.parametrize("network", [False, True], ids=["no network", "a network that says nothing"])
 def test_what_is_not_levelled_would_fail_that(tmp_path, network):
-    told = {"network": network, "class_size": "ignore"}
-    found = np.array([recalls(tmp_path / str(n), n, [5, 500], [5, 500], **told)[0] for n in range(4)])
+    settings = {"network": network, "class_size": "ignore"}
+    found = np.array([recalls(tmp_path / str(n), n, [5, 500], [5, 500], **settings)[0] for n in range(4)])
     assert interval(found[:, 0] - found[:, 1])[1] < -0.9
 
 
 @pytest.mark.parametrize("validation", [[5, 20, 100, 500], [60, 60, 60, 60]], ids=["in proportion", "plenty"])
 def test_of_one_distribution_no_size_is_lost(tmp_path, validation):
-    """Levelling puts pairs right, and the nearest of four is not quite that of pairs: 1/4 is not reached to a hair."""
+    """The correction makes pairs of classes equal; among four classes, recall is therefore near 1/4 but not exactly."""
     found = np.array([recalls(tmp_path / str(n), n, [5, 20, 100, 500], validation)[0] for n in range(8)])
     low, high = interval(found[:, 0] - found[:, -1])
     assert low < 0 < high

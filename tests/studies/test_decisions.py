@@ -30,40 +30,41 @@ def clips(rng, centres, count=60, network=0.0):
 
 
 @pytest.fixture
-def heard(rng):
+def by_condition(rng):
     centres = {layer: np.abs(rng.normal(1, 0.5, (3, channels))) for layer, channels in LAYERS.items()}
     found = {name: {split: clips(rng, centres) for split in ("validation", "test")} for name in CONDITIONS}
     found["clean"]["train"] = clips(rng, centres, 90)
     return found
 
 
-def scores(heard):
-    found = candidates.candidates(heard)
+def scores(by_condition):
+    found = candidates.candidates(by_condition)
     return {
-        name: {condition: score(splits["test"]) for condition, splits in heard.items()} for name, score in found.items()
+        name: {condition: score(splits["test"]) for condition, splits in by_condition.items()}
+        for name, score in found.items()
     }
 
 
-def test_every_candidate_scores_every_condition(heard):
-    found = scores(heard)
+def test_every_candidate_scores_every_condition(by_condition):
+    found = scores(by_condition)
     assert next(iter(found)) == decisions.NETWORK
     assert list(found)[-1] == decisions.DEFAULT
-    for by_condition in found.values():
-        assert all(np.isfinite(each).all() and each.shape == (60, 3) for each in by_condition.values())
-    labels = heard["clean"]["test"].labels
+    for scored in found.values():
+        assert all(np.isfinite(each).all() and each.shape == (60, 3) for each in scored.values())
+    labels = by_condition["clean"]["test"].labels
     right = {name: (by["clean"].argmax(axis=1) == labels).mean() for name, by in found.items()}
     assert all(share > 0.55 for name, share in right.items() if not name.startswith(("network", "rival: vector")))
     assert right["network"] < 0.5
 
 
-def test_the_default_is_the_package_s_own_rule(heard, tmp_path):
+def test_the_default_is_the_package_s_own_rule(by_condition, tmp_path):
     import gramcli.cache
     from gramcli.calibration.calibrate import calibrate
     from gramcli.calibration.select_layers import select_layers
     from gramcli.inference.rule import Rule
     from gramcli.settings.schema import DecisionSettings
 
-    parts = [heard["clean"][split] for split in ("train", "validation")]
+    parts = [by_condition["clean"][split] for split in ("train", "validation")]
     whole = candidates.Clips.joined(parts)
     splits = ["train"] * len(parts[0].labels) + ["validation"] * len(parts[1].labels)
     gramcli.cache.write(
@@ -77,27 +78,29 @@ def test_the_default_is_the_package_s_own_rule(heard, tmp_path):
     )
     calibrate(tmp_path)
     decision, known = select_layers(tmp_path, DecisionSettings())
-    test = heard["clean"]["test"]
-    told = Rule.of(known, decision).judge(test.descriptors, test.log_p).log_p
-    wanted = log_softmax(candidates.candidates(heard)["fused"](test))
+    test = by_condition["clean"]["test"]
+    log_p = Rule.of(known, decision).judge(test.descriptors, test.log_p).log_p
+    expected = log_softmax(candidates.candidates(by_condition)["fused"](test))
     # parts are dealt in another order of the clips here, so ridge, weights and shrinkage differ a little
-    assert (told.argmax(axis=1) == wanted.argmax(axis=1)).mean() > 0.9
-    assert np.abs(np.exp(told) - np.exp(wanted)).mean() < 0.05
+    assert (log_p.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
+    assert np.abs(np.exp(log_p) - np.exp(expected)).mean() < 0.05
 
 
-def test_no_candidate_reads_test_labels(heard):
-    test = heard["clean"]["test"]
-    for name, score in candidates.candidates(heard).items():
+def test_no_candidate_reads_test_labels(by_condition):
+    test = by_condition["clean"]["test"]
+    for name, score in candidates.candidates(by_condition).items():
         np.testing.assert_array_equal(score(test), score(candidates.without_labels(test)), err_msg=name)
 
 
-def test_only_those_that_say_so_are_fitted_on_altered_clips(heard, rng):
-    before = scores(heard)
+def test_only_those_that_say_so_are_fitted_on_altered_clips(by_condition, rng):
+    before = scores(by_condition)
     centres = {layer: np.abs(rng.normal(1, 0.5, (3, channels))) for layer, channels in LAYERS.items()}
     for name in candidates.TUNED:
-        heard[name]["validation"] = clips(rng, centres, network=5.0)
+        by_condition[name]["validation"] = clips(rng, centres, network=5.0)
     changed = {
-        name for name, found in scores(heard).items() if not np.array_equal(found["clean"], before[name]["clean"])
+        name
+        for name, found in scores(by_condition).items()
+        if not np.array_equal(found["clean"], before[name]["clean"])
     }
     assert changed == {name for name in before if "altered clips" in name}
 
@@ -111,11 +114,11 @@ def test_range_denominators_and_quantile_bounds_by_hand(rng):
     far = candidates._measure(training, 0.05, spans=True, quantile=0.1)(one)[0, 0]
     for label in range(3):
         own = known[training.labels == label].astype(float)
-        wanted = 0.0
+        expected = 0.0
         for k in range(4):
             low, high = np.quantile(own[:, k], [0.1, 0.9])
-            wanted += max(low - new[k], new[k] - high, 0) / max(high - low, 0.05)
-        assert far[label] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+            expected += max(low - new[k], new[k] - high, 0) / max(high - low, 0.05)
+        assert far[label] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def test_the_report_pools_clips_and_compares_with_the_network():

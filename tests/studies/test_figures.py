@@ -1,4 +1,4 @@
-"""The parts of the documented figures that need neither a network nor speech."""
+"""Parts of the study of documented figures that can run without a network and without recordings of speech."""
 
 import json
 import tomllib

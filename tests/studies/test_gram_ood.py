@@ -42,7 +42,7 @@ def maps_of(rng, clips: int, labels: np.ndarray, spread: float = 1.0) -> dict[st
 
 
 @pytest.fixture
-def heard(rng):
+def splits(rng):
     """Maps and logits of training, validation and judged clips; not all training clips are taken for what they are."""
     result = []
     for clips, spread in ((60, 1.0), (20, 1.0), (15, 1.5)):
@@ -67,7 +67,7 @@ def G_p(ob: torch.Tensor, p: int) -> torch.Tensor:  # noqa: N802 - theirs
     return (temp.sign() * torch.abs(temp) ** (1 / p)).reshape(temp.shape[0], -1)
 
 
-def sastry(heard) -> np.ndarray:
+def sastry(splits) -> np.ndarray:
     def minmax(maps, chosen):
         mins, maxs = [], []
         for one in maps.values():
@@ -86,7 +86,7 @@ def sastry(heard) -> np.ndarray:
             deviations.append(dev)
         return torch.cat(deviations, dim=1)
 
-    (train, train_logits), *others = heard
+    (train, train_logits), *others = splits
     found = []
     for maps, logits in others:
         confs, preds = F.softmax(logits, dim=1).max(dim=1)
@@ -102,9 +102,9 @@ def sastry(heard) -> np.ndarray:
     return (test / t95[None, :]).sum(dim=1).numpy()
 
 
-def test_gram_ood_is_its_authors(heard):
-    found = score(GRAM_OOD, *(ours(*one) for one in heard))
-    wanted = sastry(heard)
+def test_gram_ood_is_its_authors(splits):
+    found = score(GRAM_OOD, *(ours(*one) for one in splits))
+    wanted = sastry(splits)
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
     assert np.unique(wanted.round(6)).size == len(wanted)
 
@@ -112,7 +112,7 @@ def test_gram_ood_is_its_authors(heard):
 # --- paaatcha/gram-ood
 
 
-def pacheco(heard) -> np.ndarray:
+def pacheco(splits) -> np.ndarray:
     """Clip by clip and channel by channel, order 1."""
 
     def descriptor(one: torch.Tensor) -> list[float]:
@@ -121,7 +121,7 @@ def pacheco(heard) -> np.ndarray:
         sums = [float(sum(gram[k, i] for i in range(len(gram)))) for k in range(len(gram))]
         return [(value - min(sums)) / (max(sums) - min(sums)) for value in sums]
 
-    (train, train_logits), *others = heard
+    (train, train_logits), *others = splits
     bounds: dict[tuple[int, str, int], tuple[float, float]] = {}
     for name, one in train.items():
         for n in range(len(one)):
@@ -148,16 +148,16 @@ def pacheco(heard) -> np.ndarray:
     return (found[1] / (found[0].mean(axis=0) + 1e-7)).sum(axis=1)
 
 
-def test_gram_ood_star_is_its_authors(heard):
-    found = score(GRAM_OOD_STAR, *(ours(*one) for one in heard))
-    wanted = pacheco(heard)
+def test_gram_ood_star_is_its_authors(splits):
+    found = score(GRAM_OOD_STAR, *(ours(*one) for one in splits))
+    wanted = pacheco(splits)
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
     assert np.unique(wanted.round(6)).size == len(wanted)
 
 
 @pytest.mark.parametrize("method", [GRAM_OOD, GRAM_OOD_STAR], ids=["gram_ood", "gram_ood_star"])
-def test_clips_that_set_the_bounds_lie_within_and_others_without(heard, rng, method):
-    training, validation, _ = (ours(*one) for one in heard)
+def test_clips_that_set_the_bounds_lie_within_and_others_without(splits, rng, method):
+    training, validation, _ = (ours(*one) for one in splits)
     np.testing.assert_array_equal(score(method, training, validation, training), 0)
     labels = rng.integers(0, 3, 30)
     logits = torch.from_numpy(4.0 * np.eye(3)[labels])
@@ -167,8 +167,8 @@ def test_clips_that_set_the_bounds_lie_within_and_others_without(heard, rng, met
     assert auroc(near, far) > 0.8
 
 
-def test_a_class_that_nothing_is_taken_for_has_no_bounds(heard):
-    training, validation, judged = (ours(*one) for one in heard)
+def test_a_class_that_nothing_is_taken_for_has_no_bounds(splits):
+    training, validation, judged = (ours(*one) for one in splits)
     never = np.array([0.0, 0.0, -50.0])
     without = Clips(training.roots, training.log_p + never)
     assert set(without.log_p.argmax(axis=1)) == {0, 1}
@@ -178,9 +178,9 @@ def test_a_class_that_nothing_is_taken_for_has_no_bounds(heard):
         np.testing.assert_array_equal(found, score(method, without, *elsewhere))
 
 
-def test_a_layer_whose_channels_are_equal_says_nothing(heard):
-    flat = [({**maps, "flat": torch.ones(len(logits), 4, 2)}, logits) for maps, logits in heard]
-    plain, more = (score(GRAM_OOD_STAR, *(ours(*one) for one in some)) for some in (heard, flat))
+def test_a_layer_whose_channels_are_equal_says_nothing(splits):
+    flat = [({**maps, "flat": torch.ones(len(logits), 4, 2)}, logits) for maps, logits in splits]
+    plain, more = (score(GRAM_OOD_STAR, *(ours(*one) for one in some)) for some in (splits, flat))
     np.testing.assert_array_equal(plain, more)
 
 

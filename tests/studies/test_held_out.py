@@ -16,7 +16,7 @@ from gramcli.cache import clip_table
 from gramcli.network import frontend
 from gramcli.system import folder_lock
 from tests.studies import held_out
-from tests.studies.unknown_scores import OWN, Heard, others, ways
+from tests.studies.unknown_scores import OWN, SplitClips, others, ways
 from tests.support.sets import CLASSES, ROOT, quick, read_manifest, write_set
 
 pytestmark = pytest.mark.no_cover  # the package has tests of its own
@@ -68,22 +68,22 @@ def test_every_class_in_turn_and_nothing_twice(benchmark, monkeypatch, capsys):
     assert {path: path.stat().st_mtime_ns for path in results} == before
     with folder_lock.lock(folder / "out" / "running" / f"without-{HELD}"):
         benchmark(monkeypatch)
-    told = capsys.readouterr().out
-    assert f"{HELD}: another run is at it" in told
-    assert "| left out: 2 | AUROC |" in told
+    output = capsys.readouterr().out
+    assert f"{HELD}: another run is at it" in output
+    assert "| left out: 2 | AUROC |" in output
     benchmark(monkeypatch, "--labels", HELD)
     assert "| left out: 1 | AUROC |" in capsys.readouterr().out
 
 
 def test_what_is_heard_of_each_clip(benchmark, monkeypatch):
     folder = benchmark(monkeypatch)
-    heard, expected = held_out.listen(folder / "out" / f"without-{HELD}")
+    splits, expected = held_out.read_splits(folder / "out" / f"without-{HELD}")
     clips = clip_table.require(folder / "out" / f"without-{HELD}")
     lines = {line.file: line for line in read_manifest(folder / "sounds" / "manifest.csv")}
     left = [label for label in sorted(CLASSES) if label != HELD]
     front = frontend.build(quick(folder / "x", folder / "y").frontend)
-    assert [len(heard[split].labels) for split in ("train", "validation", "test", "unknown")] == [12, 6, 6, 3]
-    for split, one in heard.items():
+    assert [len(splits[split].labels) for split in ("train", "validation", "test", "unknown")] == [12, 6, 6, 3]
+    for split, one in splits.items():
         some = clips.used(split)
         wanted = [-1 if split == "unknown" else left.index(lines[clip.id].label) for clip in some]
         assert one.labels.tolist() == wanted
@@ -105,7 +105,7 @@ def test_what_is_heard_of_each_clip(benchmark, monkeypatch):
 # --- scores
 
 
-def made(rng, clips: int, labels: np.ndarray) -> Heard:
+def made(rng, clips: int, labels: np.ndarray) -> SplitClips:
     """Clips of three classes; those of label -1 are far from all bounds, and the network is less sure of them."""
     own = labels >= 0
     far = rng.gamma(2.0, 1.0, (clips, 4, 3)) + 1.0
@@ -115,7 +115,7 @@ def made(rng, clips: int, labels: np.ndarray) -> Heard:
     logits[own, labels[own]] += 3.0
     centres = np.random.default_rng(7).normal(scale=2, size=(4, 5))
     values = {layer: np.exp(centres[labels] + 0.5 * rng.normal(size=(clips, 5))) for layer in ("a", "b")}
-    return Heard(
+    return SplitClips(
         labels=labels,
         logits=logits,
         descriptors=values,
@@ -127,7 +127,7 @@ def made(rng, clips: int, labels: np.ndarray) -> Heard:
 
 
 @pytest.fixture
-def heard():
+def splits():
     rng = np.random.default_rng(0)
     sizes = {"train": 60, "validation": 30, "test": 40}
     found = {split: made(rng, clips, np.arange(clips) % 3) for split, clips in sizes.items()}
@@ -135,13 +135,13 @@ def heard():
 
 
 @pytest.fixture
-def expected(heard):
-    one = heard["validation"]
+def expected(splits):
+    one = splits["validation"]
     return one.deviations[np.arange(30), :, one.labels].mean(axis=0, dtype=np.float64)
 
 
-def test_every_score_is_higher_for_what_is_strange(heard, expected):
-    found = held_out.scores(heard, expected)
+def test_every_score_is_higher_for_what_is_strange(splits, expected):
+    found = held_out.scores(splits, expected)
     assert len(found) == 10 + 10
     for name, (known, unknown) in found.items():
         assert (known.shape, unknown.shape) == ((40,), (20,)), name
@@ -149,18 +149,18 @@ def test_every_score_is_higher_for_what_is_strange(heard, expected):
         assert roc_auc_score([0] * 40 + [1] * 20, np.concatenate([known, unknown])) > 0.7, name
 
 
-def test_no_score_reads_a_test_label(heard, expected):
-    before = held_out.scores(heard, expected)
-    changed = {**heard, "test": replace(heard["test"], labels=heard["test"].labels[::-1])}
+def test_no_score_reads_a_test_label(splits, expected):
+    before = held_out.scores(splits, expected)
+    changed = {**splits, "test": replace(splits["test"], labels=splits["test"].labels[::-1])}
     for name, pair in held_out.scores(changed, expected).items():
         np.testing.assert_array_equal(pair[0], before[name][0])
 
 
-def test_nothing_is_fitted_on_the_clips_it_judges(heard, expected):
+def test_nothing_is_fitted_on_the_clips_it_judges(splits, expected):
     """Each clip by itself has the score that it has among others."""
-    fitted = others(heard["train"], heard["validation"], expected) | ways(heard["validation"], expected)
-    whole = heard["unknown"]
-    alone = Heard(
+    fitted = others(splits["train"], splits["validation"], expected) | ways(splits["validation"], expected)
+    whole = splits["unknown"]
+    alone = SplitClips(
         whole.labels[:1],
         whole.logits[:1],
         {layer: one[:1] for layer, one in whole.descriptors.items()},
@@ -173,9 +173,9 @@ def test_nothing_is_fitted_on_the_clips_it_judges(heard, expected):
         assert score(alone)[0] == pytest.approx(score(whole)[0], rel=1e-5), name
 
 
-def test_the_ways_are_what_they_are_called(heard, expected):
+def test_the_ways_are_what_they_are_called(splits, expected):
     """Number by number."""
-    validation, judged = heard["validation"], heard["unknown"]
+    validation, judged = splits["validation"], splits["unknown"]
 
     def logs(clips, n):
         return [
@@ -222,16 +222,16 @@ def test_the_ways_are_what_they_are_called(heard, expected):
         assert {name: scores[n] for name, scores in found.items()} == pytest.approx(wanted, rel=1e-5)
 
 
-def test_a_class_without_validation_clips_is_like_the_others(heard, expected):
-    some = heard["validation"].labels < 2
+def test_a_class_without_validation_clips_is_like_the_others(splits, expected):
+    some = splits["validation"].labels < 2
     validation = replace(
-        heard["validation"],
-        labels=heard["validation"].labels[some],
-        logits=heard["validation"].logits[some],
-        deviations=heard["validation"].deviations[some],
+        splits["validation"],
+        labels=splits["validation"].labels[some],
+        logits=splits["validation"].logits[some],
+        deviations=splits["validation"].deviations[some],
     )
     (score,) = [one for name, one in ways(validation, expected).items() if name.startswith("beyond")]
-    assert np.isfinite(score(heard["unknown"])).all()
+    assert np.isfinite(score(splits["unknown"])).all()
 
 
 def test_the_report_is_the_mean_over_classes():

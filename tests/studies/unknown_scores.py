@@ -1,4 +1,4 @@
-"""Scores for out-of-distribution clips, each higher for clips that are more likely of no class.
+"""Scores for unknown (out-of-distribution) clips that the study of held-out classes compares; higher is more unknown.
 
 Training clips set bounds, means and neighbours, validation clips E_l and scales; no score is fitted on anything else.
 """
@@ -24,7 +24,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class SplitClips:
     """The clips of one split."""
 
     labels: Array
@@ -43,11 +43,11 @@ class Heard:
     """What the package measures of the audio alone, (N,) each."""
 
 
-Score = Callable[[Heard], Array]
+Score = Callable[[SplitClips], Array]
 """Takes N clips, returns (N,)."""
 
 
-def others(training: Heard, validation: Heard, expected: Array) -> dict[str, Score]:
+def others(training: SplitClips, validation: SplitClips, expected: Array) -> dict[str, Score]:
     """Returns the package's score, then those of others, fitted, by name.
 
     Args:
@@ -62,7 +62,7 @@ def others(training: Heard, validation: Heard, expected: Array) -> dict[str, Sco
         seen, held = _clips(training), _clips(validation)
         return lambda clips: gram_ood.score(method, seen, held, _clips(clips))
 
-    def one(scores: Callable[[Heard], Mapping[str, Array]], name: str) -> Score:
+    def one(scores: Callable[[SplitClips], Mapping[str, Array]], name: str) -> Score:
         return lambda clips: scores(clips)[name]
 
     families = [
@@ -78,11 +78,11 @@ def others(training: Heard, validation: Heard, expected: Array) -> dict[str, Sco
     }
 
 
-def _clips(heard: Heard) -> gram_ood.Clips:
-    return gram_ood.Clips(heard.roots, log_softmax(heard.logits))
+def _clips(clips: SplitClips) -> gram_ood.Clips:
+    return gram_ood.Clips(clips.roots, log_softmax(clips.logits))
 
 
-def ways(validation: Heard, expected: Array) -> dict[str, Score]:
+def ways(validation: SplitClips, expected: Array) -> dict[str, Score]:
     """Returns other ways to form the strangeness, by name.
 
     Args:
@@ -96,7 +96,7 @@ def ways(validation: Heard, expected: Array) -> dict[str, Score]:
         by_class[label] = own[validation.labels == label].mean()
     half, quarter = len(expected) // 2, max(len(expected) // 4, 1)
 
-    def logged(clips: Heard) -> Array:
+    def logged(clips: SplitClips) -> Array:
         return evidence(clips.deviations, expected)
 
     def layers(some: slice) -> Score:

@@ -1,1 +1,1 @@
-"""Measure how well out-of-distribution sounds are told from known ones."""
+"""Measure how well out-of-distribution sounds are distinguished from known ones."""

@@ -15,15 +15,15 @@ from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip, sample_clips
 from gramcli.errors import AudioError
 from gramcli.evaluation.ood.acoustics import AcousticMeter, Acoustics, concatenate
-from gramcli.evaluation.ood.scores import DEVIATION, OnAudio, OnDescriptors, Scores, of_logits
+from gramcli.evaluation.ood.scores import STRANGENESS, OnAudio, OnDescriptors, Scores, of_logits
 from gramcli.inference.classifier import GramClassifier
 from gramcli.inference.rule import Rule
 from gramcli.progress import Progress
 
 Array = npt.NDArray[Any]
 
-MOST = 2000
-"""Most training clips that rival scores are fitted on: their vectors of all layers are in memory at once."""
+MAX_CLIPS = 2000
+"""Maximum number of training clips for fits of rival scores: their vectors of all layers are in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class ClipScorer:
     Args:
         view: The cache's clean view.
         rule: Its decision.
-        training: Its training clips; of more than `MOST` each class gives its share.
+        training: Its training clips; of more than `MAX_CLIPS` each class gives its share.
         progress: Told of steps and notes.
 
     Raises:
@@ -56,7 +56,7 @@ class ClipScorer:
     def __init__(self, view: View, rule: Rule, training: Sequence[Clip], progress: Progress) -> None:
         self._view, self._rule, self._progress = view, rule, progress
         index = {label: n for n, label in enumerate(rule.classes)}
-        chosen = sample_clips(sorted(training, key=lambda clip: clip.key), MOST)
+        chosen = sample_clips(sorted(training, key=lambda clip: clip.key), MAX_CLIPS)
         if len(chosen) < len(training):
             progress.note(
                 f"rival scores of unknown sounds are fitted on {len(chosen)} of {len(training)} training clips, "
@@ -144,6 +144,7 @@ class ClipScorer:
         failed: dict[str, str] = {}
         done: set[str] = set()
         for batch in classifier.score_windows(paths):
+            failed_before = len(failed)
             for n, error in batch.errors.items():
                 failed.setdefault(batch.parts[n].path, error)
             if batch.logits is not None and batch.sound:
@@ -152,9 +153,9 @@ class ClipScorer:
                 groups += [batch.parts[n].path for n in batch.sound]
                 if self._meter is not None:
                     acoustics.append(self._meter.measure(batch.samples))
-            new = {part.path for part in batch.parts} - done
-            done |= new
-            self._progress.advance(len(new), len(new & set(failed)))
+            # a file may fail in a later batch than that of its first window
+            self._progress.advance(len({part.path for part in batch.parts} - done), len(failed) - failed_before)
+            done |= {part.path for part in batch.parts}
         if not parts:
             return None, failed
         scores, beyond = _joined(parts)
@@ -162,7 +163,7 @@ class ClipScorer:
 
     def _score(self, descriptors: Mapping[str, Array], logits: Array | None) -> tuple[Scores, Array | None]:
         judged = self._rule.judge(descriptors, logits)
-        scores = {DEVIATION: judged.strangeness}
+        scores = {STRANGENESS: judged.strangeness}
         scores |= {} if logits is None else of_logits(logits)
         return scores | self._layers.score(descriptors), judged.unknown
 

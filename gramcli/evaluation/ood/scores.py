@@ -1,4 +1,4 @@
-"""Scores for unknown sounds that the deviation is compared with, by name; higher is more unknown.
+"""Scores for unknown sounds that the strangeness is compared with, by name; higher is more unknown.
 
 They are fitted on training clips alone, so the score of a clip does not depend on other clips that are scored.
 """
@@ -20,8 +20,9 @@ Array = NDArray[Any]
 Scores = dict[str, NDArray[np.float64]]
 """Scores of N clips by name, (N,) each."""
 
-DEVIATION = "deviation"
-"""The package's own score: see `gramcli.rule.novelty.strangeness`."""
+# the value is the key in JSON of the earlier name; it is kept so that programs that read it go on working
+STRANGENESS = "deviation"
+"""The package's own score, the strangeness: see `gramcli.rule.novelty.strangeness`."""
 SPECTRUM = "mahalanobis_log_mel"
 ZEROS = "zero_samples"
 TRIVIAL = ("duration", "level", "bandwidth", ZEROS)
@@ -87,7 +88,7 @@ class OnAudio:
         """Fits all on training clips.
 
         Args:
-            measures: Any number a clip, by name.
+            measures: One number per clip, by name.
             spectra: Mean log-mel; None where there is none.
             labels: True classes.
 

@@ -1,4 +1,4 @@
-"""Measure how well the deviation, and other scores on the same clips, tell unknown sounds from known ones.
+"""Measure how well the strangeness, and other scores on the same clips, distinguish unknown sounds from known ones.
 
 The known sounds are the test clips of a cache. The unknown ones are clips of labels that were held out, and the
 recordings of a folder.
@@ -22,7 +22,7 @@ from gramcli.evaluation.comparison import Decisions
 from gramcli.evaluation.ood.acoustics import AcousticMeter
 from gramcli.evaluation.ood.confounders import ScoreAreas, explain
 from gramcli.evaluation.ood.scored_clips import ClipScorer, ScoredClips
-from gramcli.evaluation.ood.scores import DEVIATION, SPECTRUM, TRIVIAL
+from gramcli.evaluation.ood.scores import SPECTRUM, STRANGENESS, TRIVIAL
 from gramcli.extraction.reopen import require_network
 from gramcli.inference import bundle
 from gramcli.inference.classifier import GramClassifier
@@ -35,13 +35,13 @@ from gramcli.text import shown
 
 Array = npt.NDArray[Any]
 
-_LEAST = (0.02, 0.5, 0.05)
+_MIN_DIFFERENCES = (0.02, 0.5, 0.05)
 """Differences of log-duration, level in dB and log-bandwidth that are ignored: 2 %, half a decibel and 5 %."""
 
 
 @dataclass(frozen=True)
 class OodMeasures:
-    """How well one score tells unknown clips from known ones, whatever threshold is set on it."""
+    """How well one score distinguishes unknown clips from known ones, whatever threshold is set on it."""
 
     auroc: float
     """0.5 for a score without information."""
@@ -80,15 +80,15 @@ class OodStudy:
     matched: int
     """Pairs of a known and an unknown one of similar length, level and bandwidth."""
     scores: Mapping[str, ScoreResult]
-    """The deviation first, then those of network and layers, then those of the audio alone."""
+    """The strangeness first, then those of network and layers, then those of the audio alone."""
     interval: tuple[float, float] | None
-    """95 % interval of the deviation's AUROC over groups; None with too few."""
+    """95 % interval of the strangeness's AUROC over groups; None with too few."""
     matched_interval: tuple[float, float] | None
     """The same for matched pairs."""
     beyond: float | None
     """Share of these unknown clips above the threshold; None without a threshold."""
     finding: str
-    """told apart, explained, not told apart, too few or not compared: see `confounders.explain`."""
+    """told apart, explained, not told apart, too few or not compared: see `gramcli.evaluation.ood.confounders`."""
     verdict: str
     """The same in one sentence."""
     failed: Mapping[str, str]
@@ -202,7 +202,7 @@ def _failed(clips: ClipTable, held: Sequence[Clip], usable: Sequence[Clip]) -> d
 def _compare(known: ScoredClips, unknown: ScoredClips, sounds: UnknownSounds) -> OodStudy:
     kept = np.empty(0, np.intp), np.empty(0, np.intp)
     if known.measures is not None and unknown.measures is not None:
-        kept = match(_features(known.measures), _features(unknown.measures), Caliper(least=_LEAST))
+        kept = match(_features(known.measures), _features(unknown.measures), Caliper(least=_MIN_DIFFERENCES))
     pairs = len(kept[0])
     everyone = np.arange(len(known.groups)), np.arange(len(unknown.groups))
     scores = {
@@ -213,10 +213,10 @@ def _compare(known: ScoredClips, unknown: ScoredClips, sounds: UnknownSounds) ->
         if name in unknown.scores
     }
     interval, matched_interval = _interval(known, unknown, everyone), _interval(known, unknown, kept)
-    whole = _areas({name: score.all for name, score in scores.items()}, interval)
-    both = {name: score.matched for name, score in scores.items() if score.matched is not None}
-    matched = _areas(both, matched_interval) if both else None
-    finding, verdict = explain(whole, matched, pairs, len(known.groups), len(unknown.groups))
+    all_clips = _areas({name: score.all for name, score in scores.items()}, interval)
+    on_pairs = {name: score.matched for name, score in scores.items() if score.matched is not None}
+    matched = _areas(on_pairs, matched_interval) if on_pairs else None
+    finding, verdict = explain(all_clips, matched, pairs, len(known.groups), len(unknown.groups))
     return OodStudy(
         sounds.folder,
         sounds.labels,
@@ -238,7 +238,7 @@ def _compare(known: ScoredClips, unknown: ScoredClips, sounds: UnknownSounds) ->
 
 def _areas(found: Mapping[str, OodMeasures], interval: tuple[float, float] | None) -> ScoreAreas:
     return ScoreAreas(
-        found[DEVIATION].auroc,
+        found[STRANGENESS].auroc,
         interval,
         {name: found[name].auroc for name in TRIVIAL if name in found},
         found[SPECTRUM].auroc if SPECTRUM in found else None,
@@ -263,7 +263,7 @@ def _detection(known: ScoredClips, unknown: ScoredClips, name: str, rows: Rows) 
 
 def _interval(known: ScoredClips, unknown: ScoredClips, rows: Rows) -> tuple[float, float] | None:
     both = (
-        GroupedScores(side.scores[DEVIATION][which], side.groups[which])
+        GroupedScores(side.scores[STRANGENESS][which], side.groups[which])
         for side, which in ((known, rows[0]), (unknown, rows[1]))
     )
     return auroc_interval(*both)

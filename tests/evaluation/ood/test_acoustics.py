@@ -1,4 +1,4 @@
-"""What is heard of windows without a network."""
+"""Duration, level, bandwidth and mean log-mel of windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels that nothing learns, from the manifest to the judgement."""
+"""Labels held out of training and fitting, from the manifest to evaluate."""
 
 from __future__ import annotations
 

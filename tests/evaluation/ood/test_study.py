@@ -17,7 +17,7 @@ from gramcli.calibration.select_layers import select_layers
 from gramcli.errors import ArtefactError, NoInputError, UsageError
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.evaluation.ood import scored_clips
-from gramcli.evaluation.ood.confounders import EXPLAINED, FEW, TOLD, UNHEARD
+from gramcli.evaluation.ood.confounders import EXPLAINED, NOT_COMPARED, SEPARATED, TOO_FEW
 from gramcli.evaluation.ood.measures import measure
 from gramcli.evaluation.ood.scores import TRIVIAL
 from gramcli.extraction.extract import extract
@@ -98,7 +98,7 @@ def found(known, chords):
 
 
 def test_other_sounds_are_told_apart(found, chords):
-    assert (found.finding, found.folder, found.labels, found.failed) == (TOLD, str(chords), (), {})
+    assert (found.finding, found.folder, found.labels, found.failed) == (SEPARATED, str(chords), (), {})
     assert (found.files, found.known, found.known_groups, found.unknown, found.unknown_groups) == (40, 36, 36, 40, 40)
     assert found.matched >= 15
     assert found.interval[0] > 0.5
@@ -146,14 +146,14 @@ def test_what_differs_in_one_of_the_three_is_not_matched(known, tmp_path, name, 
 
 def test_the_same_sounds_are_not_told_apart(known, tmp_path):
     (found,) = evaluate(known, unknown=write_altered(tmp_path, 36, lambda one, rng: one)).unknown
-    assert found.finding != TOLD
+    assert found.finding != SEPARATED
     assert abs(found.scores["deviation"].all.auroc - 0.5) < 0.2
     assert found.matched > 20
 
 
 def test_a_few_files_show_nothing(known, tmp_path):
     (found,) = evaluate(known, unknown=write_chords(tmp_path, 4)).unknown
-    assert (found.finding, found.interval) == (FEW, None)
+    assert (found.finding, found.interval) == (TOO_FEW, None)
     assert "too few groups" in found.verdict
 
 
@@ -208,7 +208,7 @@ def test_figures_depend_neither_on_shards_nor_on_the_order_and_labels_of_test_cl
 
 
 def test_few_training_clips_stand_for_many(known, chords, monkeypatch):
-    monkeypatch.setattr(scored_clips, "MOST", 12)
+    monkeypatch.setattr(scored_clips, "MAX_CLIPS", 12)
     progress = Silent()
     (one,) = evaluate(known, unknown=chords, context=RunContext(progress=progress)).unknown
     assert (
@@ -277,7 +277,35 @@ def test_failed_files(known, chords, found, tmp_path):
     assert (one.scores, one.interval, one.verdict) == (found.scores, found.interval, found.verdict)
 
 
-def test_nothing_to_hear(known, tmp_path):
+class TaskCounts(Silent):
+    """Counts steps and failures of each task."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = {}
+
+    def start(self, task, total):
+        self.task = task
+
+    def advance(self, steps, failed=0):
+        done, lost = self.counts.get(self.task, (0, 0))
+        self.counts[self.task] = (done + steps, lost + failed)
+
+
+def test_a_file_counts_as_failed_if_a_window_of_a_later_batch_fails(known, chords, tmp_path, rng):
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    shutil.copy(chords / "000.wav", folder)
+    samples = np.concatenate([sound("hum", rng) for _ in range(20)]).astype(np.float32)
+    samples[-7] = np.nan
+    soundfile.write(folder / "long.wav", samples, RATE, subtype="FLOAT")
+    progress = TaskCounts()
+    (one,) = evaluate(known, unknown=folder, context=RunContext(progress=progress)).unknown
+    assert list(one.failed) == [str(folder / "long.wav")]
+    assert progress.counts["scoring unknown sounds"] == (2, 1)
+
+
+def test_no_usable_recording(known, tmp_path):
     with pytest.raises(NoInputError, match="no audio"):
         evaluate(known, unknown=tmp_path)
     (tmp_path / "bad.wav").write_text("no audio")
@@ -298,7 +326,7 @@ def test_audio_that_is_gone_or_another(known, found, chords, tmp_path):
         assert "hum-test-3.wav" in note
         assert reason in note
         assert tuple(one.scores) == NETWORK
-        assert (one.matched, one.finding) == (0, UNHEARD)
+        assert (one.matched, one.finding) == (0, NOT_COMPARED)
         assert {name: score.all for name, score in one.scores.items()} == {
             name: found.scores[name].all for name in NETWORK
         }
@@ -352,6 +380,6 @@ def test_descriptors_from_elsewhere(tmp_path, rng, chords):
 
 
 def test_the_document_is_plain(found):
-    told = json.loads(json.dumps(asdict(found)))
-    assert set(told["scores"]["deviation"]) == {"all", "matched"}
-    assert set(told["scores"]["deviation"]["all"]) == {"auroc", "aupr", "fpr_at_95_tpr"}
+    document = json.loads(json.dumps(asdict(found)))
+    assert set(document["scores"]["deviation"]) == {"all", "matched"}
+    assert set(document["scores"]["deviation"]["all"]) == {"auroc", "aupr", "fpr_at_95_tpr"}

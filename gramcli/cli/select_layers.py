@@ -103,8 +103,9 @@ def select_layers_cmd(
         if decision.held_out is not None:
             render.print_stderr(
                 "rule",
-                f"{decision.rule.name}, accuracy {decision.held_out:.3f} on validation clips held out; its settings "
-                "were chosen on the same clips, so this flatters; gramcli evaluate judges test clips",
+                f"{decision.rule.name}, accuracy {decision.held_out:.3f} on validation clips, by cross-fitting; this "
+                "is optimistic, as its settings were chosen on the same clips; gramcli evaluate measures it on test "
+                "clips",
             )
         if limit is not None:
             render.print_stderr("unknown", f"above strangeness {limit.value:.3f}, which {shown(limit.promise)}")

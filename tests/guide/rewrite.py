@@ -28,9 +28,14 @@ def renewed(command: Command, printed: Sequence[str]) -> list[str]:
         return list(command.output)
     shown = list(printed[: len(segments[0])])
     for lines in segments[1:-1]:
-        first = next(n for n, line in enumerate(printed) if line.split()[:2] == lines[0].split()[:2])
+        first = _like(lines[0], printed)
         shown += [ELISION, *printed[first : first + len(lines)]]
-    return [*shown, ELISION, *(printed[-len(segments[-1]) :] if segments[-1] else [])]
+    return [*shown, ELISION, *(printed[_like(segments[-1][0], printed) :] if segments[-1] else [])]
+
+
+def _like(line: str, printed: Sequence[str]) -> int:
+    """Returns the index of the printed line that begins with the same two words."""
+    return next(n for n, one in enumerate(printed) if one.split()[:2] == line.split()[:2])
 
 
 def main() -> None:

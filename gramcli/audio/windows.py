@@ -14,8 +14,9 @@ Window = tuple[float, float]
 def windows(duration: float, start: float | None, end: float | None, seconds: float) -> list[Window | None]:
     """Cuts a recording, or a stretch of it, into windows.
 
-    Windows of `seconds` follow each other without gaps. Where a rest of at least a tenth of `seconds` is left, one more
-    window ends where the audio ends; it overlaps the one before, so nothing is padded. A shorter rest is left out::
+    Windows of `seconds` follow each other without gaps. If a rest of at least a tenth of `seconds` is left, one more
+    window ends where the audio ends. It overlaps the one before, so that it needs no padding. A shorter rest is left
+    out::
 
         duration 25, seconds 10     0──────────10─────────20
                                                    15─────────25

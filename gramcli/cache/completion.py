@@ -1,8 +1,8 @@
-"""The record of a finished extract: with it, an unchanged rerun returns at once.
+"""The record of a finished extract: with it, an unchanged rerun only looks at sizes and times of files.
 
-``finished.safetensors`` holds the digest of manifest and settings, the audio files with sizes and times of change, and
-the numbers of the shards. It is derived from manifest and cache: where it is missing, damaged or out of date, extract
-compares the two row by row.
+``finished.safetensors`` holds the digest of manifest and settings, the audio files with sizes and modification times,
+and the numbers of the shards. It is derived from manifest and cache: where it is missing, damaged or out of date,
+extract compares the two row by row.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write(cache: Path, source: str, completion: Completion, rows: Iterable[Clip]
     """Records that every clip of a manifest has its row. Nothing is written if the cache has no clip table.
 
     The tensors are path (bytes, uint8: the paths in UTF-8, separated by zero bytes), stat (files, 2) int64 with size in
-    bytes and time of change in nanoseconds, and shard (shards,) int64.
+    bytes and modification time in nanoseconds, and shard (shards,) int64.
 
     Args:
         cache: Folder of the cache.

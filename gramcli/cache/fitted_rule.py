@@ -1,4 +1,4 @@
-"""The fitted decision rule: layer selection, fusion weights, discriminant, size correction and threshold.
+"""The fitted decision rule: layers, E_l, fusion weights, discriminant, temperature, size correction and threshold.
 
 The decision file, inference and exported models share this type. It does not hold the class bounds. `pack` and
 `unpack` convert it to and from the tensors of a sealed file.
@@ -32,7 +32,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class FittedRule:
-    """Everything but the bounds that turns a clip's deviations into label, probabilities and strangeness."""
+    """Everything but the bounds that turns a clip's deviations, descriptors and logits into label and strangeness."""
 
     name: str
     """fused or gram."""

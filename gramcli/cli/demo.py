@@ -50,7 +50,7 @@ def demo_cmd(
          ["extract", "sounds/manifest.csv", "--weights", WEIGHTS.name]),
         ("Learn each class's bounds from the training clips.", ["calibrate"]),
         ("Rank the layers on the validation clips, and fit the decision rule.", ["select-layers"]),
-        ("Measure each decision on the test clips, and say which one to use.", ["evaluate"]),
+        ("Measure each decision on the test clips, and say whether gramcli is better than the network.", ["evaluate"]),
         (f"Classify one of these clips, whose label is {one['label']}.", ["classify", clip]),
     ):  # fmt: skip
         _say(f"\n# {why}")

@@ -91,7 +91,7 @@ def evaluate_cmd(
     format: FormatOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure each decision on labelled clips, and say which one to use.
+    """Measure each decision on labelled clips, and say whether gramcli is better than the network.
 
     The sentence at the end compares the default decision with the network alone. Run gramcli select-layers first.
 

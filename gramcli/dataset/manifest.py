@@ -93,7 +93,7 @@ def read(data: DataSettings) -> Manifest:
 
 
 def folds(data: DataSettings) -> list[str]:
-    """Returns the values of the manifest's fold column, numbers in them by value.
+    """Returns the values of the manifest's fold column, sorted, with numbers in the order of their values.
 
     Raises:
         NoInputError: The manifest cannot be read.
@@ -217,7 +217,7 @@ def _plain(seconds: float) -> str:
 
 
 def _unique(rows: Iterable[Row]) -> tuple[list[Row], int]:
-    """Keeps the first of equal rows, and counts the others; rows that contradict each other are refused."""
+    """Keeps the first row of each clip, and counts the others; two labels or splits of one clip are refused."""
     first: dict[str, Row] = {}
     repeated = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""Records in a checkpoint which clips a network was trained on, and refuses to test it on these.
+"""Records in a checkpoint which clips a network was trained on, and refuses to validate or test it on these.
 
 Files are identified by the SHA-256 of their content. Where a file was cut into windows, the checkpoint also lists the
 stretches that were used, so that other windows of the same seconds are found too.
@@ -90,7 +90,7 @@ def _overlaps(clip: Clip, keys: set[str], stretches: Mapping[str, Spans], digest
 
 
 def _file_digest(clip: Clip, digests: dict[str, str]) -> str:
-    """Returns the SHA-256 of a clip's file, hashing it only where the table does not have it.
+    """Returns the SHA-256 of a clip's file, hashing it only if the table of clips does not have it.
 
     Args:
         clip: The clip.

@@ -27,7 +27,8 @@ ALIASES = {
     "start": ("start", "onset"),
     "end": ("end", "offset"),
 }
-"""Names that the column of a role may have, in upper or lower case. Of several in a table, the first listed counts."""
+"""Names that the column of a role may have, in upper or lower case. If a table has several, the one that
+stands first in this list counts."""
 DELIMITERS = "\t,;|"
 """Characters that may separate the cells of a CSV or TSV file. The header decides which one does."""
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -67,8 +68,9 @@ def read(
 
     Args:
         path: CSV or TSV with a header, or JSONL.
-        validation_fold: Value of the fold column that becomes the validation split.
-        test_fold: Value of the fold column that becomes the test split.
+        validation_fold: Value of the fold column that becomes the validation split; of the split column if there is no
+            fold column.
+        test_fold: Value of the same column that becomes the test split.
         labelled: Whether there must be a column of labels.
 
     Returns:

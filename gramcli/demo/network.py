@@ -1,4 +1,4 @@
-"""The demo's network: six layers of convolution, batch norm and ReLU, then the mean over time and frequency."""
+"""The demo's CNN: six layers of convolution, batch norm and ReLU, a mean over all positions, and a linear layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def small_cnn(num_classes: int, in_chans: int = 1, width: int = 24) -> nn.Module
         width: Channels of the first two layers; there are twice as many in the next two, four times in the last.
 
     Shape:
-        (N, in_chans, mels, frames), of at least 8 × 8 → (N, num_classes) logits.
+        (N, in_chans, mels, frames) → (N, num_classes) logits
     """
     layers: list[tuple[str, nn.Module]] = []
     channels = in_chans

@@ -54,11 +54,11 @@ def read(manifest: Path, split: str) -> tuple[Tensor, Tensor]:
     with manifest.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     length = frontend.samples(FRONTEND, SEGMENT)
-    waveforms = []
+    clips = []
     for row in rows:
         with Reader(str(manifest.parent / row["file"]), FRONTEND.sample_rate, SEGMENT.channel) as reader:
-            waveforms.append(fit(reader.read(None), length, SEGMENT.pad))
-    inputs: Tensor = frontend.build(FRONTEND)(torch.from_numpy(np.stack(waveforms)))
+            clips.append(fit(reader.read(None), length, SEGMENT.pad))
+    inputs: Tensor = frontend.build(FRONTEND)(torch.from_numpy(np.stack(clips)))
     return inputs, torch.tensor([list(sounds.CLASSES).index(row["label"]) for row in rows])
 
 

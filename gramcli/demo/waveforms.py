@@ -18,7 +18,7 @@ def draw(random: Random, *ranges: tuple[float, float]) -> list[float]:
 
 
 def gain(decibels: float) -> float:
-    """Returns the factor of an amplitude that is a change by so many decibels."""
+    """Returns the amplitude factor of a gain in decibels."""
     return float(10 ** (decibels / 20))
 
 
@@ -63,13 +63,13 @@ def tone(frequency: Samples, harmonics: Samples) -> Samples:
 
 
 def random_curve(random: Random, samples: int, knots_per_second: float) -> Samples:
-    """Returns a slow random curve in [0, 1]."""
+    """Returns a curve in [0, 1], (samples,), linear between `knots_per_second` random points per second."""
     knots = random.uniform(size=2 + round(knots_per_second * samples / RATE))
     return np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
 
 
 def add(sound: Samples, event: Samples, second: float) -> None:
-    """Adds an event at a time, cut where the sound ends."""
+    """Adds an event in place from `second` on; what goes beyond the end of the sound is cut."""
     start = round(second * RATE)
     room = sound[start : start + len(event)]
     room += event[: len(room)]

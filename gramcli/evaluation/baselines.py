@@ -61,13 +61,14 @@ def require_scikit_learn() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A baseline fitted on all training and validation clips."""
+    """A fitted baseline: vector scaling on all validation clips, the others on all training and validation clips."""
 
     name: str
     kind: str | None
     """Kind of feature that was chosen; None if only the network's outputs are used."""
     setting: float | None
-    """Hyper-parameter that was chosen: k, C, shrinkage or ridge. None if there is none, or for the estimate."""
+    """Hyper-parameter that was chosen: k, C, shrinkage or ridge. None if there is none, or for the
+    estimate of Ledoit and Wolf."""
     held_out: NDArray[np.float64]
     """Log-probabilities of the V validation clips, each from a fit without its part, (V, C)."""
     inverse_temperature: float
@@ -203,7 +204,7 @@ def _cross_fitted(name: str, kind: str | None, setting: float | None, data: _Cli
 
 
 def _choices(name: str, kinds: Sequence[str]) -> Iterator[tuple[str | None, float | None]]:
-    """Yields kinds of feature and hyper-parameters, the simplest first. Of equal ones the first is taken."""
+    """Yields kinds of feature and hyper-parameters, in a fixed order. Of equally good ones the first is taken."""
     if name == VECTOR:
         yield from ((None, ridge) for ridge in sorted(VECTOR_RIDGES, reverse=True))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -67,6 +68,17 @@ def test_there_is_one_version():
     assert project["project"]["dynamic"] == ["version"]
     source = Path(project["tool"]["hatch"]["version"]["path"])
     assert f'__version__ = "{gramcli.__version__}"' in (Path(ROOT) / source).read_text()
+
+
+def test_modules_and_names_that_the_sources_refer_to_exist():
+    missing = []
+    for path in sorted(Path(ROOT, "gramcli").rglob("*.py")):
+        for name in re.findall(r"(?<!`)`(gramcli(?:\.\w+)+)`(?!`)", path.read_text()):
+            try:
+                pkgutil.resolve_name(name)
+            except (ImportError, AttributeError):
+                missing.append(f"{path.name}: {name}")
+    assert missing == []
 
 
 def test_from_sounds_to_predictions_with_nothing_else(tmp_path, monkeypatch):

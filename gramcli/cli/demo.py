@@ -1,4 +1,4 @@
-"""``gramcli demo``: run the commands that a user would type, one after another, on synthesised sounds."""
+"""``gramcli demo``: runs the commands that a user would type, one after another, on synthesised sounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli export``: its options and output; `gramcli.inference.export` does the work."""
+"""``gramcli export``: its options and output; `gramcli.inference.bundle` does the work."""
 
 from __future__ import annotations
 

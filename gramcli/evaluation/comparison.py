@@ -1,4 +1,4 @@
-"""Compare classifiers on the labelled clips of one condition: the network, its rescaled form, rules and baselines."""
+"""Compares classifiers on the labelled clips of one condition: the network, its rescaled form, rules and baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli evaluate --folds``: evaluate a cross-validation, each fold with its own checkpoint and cache.
+"""``gramcli evaluate --folds``: evaluates a cross-validation, each fold with its own checkpoint and cache.
 
 Every clip is judged by a network that was trained without it, and all test clips are evaluated together.
 """

@@ -1,4 +1,4 @@
-"""``gramcli evaluate``: measure each decision on labelled clips and compare the default with the network alone."""
+"""``gramcli evaluate``: measures each decision on labelled clips and compares the default with the network alone."""
 
 from __future__ import annotations
 

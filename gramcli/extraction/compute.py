@@ -1,4 +1,4 @@
-"""Compute the descriptors of clips, shard by shard: decode, apply a condition, run the network, commit."""
+"""Computes the descriptors of clips, shard by shard: decode, apply a condition, run the network, commit."""
 
 from __future__ import annotations
 

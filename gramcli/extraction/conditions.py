@@ -1,4 +1,4 @@
-"""Extract clips under conditions such as added noise; each condition is a view of the cache.
+"""Extracts clips under conditions such as added noise; each condition is a view of the cache.
 
 The view of a condition holds only the clips that were asked for, so its shards are laid out on their own: they say
 which keys they hold, and missing clips go into new shards.

@@ -1,4 +1,4 @@
-"""``gramcli extract --dry-run``: forecast how much an extract would compute, and the disk, memory and time it needs."""
+"""``gramcli extract --dry-run``: forecasts what an extract would compute, and the disk, memory and time it needs."""
 
 from __future__ import annotations
 

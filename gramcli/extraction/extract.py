@@ -1,4 +1,4 @@
-"""``gramcli extract``: run the network once on every clip and keep each layer's descriptor in the cache."""
+"""``gramcli extract``: runs the network once on every clip and keeps each layer's descriptor in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the inputs of an extract: the rows of the manifest and the network, before any audio is read."""
+"""Reads the inputs of an extract: the rows of the manifest and the network, before any audio is read."""
 
 from __future__ import annotations
 

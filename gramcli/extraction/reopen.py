@@ -1,4 +1,4 @@
-"""Rebuild the network that a cache was extracted with."""
+"""Rebuilds the network that a cache was extracted with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retry failed clips. A shard is never changed: it is written again as a new generation that has the new rows."""
+"""Retries failed clips. A shard is never changed: it is written again as a new generation that has the new rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the rows of a manifest into clips: cut each row into windows, and identify each window by its content."""
+"""Turns the rows of a manifest into clips: cuts each row into windows, and identifies each window by its content."""
 
 from __future__ import annotations
 

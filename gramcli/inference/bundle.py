@@ -129,7 +129,7 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
 
     Raises:
         ArtefactError: A command has not run yet, or the network is not the one of extract.
-        UsageError: No file can be written at this path.
+        UsageError: No file can be written at this path, or it is the checkpoint of the cache.
         ResourceError: The file cannot be written.
     """
     durable_files.require_place(path)

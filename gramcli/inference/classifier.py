@@ -1,4 +1,4 @@
-"""``gramcli classify``: classify new recordings with a calibrated network.
+"""``gramcli classify``: classifies new recordings with a calibrated network.
 
 From Python::
 

@@ -1,4 +1,4 @@
-"""Write the tab-separated file that the DCASE challenge accepts for acoustic scenes.
+"""Writes the tab-separated file that the DCASE challenge accepts for acoustic scenes.
 
 After a header it has one line per recording: ``filename`` (as in the challenge's own lists, ``audio/0.wav``),
 ``scene_label`` and, as task 1 asks since 2020, a probability for every class. Task 1 of 2019 asks for the first two

@@ -1,4 +1,4 @@
-"""Judge the recordings of a folder, file by file."""
+"""Applies the decision rule to the recordings of a folder, file by file."""
 
 from __future__ import annotations
 

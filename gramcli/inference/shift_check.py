@@ -1,4 +1,4 @@
-"""``gramcli check``: compare the share of unknown windows in a folder of recordings with the threshold's stated rate.
+"""``gramcli check``: compares the share of unknown windows in a folder of recordings with the threshold's stated rate.
 
 A share well above the rate says that the statistics do not carry over to these recordings. No labels are needed.
 """

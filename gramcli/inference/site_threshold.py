@@ -1,4 +1,4 @@
-"""``gramcli select-layers --threshold-from``: set the threshold for unknown sounds on ordinary recordings of a site."""
+"""``gramcli select-layers --threshold-from``: sets the unknown-sound threshold on ordinary recordings of a site."""
 
 from __future__ import annotations
 

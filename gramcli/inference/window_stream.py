@@ -1,4 +1,4 @@
-"""Decode new recordings window by window and run the network on them, in bounded memory."""
+"""Decodes new recordings window by window and runs the network on them, in bounded memory."""
 
 from __future__ import annotations
 

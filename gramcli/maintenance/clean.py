@@ -1,4 +1,4 @@
-"""``gramcli cache clean``: delete files of a cache that are no longer needed."""
+"""``gramcli cache clean``: deletes files of a cache that are no longer needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli cache info``: describe what a cache holds and which steps have been run on it."""
+"""``gramcli cache info``: describes what a cache holds and which steps have been run on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli cache verify --repair``: move damaged files into quarantine, and compute their clips again."""
+"""``gramcli cache verify --repair``: moves damaged files into quarantine, and computes their clips again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli cache verify --replay``: compute some clips again and compare them with the cache."""
+"""``gramcli cache verify --replay``: computes some clips again and compares them with the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli cache verify``: check every file of a cache against the digest that it carries."""
+"""``gramcli cache verify``: checks every file of a cache against the digest that it carries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gramcli layers``: list the layers of a network that can be recorded, with their size in the cache."""
+"""``gramcli layers``: lists the layers of a network that can be recorded, with their size in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put the settings of a run together, from the settings file, the environment, the caller and earlier runs.
+"""Puts the settings of a run together, from the settings file, the environment, the caller and earlier runs.
 
 Nothing here reads a checkpoint: callers that want its metadata hand over the function that reads it, which is
 `gramcli.network.checkpoint.as_source`.

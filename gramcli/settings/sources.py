@@ -1,4 +1,4 @@
-"""Sources of settings: read them, check their values, and put them together.
+"""Sources of settings: reads them, checks their values, and puts them together.
 
 If several sources give a value, the one furthest to the right wins::
 

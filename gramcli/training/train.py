@@ -1,4 +1,4 @@
-"""``gramcli train``: train a network from random weights and write its checkpoint.
+"""``gramcli train``: trains a network from random weights and writes its checkpoint.
 
 From Python::
 

@@ -1,4 +1,4 @@
-"""Measure recordings without any network: length, level, bandwidth, zero samples and the mean log-mel."""
+"""Measures recordings without any network: length, level, bandwidth, zero samples and the mean log-mel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decide whether length, level or bandwidth explain how well the strangeness tells unknown sounds from known ones."""
+"""Decides whether length, level or bandwidth explain how well strangeness separates unknown from known sounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compute every score for unknown sounds on clips of a cache and on new recordings."""
+"""Computes every score for unknown sounds on clips of a cache and on new recordings."""
 
 from __future__ import annotations
 

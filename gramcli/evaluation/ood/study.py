@@ -1,4 +1,4 @@
-"""Measure how well the strangeness, and other scores on the same clips, distinguish unknown sounds from known ones.
+"""Measures how well the strangeness, and other scores on the same clips, separate unknown sounds from known ones.
 
 The known sounds are the test clips of a cache. The unknown ones are clips of labels that were held out, and the
 recordings of a folder.

@@ -83,7 +83,7 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
     table.writerows(rows)  # None as nothing, a float by its shortest digits
     text.detach()  # flushes, and leaves `content` open
     body = content.getvalue()
-    with durable_files.staged(cache / "clips.csv") as descriptor:
+    with durable_files.staged(cache / "clips.csv", below=cache) as descriptor:
         durable_files.put(descriptor, _head(FORMAT, float(seconds), body) + b"\n")
         durable_files.put(descriptor, body)
 
@@ -108,7 +108,7 @@ def read(cache: Path) -> ClipTable | None:
         ResourceError: It cannot be read.
     """
     path = cache / "clips.csv"
-    content = regular_file.read(path)
+    content = regular_file.read(path, "clips", cache)
     if content is None:
         return None
     head, _, body = content.partition(b"\n")
@@ -155,7 +155,7 @@ def _no_collection() -> Iterator[None]:
 def name(cache: Path) -> str:
     """Returns the first line of the table, which holds its digest; empty if the table is missing or damaged."""
     try:
-        head, _, body = (regular_file.read(cache / "clips.csv") or b"").partition(b"\n")
+        head, _, body = (regular_file.read(cache / "clips.csv", "clips", cache) or b"").partition(b"\n")
     except GramcliError:
         return ""
     before, _, digest = head.rpartition(b"=")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.cache import clip_table, regular_file, sealed
+from gramcli.cache import clip_table, sealed
 from gramcli.dataset.clip import Clip
 from gramcli.errors import GramcliError
 
@@ -72,6 +72,7 @@ def write(cache: Path, source: str, completion: Completion, rows: Iterable[Clip]
             "labels": list(completion.labels),
             "notes": list(completion.notes),
         },
+        below=cache,
     )
 
 
@@ -85,11 +86,10 @@ def read(cache: Path, source: str, shards: Collection[int]) -> Completion | None
         source: As in `write`; nothing is finished if it is empty.
         shards: Numbers of the shards that are there now.
     """
-    if not source or not (cache / FILE).exists():
+    if not source:
         return None
     try:
-        regular_file.require_regular(cache / FILE)
-        file = sealed.load(cache / FILE, "finished")
+        file = sealed.load(cache / FILE, "finished", below=cache)
         about = file.about
         if (about["source"], about["table"]) != (source, clip_table.name(cache)):
             return None

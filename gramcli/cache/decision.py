@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.cache import fitted_rule, regular_file, sealed
+from gramcli.cache import fitted_rule, sealed
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Statistics
 from gramcli.errors import ArtefactError
@@ -67,7 +67,7 @@ def save(cache: Path, decision: Decision) -> None:
         "held_out": decision.held_out,
     }
     tensors, described = fitted_rule.pack(decision.rule)
-    sealed.write(cache / FILE, "decision", numbers | tensors, about | described)
+    sealed.write(cache / FILE, "decision", numbers | tensors, about | described, below=cache)
 
 
 def load(cache: Path, statistics: Statistics) -> Decision:
@@ -77,8 +77,7 @@ def load(cache: Path, statistics: Statistics) -> Decision:
         ArtefactError: There is none yet, it is from other statistics, or an earlier version fitted it otherwise.
         DamagedError: The file is damaged.
     """
-    regular_file.require_regular(cache / FILE)
-    file = sealed.load(cache / FILE, "decision")
+    file = sealed.load(cache / FILE, "decision", below=cache)
     about = file.about
     with sealed.reading(file):
         layers, made_from = tuple(about["order"]), about["statistics"]

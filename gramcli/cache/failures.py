@@ -46,7 +46,7 @@ def write(cache: Path, clips: Iterable[Clip], reasons: Mapping[str, str]) -> Non
         if reason:  # also of clips that have left the manifest: they may come back
             table.writerow([shown(clip.id), shown(clip.path), clip.key, shown(reason)])
     body = text.getvalue().encode()
-    durable_files.write(cache / FILE, _head(body) + body)
+    durable_files.write(cache / FILE, _head(body) + body, below=cache)
 
 
 def _head(body: bytes) -> bytes:
@@ -59,7 +59,7 @@ def forget(cache: Path) -> None:
     Raises:
         ResourceError: It cannot be removed.
     """
-    durable_files.remove(cache / FILE)
+    durable_files.remove(cache / FILE, below=cache)
 
 
 def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
@@ -70,7 +70,7 @@ def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
         ResourceError: The list or a shard cannot be read.
     """
     try:
-        content = regular_file.read(cache / FILE) or b""
+        content = regular_file.read(cache / FILE, "failures", cache) or b""
     except DamagedError:  # something else is in its place, which will be reported when the list is written
         content = b""
     head, end, body = content.partition(b"\n")

@@ -51,14 +51,25 @@ def write(
         Number of clips that are new.
 
     Raises:
-        ValueError: Numbers of rows differ, a key stands twice, or a split or label is not allowed.
+        ValueError: Numbers of rows differ, a key stands twice, a split or label is not allowed, a name is no text or
+            empty, or descriptors or logits are no real numbers or have no channels. Nothing is written then.
         ArtefactError: The cache was made by another network, or with other layers or classes.
         ResourceError: It cannot be written.
         LockedError: Another process writes to the cache.
     """
-    rows = {layer: _matrix(layer, values, len(keys)) for layer, values in descriptors.items()}
-    outputs = np.zeros((len(keys), 0)) if logits is None else _matrix("logits", logits, len(keys))
     groups = list(keys) if groups is None else groups
+    for what, texts in (
+        ("keys", keys),
+        ("labels", labels),
+        ("splits", splits),
+        ("groups", groups),
+        ("classes", classes),
+        ("layers", list(descriptors)),
+        ("network", [network]),
+    ):
+        _require_texts(what, texts)
+    rows = {layer: _matrix(layer, values, len(keys), least=1) for layer, values in descriptors.items()}
+    outputs = np.zeros((len(keys), 0)) if logits is None else _matrix("logits", logits, len(keys), least=0)
     _require_consistent(keys, labels, splits, groups, classes)
     if not rows:
         raise ValueError("descriptors must have at least one layer")
@@ -76,7 +87,7 @@ def write(
         ]
         index = {key: n for n, key in enumerate(hashed)}
         kept = [clip for clip in (previous.rows if previous else ()) if clip.key not in index]
-        allotted = placement.assign_places(given, finished, done, placement.rows_per_shard(view.numbers_per_clip))
+        allotted = placement.assign_places(given, finished, done, placement.rows_per_shard(view.numbers_per_row))
         clip_table.write(folder, [*kept, *allotted], seconds=0.0)
         new = clip_table.by_shard(clip for clip in allotted if clip.key not in finished)
         reasons = failures.read(folder, view, kept)
@@ -109,11 +120,27 @@ def _require_consistent(
         raise ValueError(f"labels of unknown clips must be of no class, but {both[0]!r} is one")
 
 
-def _matrix(name: str, values: npt.ArrayLike, rows: int) -> Array:
-    array = np.asarray(values, np.float32)
-    if array.ndim != 2 or len(array) != rows:
-        raise ValueError(f"{name} has shape {array.shape}, not ({rows}, channels)")
-    return array
+def _require_texts(what: str, texts: Sequence[str]) -> None:
+    """Raises a ValueError if a name is no text, is empty, or holds what no file can hold."""
+    if isinstance(texts, str):
+        raise ValueError(f"{what} must be a list of texts, not one text")
+    for text in texts:
+        if not isinstance(text, str) or not text or "\0" in text:
+            raise ValueError(f"{what} must be texts that are not empty and hold no zero byte, not {text!r}")
+        try:
+            text.encode("utf-8", "surrogateescape" if what in ("keys", "groups") else "strict")
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} must be text that can be written as UTF-8, and {text!r} cannot") from None
+
+
+def _matrix(name: str, values: npt.ArrayLike, rows: int, least: int) -> Array:
+    given = np.asarray(values)
+    if given.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must hold real numbers, not {given.dtype}")
+    if given.ndim != 2 or len(given) != rows or given.shape[1] < least:
+        raise ValueError(f"{name} has shape {given.shape}, not ({rows}, channels)")
+    with np.errstate(over="ignore"):  # a number that float32 cannot hold makes a failed clip
+        return given.astype(np.float32)
 
 
 def _identity(network: str, rows: Mapping[str, Array], classes: Sequence[str]) -> dict[str, Any]:

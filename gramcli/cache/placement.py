@@ -12,11 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gramcli.cache.clip_table import ClipTable
+from gramcli.cache.regular_file import LARGEST
 from gramcli.cache.shard import row_bytes
 from gramcli.dataset.clip import SPLITS, Clip
+from gramcli.errors import UsageError
 
 _SHARD_BYTES = 64 * 2**20
 _ROWS = (16, 256)
+_LARGEST = LARGEST["shard"] // 16 * 15
+"""Most bytes of the rows of a shard; what HDF5 needs beside them has room in the rest."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,23 @@ class RowPlace:
     row: int
 
 
-def rows_per_shard(numbers: int) -> int:
+def rows_per_shard(numbers: int, wanted: int | None = None) -> int:
     """Returns how many clips go into a shard: as many as 64 MiB hold, but at least 16 and at most 256.
 
     Args:
         numbers: Numbers of one row; see `gramcli.cache.shard.row_bytes`.
+        wanted: The setting ``cache.clips_per_shard``, which is returned if it is given.
+
+    Raises:
+        UsageError: A shard of the wanted number of clips would be too large to be read.
     """
+    if wanted is not None:
+        if wanted > (most := _LARGEST // row_bytes(numbers)):
+            raise UsageError(
+                f"cache.clips_per_shard {wanted}: a file of so many clips of this network would be larger than "
+                f"{_LARGEST >> 20} MiB; use at most {most}"
+            )
+        return wanted
     return min(max(_SHARD_BYTES // row_bytes(numbers), _ROWS[0]), _ROWS[1])
 
 

@@ -1,42 +1,58 @@
-"""Reads files of a cache, and refuses links, folders, pipes and devices under their names."""
+"""Reads whole files of a cache: no link is followed, and a file far larger than gramcli writes is not read."""
 
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from gramcli.errors import DamagedError, ResourceError
+from gramcli.system import opener
 from gramcli.text import shown
 
+LARGEST = {"view": 2**26, "clips": 2**32, "failures": 2**32, "shard": 2**32}
+"""Most bytes of a file, by kind."""
 
-def read(path: Path) -> bytes | None:
+_HEAD = 1024
+"""Bytes at the start of a file from which its size can be told."""
+
+
+def read(path: Path, kind: str, below: Path, stated_size: Callable[[bytes], int] | None = None) -> bytes | None:
     """Reads a regular file; None if there is nothing under this name.
 
+    Args:
+        path: The file.
+        kind: One of `LARGEST`.
+        below: Folder of the cache.
+        stated_size: Returns from the first bytes of a file how long it is. None for text.
+
     Raises:
-        DamagedError: There is a folder, a link, a pipe or a device instead of a file.
+        DamagedError: There is a folder, a link, a pipe or a device instead of a file, or the file is far too large.
         ResourceError: It cannot be read.
     """
     try:
-        require_regular(path)
-        # if another program replaces the file now, a link is still not followed, and a pipe does not block
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
+        descriptor = opener.open_file(path, below)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            size, most = os.fstat(descriptor).st_size, LARGEST[kind]
+            if stated_size is not None:
+                most = min(most, stated_size(os.pread(descriptor, _HEAD, 0)))
+            if size > most or (stated_size is None and _has_hole(descriptor, size)):
+                raise DamagedError(
+                    f"{shown(path)}: is damaged ({size} bytes, which gramcli did not write); restore it, or move it "
+                    "away and run the same command again"
+                )
+            return file.readall()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
 
 
-def require_regular(path: Path) -> None:
-    """Raises a DamagedError if there is something under this name, and it is not a regular file."""
+def _has_hole(descriptor: int, size: int) -> bool:
+    """Tells whether a part of a file was never written. It reads as zero bytes, which a text does not have."""
     try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "a pipe or device"
-        raise DamagedError(
-            f"{shown(path)}: is damaged ({kind} stands in its place); move that away and run the same command again"
-        )
+        hole = os.lseek(descriptor, 0, os.SEEK_HOLE)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except (AttributeError, OSError):  # the system cannot tell
+        return False
+    return hole < size

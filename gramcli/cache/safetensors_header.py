@@ -70,6 +70,16 @@ def is_of_another_program(header: Mapping[str, Any]) -> bool:
     return has_tensors and isinstance(metadata, dict) and not {"kind", "sha256"} & metadata.keys()
 
 
+def stated_size(header: Mapping[str, Any], start: int) -> int:
+    """Returns where the last tensor of a header ends, in bytes from the start of the file.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is not the header of a safetensors file.
+    """
+    ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+    return start + max(ends, default=0)
+
+
 def tensors(header: Mapping[str, Any], start: int, size: int) -> dict[str, StoredTensor]:
     """Returns the tensors of a header without metadata. They must follow each other without gaps.
 

@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from gramcli.cache import safetensors_header
 from gramcli.cache.safetensors_header import Shapes, StoredTensor
-from gramcli.errors import ArtefactError, DamagedError, NewerError, ResourceError
-from gramcli.system import durable_files
+from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, ResourceError
+from gramcli.system import durable_files, opener
 from gramcli.text import shown
 
 FORMATS = {"decision": 2, "model": 2}
@@ -51,8 +51,8 @@ Array = npt.NDArray[Any]
 class _File:
     """An open file. It is closed when no object refers to it any more."""
 
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # so that opening a pipe does not block
+    def __init__(self, path: Path, below: Path | None) -> None:
+        self.descriptor = opener.open_file(path, below)
         weakref.finalize(self, os.close, self.descriptor)
         self.size = os.fstat(self.descriptor).st_size
 
@@ -161,7 +161,9 @@ class Arrays(dict[str, Array]):
 
 
 @contextlib.contextmanager
-def create(path: Path, kind: str, shapes: Shapes, about: Mapping[str, Any]) -> Iterator[Arrays]:
+def create(
+    path: Path, kind: str, shapes: Shapes, about: Mapping[str, Any], *, below: Path | None = None
+) -> Iterator[Arrays]:
     """Yields arrays of zeros in a new file. When the block ends, the file is sealed and replaces `path`.
 
     Args:
@@ -169,15 +171,17 @@ def create(path: Path, kind: str, shapes: Shapes, about: Mapping[str, Any]) -> I
         kind: Kind of file, which `load` checks.
         shapes: dtype and shape by name of tensor.
         about: JSON values to store with the tensors.
+        below: Folder of the cache that the file belongs to; None for a file that the user named.
 
     Raises:
+        DamagedError, UsageError: Something other than a file stands there; see `durable_files.staged`.
         ResourceError: It cannot be written.
     """
     # tensors with the largest items come first, so that every tensor is aligned for readers that map the file
     shapes = dict(sorted(shapes.items(), key=lambda item: -np.dtype(item[1][0]).itemsize))
     described = json.dumps({"format": FORMATS.get(kind, 1), **about})
     header = safetensors_header.encode({"kind": kind, "sha256": _NO_DIGEST, "gramcli": described}, shapes)
-    with durable_files.staged(path) as descriptor:
+    with durable_files.staged(path, below=below) as descriptor:
         arrays = Arrays()
         offset = len(header)
         sizes = [np.dtype(dtype).itemsize * prod(shape) for dtype, shape in shapes.values()]
@@ -208,20 +212,23 @@ def _release(content: mmap.mmap) -> None:
         content.madvise(mmap.MADV_DONTNEED)
 
 
-def write(path: Path, kind: str, tensors: Mapping[str, Array], about: Mapping[str, Any]) -> None:
+def write(
+    path: Path, kind: str, tensors: Mapping[str, Array], about: Mapping[str, Any], *, below: Path | None = None
+) -> None:
     """Writes tensors that are in memory; see `create`."""
     shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
-    with create(path, kind, shapes, about) as arrays:
+    with create(path, kind, shapes, about, below=below) as arrays:
         for name in shapes:
             arrays[name][...] = tensors[name]
 
 
-def load(path: Path, kind: str) -> Sealed:
+def load(path: Path, kind: str, *, below: Path | None = None) -> Sealed:
     """Opens a sealed file and checks its digest.
 
     Args:
         path: The file.
         kind: Kind that the file must have.
+        below: Folder of the cache that the file belongs to; None for a file that the user named.
 
     Raises:
         ArtefactError: The file is missing, is of another program or another kind, or has a newer format.
@@ -230,13 +237,12 @@ def load(path: Path, kind: str) -> Sealed:
     """
     advice = ADVICE.get(kind, "make it again")
     try:
-        file = _File(path)
-        head = bytes(file.read(0, 8))
-        head += file.read(8, min(int.from_bytes(head, "little"), safetensors_header.LONGEST))
-        header = safetensors_header.parse(head)
+        file = _File(path, below)
+        head, header = _read_header(file)
         if safetensors_header.is_of_another_program(header):
             raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} file of gramcli; {advice}")
-        digest = _checked_digest(file, head)
+        # a file that is longer than its tensors, perhaps by far, need not be hashed
+        digest = _checked_digest(file, head) if file.size <= safetensors_header.stated_size(header, len(head)) else None
         if digest is None:
             raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
         metadata = header.pop("__metadata__")
@@ -255,6 +261,31 @@ def load(path: Path, kind: str) -> Sealed:
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     return Sealed(path, kind, digest, about, file, tensors)
+
+
+def kind_of(path: Path) -> str:
+    """Returns the kind that a sealed file states, without a check of its digest; empty for any other file.
+
+    Raises:
+        ResourceError: It cannot be read.
+    """
+    try:
+        _, header = _read_header(_File(path, None))
+        return str(header["__metadata__"]["kind"])
+    except (GramcliError, KeyError, TypeError):
+        return ""
+    except OSError as error:
+        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+
+
+def _read_header(file: _File) -> tuple[bytes, dict[str, Any]]:
+    """Returns the bytes before the first tensor, and the header in them; {} if there is none."""
+    head = bytes(file.read(0, 8))
+    size = int.from_bytes(head, "little")
+    if size > min(safetensors_header.LONGEST, file.size - 8):
+        return head, {}
+    head += file.read(8, size)
+    return head, safetensors_header.parse(head)
 
 
 def _checked_digest(file: _File, head: bytes) -> str | None:

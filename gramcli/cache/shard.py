@@ -252,17 +252,20 @@ def check(content: bytes, path: Path) -> None:
         raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {ADVICE}")
 
 
-def read_bytes(path: Path) -> bytes:
-    """Reads a file of the cache.
+def read_bytes(path: Path, cache: Path) -> bytes | None:
+    """Reads the file of a shard; None if there is none.
 
     Raises:
-        DamagedError: It is missing, or it is no regular file.
+        DamagedError: It is no regular file, or it is longer than it says.
         ResourceError: It cannot be read.
     """
-    content = regular_file.read(path)
-    if content is None:
-        raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again")
-    return content
+    return regular_file.read(path, "shard", cache, _stated_size)
+
+
+def _stated_size(head: bytes) -> int:
+    """Returns the length that the superblock of HDF5 states, which follows the user block; see `encode`."""
+    end = int.from_bytes(head[_USER_BLOCK + 28 : _USER_BLOCK + 36], "little")
+    return end if head[_USER_BLOCK : _USER_BLOCK + 8] == b"\x89HDF\r\n\x1a\n" else len(head)
 
 
 def _escape(layer: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.cache import regular_file, sealed
+from gramcli.cache import sealed
 from gramcli.cache.safetensors_header import Shapes
 from gramcli.errors import ArtefactError
 from gramcli.text import shown
@@ -174,7 +174,7 @@ def create(cache: Path, basis: Basis, sizes: Sizes) -> Iterator[sealed.Arrays]:
         "clips": basis.clips,
     }
     table = shapes(basis.layers, len(basis.classes), sizes)
-    with sealed.create(cache / FILE, "statistics", table, about) as arrays:
+    with sealed.create(cache / FILE, "statistics", table, about, below=cache) as arrays:
         yield arrays
 
 
@@ -189,8 +189,7 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
         ArtefactError: There are none yet, or they are from another view.
         DamagedError: The file is damaged.
     """
-    regular_file.require_regular(cache / FILE)
-    file = sealed.load(cache / FILE, "statistics")
+    file = sealed.load(cache / FILE, "statistics", below=cache)
     about = file.about
     with sealed.reading(file):
         basis = Basis(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gramcli.cache import shard
+from gramcli.cache import inventory, regular_file, shard
 from gramcli.errors import ArtefactError, DamagedError, NewerError
 from gramcli.identity import Identity, canonical, differences, fingerprint, require_identity
 from gramcli.system import durable_files
@@ -64,6 +63,11 @@ class View:
     _generations: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
     """Generations by shard, as of the last listing of the folder."""
 
+    @property
+    def cache(self) -> Path:
+        """Folder of the cache."""
+        return self.folder.parents[1]
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the identity."""
@@ -90,9 +94,14 @@ class View:
         return sum(self.layers.values()) * (2 if self.with_means else 1)
 
     @property
+    def numbers_per_row(self) -> int:
+        """Number of numbers in one row of a shard, with logits."""
+        return self.numbers_per_clip + len(self.outputs)
+
+    @property
     def bytes_per_clip(self) -> int:
         """Number of bytes of one row of a shard on disk."""
-        return shard.row_bytes(self.numbers_per_clip + len(self.outputs))
+        return shard.row_bytes(self.numbers_per_row)
 
     @classmethod
     def open(cls, cache: Path, name: str = CLEAN) -> View:
@@ -104,15 +113,15 @@ class View:
         """
         folder = cache / "views" / name
         path = folder / "view.json"
-        if not os.path.lexists(path):
-            if folds := sorted(cache.glob("folds/*/views")):  # a cross-validation keeps one cache for each fold
+        content = regular_file.read(path, "view", cache)
+        if content is None:
+            if folds := inventory.folds(cache):  # a cross-validation keeps one cache for each fold
                 raise ArtefactError(
                     f"{shown(cache)}: no extracted clips there but those of {len(folds)} folds; name the cache of one "
-                    f"with --cache {shown(folds[0].parent)}"
+                    f"with --cache {shown(folds[0])}"
                 )
             raise ArtefactError(f"{shown(cache)}: no extracted clips there; run gramcli extract first")
         try:
-            content = shard.read_bytes(path)
             stored = json.loads(content)
             digest = stored.pop("sha256")
             newer = stored["format"] > FORMAT
@@ -141,20 +150,20 @@ class View:
             ArtefactError: A view of this name has another identity. The message names each differing field.
         """
         folder = cache / "views" / name
-        if os.path.lexists(folder / "view.json"):
+        if inventory.holds(cache, folder / "view.json"):
             cls.open(cache, name).require(identity)
-        durable_files.make_folder(folder / "shards")
-        cls.sweep(folder)
+        durable_files.make_folder(folder / "shards", below=cache)
+        view = cls(folder, {}, {})
+        view.sweep()
         # through JSON and back, so that a new view is equal to the same view when it is opened again
         content = json.loads(canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
-        durable_files.write(folder / "view.json", _with_digest(content))
+        durable_files.write(folder / "view.json", _with_digest(content), below=cache)
         return cls(folder, content["identity"], content["recorded"])
 
-    @staticmethod
-    def sweep(folder: Path) -> None:
-        """Removes temporary files that killed writers left in the folder of a view."""
-        for one in (folder, folder / "shards"):
-            durable_files.sweep(one)
+    def sweep(self) -> None:
+        """Removes temporary files that killed writers left in the folder of the view."""
+        for one in (self.folder, self.folder / "shards"):
+            durable_files.sweep(one, below=self.cache)
 
     def require(self, identity: Identity) -> None:
         """Raises an ArtefactError that names each field in which the view differs from this identity."""
@@ -180,8 +189,8 @@ class View:
     def present(self) -> set[int]:
         """Returns the numbers of the finished shards."""
         generations: dict[int, list[int]] = {}
-        for path in (self.folder / "shards").glob("*.h5"):
-            if name := shard_name(path):
+        for one in inventory.names(self.cache, self.folder / "shards"):
+            if name := shard_name(one):
                 generations.setdefault(name[0], []).append(name[1])
         self._generations.clear()
         self._generations.update((number, sorted(those)) for number, those in generations.items())
@@ -208,10 +217,17 @@ class View:
             ResourceError: The file cannot be read.
             ArtefactError, UnsafeError: See `shard.decode`.
         """
-        path, channels = self.path(number, generation), self.layers
+        channels = self.layers
         wanted = channels if layers is None else {layer: channels[layer] for layer in layers}
-        stamp = _stamp(path)
-        content = shard.read_bytes(path)
+        path = self.path(number, generation)
+        stamp, content = self._stamp(path), shard.read_bytes(path, self.cache)
+        if content is None and generation is None:
+            # another process may have written a later generation and deleted this one since the folder was listed
+            self.present()
+            path = self.path(number)
+            stamp, content = self._stamp(path), shard.read_bytes(path, self.cache)
+        if content is None:
+            raise DamagedError(f"{shown(path)}: is missing; run gramcli extract again")
         before = self._checked.get(number, _NOT_CHECKED)
         if before.stamp != stamp:
             before = _NOT_CHECKED
@@ -220,9 +236,16 @@ class View:
         rows = shard.decode(content, path, self.fingerprint, wanted, with_means=with_means)
         new = {(layer, with_means) for layer in wanted} - before.arrays
         shard.require_finite(rows, path, [layer for layer, _ in new])
-        if stamp is not None and _stamp(path) == stamp:
+        if stamp is not None and self._stamp(path) == stamp:
             self._checked[number] = _Checked(stamp, before.arrays | new)
         return rows
+
+    def _stamp(self, path: Path) -> tuple[int, ...] | None:
+        """Returns file attributes that change when the content changes; None if there is no file."""
+        about = inventory.status(self.cache, path)
+        if about is None:
+            return None
+        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
     def write(self, number: int, rows: shard.Shard, generation: int = 0) -> bool:
         """Writes one shard durably. If another process wrote the same number and generation first, its file stays.
@@ -236,29 +259,25 @@ class View:
         content = shard.encode(rows, self.fingerprint)
         path = self.path(number, generation)
         try:
-            durable_files.write(path, content, replace=False)
+            durable_files.write(path, content, replace=False, below=self.cache)
         except FileExistsError:
-            return shard.read_bytes(path) == content
+            return shard.read_bytes(path, self.cache) == content
         self._generations.setdefault(number, []).append(generation)
         return True
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Returns file attributes that change when the content changes; None if there is no file."""
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
-
-
-def shard_name(path: Path) -> tuple[int, int] | None:
+def shard_name(name: str) -> tuple[int, int] | None:
     """Returns the number and generation in the name of a shard; None for any other file."""
-    name = _SHARD.fullmatch(path.name)
-    return None if name is None else (int(name[1]), int(name[2] or 0))
+    found = _SHARD.fullmatch(name)
+    return None if found is None else (int(found[1]), int(found[2] or 0))
 
 
 def names(cache: Path) -> list[str]:
-    """Returns the names of the views of a cache, the clean view first."""
-    by_name = sorted(path.parent.name for path in (cache / "views").glob("*/view.json"))
-    return sorted(by_name, key=lambda name: name != CLEAN)
+    """Returns the names of the views of a cache, the clean view first.
+
+    Raises:
+        DamagedError: Something other than a folder stands in the place of one.
+    """
+    folder = cache / "views"
+    found = [name for name in inventory.names(cache, folder) if inventory.holds(cache, folder / name / "view.json")]
+    return sorted(found, key=lambda name: name != CLEAN)

@@ -35,12 +35,12 @@ def demo_cmd(
         raise UsageError(f"{shown(folder)}: is a file; name a folder")
     if folder.exists() and any(folder.iterdir()) and not manifest.is_file():
         raise UsageError(f"{shown(folder)}: exists and holds other files; name another folder")
-    durable_files.make_folder(folder / "sounds")
+    durable_files.make_folder(folder / "sounds", below=folder)
     _say(
         f"This makes sounds of {len(sounds.CLASSES)} classes in {folder}. A small network for them comes with gramcli."
     )
     sounds.write(manifest.parent)
-    durable_files.write(folder / WEIGHTS.name, WEIGHTS.read_bytes())
+    durable_files.write(folder / WEIGHTS.name, WEIGHTS.read_bytes(), below=folder)
     with manifest.open(newline="") as file:
         rows = list(csv.DictReader(file))
     one = next(row for row in rows if row["split"] == "test")

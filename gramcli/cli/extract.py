@@ -67,6 +67,7 @@ def extract_cmd(
     repeats the earlier extract of this cache.
     """
     from gramcli.audio.condition import parse
+    from gramcli.cache import inventory
     from gramcli.cache.clip_table import require
     from gramcli.cache.view import View
     from gramcli.dataset.clip import UNKNOWN
@@ -81,10 +82,11 @@ def extract_cmd(
         raise UsageError("--dry-run goes without --condition, --retry-failed and --profile; leave these out")
     given.put("data", "manifest", manifest)
     conditions = [parse(text) for text in condition or ()]  # before the network is built
+    cache = given.cache  # refused if it is a link that the user has not named
     with Bar(quiet=given.quiet) as bar:
         context, earlier = given.context(bar), None
-        if not names_extract(context) and (given.cache / "views").is_dir():
-            view = View.open(given.cache)
+        if not names_extract(context) and inventory.holds(cache, cache / "views"):
+            view = View.open(cache)
             require_network(view)
             earlier, context = view.recorded["settings"], replace(context, folder=Path(view.recorded["folder"]))
         settings = configure(
@@ -96,8 +98,8 @@ def extract_cmd(
             return
         done = extract(settings, context, profile=profile, retry_failed=retry_failed)
         if conditions:  # bounds come from unchanged training clips
-            used = require(given.cache).used("validation", "test", UNKNOWN)
-            extract_conditions(given.cache, conditions, used, context)
+            used = require(cache).used("validation", "test", UNKNOWN)
+            extract_conditions(cache, conditions, used, context)
     if not given.quiet:
         print_stderr(
             "done",

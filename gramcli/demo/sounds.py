@@ -47,16 +47,16 @@ def write(folder: Path, seed: int = 0) -> Path:
     rows = ["file,label,split,source"]
     splits = [split for split, count in SOURCES.items() for _ in range(count)]
     for label in CLASSES:
-        durable_files.make_folder(folder / label)
+        durable_files.make_folder(folder / label, below=folder)
         for number, split in enumerate(splits):
             for clip in range(CLIPS):
                 name = f"{label}/{number:02}-{clip}.wav"
                 content = io.BytesIO()
                 soundfile.write(content, synthesise(label, number, clip, seed), RATE, subtype="PCM_16", format="WAV")
-                durable_files.write(folder / name, content.getvalue())
+                durable_files.write(folder / name, content.getvalue(), below=folder)
                 rows.append(f"{name},{label},{split},{label}-{number:02}")
     manifest = folder / "manifest.csv"
-    durable_files.write(manifest, ("\n".join(rows) + "\n").encode())
+    durable_files.write(manifest, ("\n".join(rows) + "\n").encode(), below=folder)
     return manifest
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gramcli.audio.condition import parse
+from gramcli.cache import inventory
 from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
 from gramcli.dataset import manifest
@@ -20,7 +21,7 @@ from gramcli.evaluation.evaluate import Evaluation, judge_conditions, summarise
 from gramcli.extraction.extract import extract
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
-from gramcli.settings.configure import configure
+from gramcli.settings.configure import cache_folder, configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.text import shown
@@ -86,6 +87,7 @@ def evaluate_folds(
     rules: dict[str, Rule] = {}
     for fold, settings in zip(folds, chosen, strict=True):
         progress.note(f"fold {shown(fold.name)}: {shown(fold.weights)}, validated on fold {shown(fold.validation)}")
+        inventory.require_folder(fold.cache.parents[1], fold.cache)  # the root of what follows, so links would count
         extract(settings, context)
         calibrate(fold.cache, settings.calibrate, progress=progress)
         select_layers(fold.cache, settings.decision, progress=progress)
@@ -127,7 +129,10 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
             f"{shown(base.data.manifest)}: a cross-validation needs at least 3 folds, for training, validation and "
             f"test; there are {len(names)}"
         )
-    folds = list(_folds(pattern, names, Path(base.cache.dir)))
+    cache = cache_folder(context)
+    folds = list(_folds(pattern, names, cache))
+    for fold in folds:
+        inventory.require_folder(cache, fold.cache)
     first: dict[str, Fold] = {}
     for fold in folds:
         other = first.setdefault(checkpoint.digest(fold.weights), fold)

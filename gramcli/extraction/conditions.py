@@ -12,7 +12,7 @@ from pathlib import Path
 from gramcli.audio.background import check_recordings
 from gramcli.audio.condition import Condition
 from gramcli.audio.decoder_pool import Decoders
-from gramcli.cache import placement
+from gramcli.cache import inventory, placement
 from gramcli.cache.placement import RowPlace
 from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip
@@ -79,7 +79,7 @@ def extract_conditions(
 
 
 def _exists(cache: Path, condition: Condition) -> bool:
-    return (cache / "views" / condition.name / "view.json").is_file()
+    return inventory.holds(cache, cache / "views" / condition.name / "view.json")
 
 
 def _places(view: View) -> dict[str, RowPlace]:
@@ -95,7 +95,7 @@ def _missing(
     view: View, clips: Sequence[Clip], where: Mapping[str, RowPlace], rows: int | None
 ) -> dict[int, list[Clip]]:
     """Returns the clips that have no row yet, by the new shards that they go into."""
-    rows = rows or placement.rows_per_shard(view.numbers_per_clip)
+    rows = placement.rows_per_shard(view.numbers_per_row, rows)
     new = list({clip.key: clip for clip in clips if clip.key not in where}.values())
     first = max(view.present(), default=-1) + 1
     return {first + n: new[n * rows : (n + 1) * rows] for n in range(-(-len(new) // rows))}

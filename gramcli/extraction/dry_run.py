@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gramcli.audio.decoder_pool import Decoders
-from gramcli.cache import clip_table, placement
+from gramcli.cache import clip_table, inventory, placement
 from gramcli.cache.view import CLEAN, View
 from gramcli.dataset.clip import Clip
 from gramcli.extraction import windows
@@ -75,7 +75,7 @@ def forecast(settings: Settings, context: RunContext | None = None) -> Forecast:
     cache = Path(settings.cache.dir)
     start = read_inputs(settings, context)
     view = View(cache / "views" / CLEAN, start.ready.identity, {})
-    if (view.folder / "view.json").is_file():
+    if inventory.holds(cache, view.folder / "view.json"):
         View.open(cache).require(start.ready.identity)
     free = shutil.disk_usage(_nearest(cache)).free
     if start.before is not None:
@@ -86,7 +86,7 @@ def forecast(settings: Settings, context: RunContext | None = None) -> Forecast:
         finished = placement.places_in_finished_shards(previous, present_shards(cache))
         new = list({clip.key: clip for clip in clips if clip.key and clip.key not in finished}.values())
         tried, seconds = _try(new, Extractor(start.ready, decoders, settings, context.progress))
-    rows = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_per_clip)
+    rows = placement.rows_per_shard(view.numbers_per_row, settings.cache.clips_per_shard)
     return Forecast(
         clips=len(clips),
         there=sum(clip.key in finished for clip in clips),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gramcli.audio.decoder_pool import Decoders
-from gramcli.cache import clip_table, completion, failures, placement
+from gramcli.cache import clip_table, completion, failures, inventory, placement
 from gramcli.cache.clip_table import ClipTable
 from gramcli.cache.view import View
 from gramcli.dataset import provenance
@@ -23,7 +23,7 @@ from gramcli.extraction.inputs import present_shards, read_inputs
 from gramcli.extraction.retry import retry_failed_clips
 from gramcli.network import checkpoint
 from gramcli.progress import Progress
-from gramcli.settings.configure import complete
+from gramcli.settings.configure import cache_folder, complete
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files, folder_lock
@@ -81,8 +81,10 @@ def extract(
         DamagedError: The cache is damaged.
         ResourceError: Device, space or permission is missing.
         LockedError: Another process writes to the cache.
+        UnsafeError: The cache is a link that the caller has not named.
     """
     context, began = context or RunContext(), time.monotonic()
+    cache_folder(context, settings)
     settings = complete(settings, context, checkpoint.as_source)
     stopwatch = Stopwatch() if profile else NoStopwatch()
     with stopwatch.step("other"):
@@ -109,9 +111,11 @@ def _extract(
     cache, progress = Path(settings.cache.dir), context.progress
     start = read_inputs(settings, context, stopwatch)
     before, ready, notes = start.before, start.ready, list(start.notes)
+    # refused before any audio is read
+    placement.rows_per_shard(View(cache, ready.identity, {}).numbers_per_row, settings.cache.clips_per_shard)
     with folder_lock.lock(cache), Decoders.of(settings) as decoders:
         recorded = {"settings": settings.as_dict(), "folder": str(context.folder), "versions": versions()}
-        if (cache / "views").is_dir():  # a cache with another identity is refused before any file is read
+        if inventory.holds(cache, cache / "views"):  # a cache with another identity is refused before any file is read
             View.create(cache, ready.identity, recorded)
         if before is not None:
             return ExtractResult(before.clips, 0, before.clips, 0, len(present_shards(cache)), 0.0), {}, ""
@@ -168,7 +172,7 @@ def _plan(clips: Sequence[Clip], previous: ClipTable | None, cache: Path, view: 
         for number in sorted(done):  # the table was deleted, but shards hold their keys
             keys = view.read(number, layers=()).keys
             taken.update({key: placement.RowPlace(number, row) for row, key in enumerate(keys)})
-    rows_per_shard = settings.cache.clips_per_shard or placement.rows_per_shard(view.numbers_per_clip)
+    rows_per_shard = placement.rows_per_shard(view.numbers_per_row, settings.cache.clips_per_shard)
     rows = placement.assign_places(clips, taken, done, rows_per_shard) + placement.unlisted_clips(
         clips, previous, taken
     )
@@ -196,8 +200,8 @@ def _fill(extractor: Extractor, cache: Path, view: View, rows: Sequence[Clip], r
 def _write_run(cache: Path, stage: str, settings: Settings, done: ExtractResult) -> None:
     """Writes a record of the run for people: its settings, versions, outcome and time."""
     folder = cache / "runs"
-    durable_files.make_folder(folder)
-    durable_files.sweep(folder)
+    durable_files.make_folder(folder, below=cache)
+    durable_files.sweep(folder, below=cache)
     record = {"stage": stage, "settings": settings.as_dict(), "versions": versions(), "done": vars(done)}
     name = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{stage}.json"
-    durable_files.write(folder / name, json.dumps(record, indent=1).encode() + b"\n")
+    durable_files.write(folder / name, json.dumps(record, indent=1).encode() + b"\n", below=cache)

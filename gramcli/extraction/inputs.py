@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gramcli.audio.decoder_pool import start_ahead
-from gramcli.cache import completion
+from gramcli.cache import completion, inventory
 from gramcli.cache.completion import Completion
 from gramcli.cache.view import CLEAN, View
 from gramcli.dataset import manifest as manifests
@@ -57,6 +57,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     progress, stopwatch = context.progress, stopwatch or NoStopwatch()
     check_held_out(settings)
     cache = Path(settings.cache.dir)
+    inventory.require_own(cache)
     folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
         source = windows.manifest_digest(settings)

@@ -129,13 +129,12 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
 
     Raises:
         ArtefactError: A command has not run yet, or the network is not the one of extract.
-        UsageError: No file can be written at this path, or it is the checkpoint of the cache.
+        UsageError: No file can be written at this path, or one is there that is no exported model.
         ResourceError: The file cannot be written.
     """
     durable_files.require_place(path)
-    checkpoint = settings.network.weights
-    if checkpoint is not None and path.exists() and Path(checkpoint).exists() and path.samefile(checkpoint):
-        raise UsageError(f"{shown(path)}: is the checkpoint of this cache; give the model another name")
+    if path.exists() and sealed.kind_of(path) != KIND:
+        raise UsageError(f"{shown(path)}: exists and is no model of gramcli; name another file")
     model = from_cache(cache)
     stored = StoredNetwork(model.identity, model.rule.layers)
     ready = prepare(settings, model.rule.classes, model.folder, stored)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gramcli.cache import clip_table
+from gramcli.cache import clip_table, inventory
 from gramcli.cache.view import CLEAN, View, names
 from gramcli.maintenance.repair import QUARANTINE
 from gramcli.system import durable_files, folder_lock
@@ -34,13 +34,16 @@ def leftovers(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
         DamagedError: ``view.json``, ``clips.csv`` or the later generation of a shard is not as it was written.
     """
     View.open(cache)
-    return [Leftover(path, path.lstat().st_size, why) for path, why in _found(cache, unlisted)]
+    found: list[Leftover] = []
+    for path, why in _found(cache, unlisted):
+        if (about := inventory.status(cache, path)) is not None:
+            found.append(Leftover(path, about.st_size, why))
+    return found
 
 
 def _found(cache: Path, unlisted: bool) -> Iterator[tuple[Path, str]]:
-    for path in sorted((cache / QUARANTINE).rglob("*")):
-        if not path.is_dir() or path.is_symlink():
-            yield path, "damaged, moved into quarantine by a repair"
+    for path, _ in inventory.files(cache, cache / QUARANTINE):
+        yield path, "damaged, moved into quarantine by a repair"
     listed = {clip.shard for clip in clip_table.require(cache).rows if clip.split}
     for name in names(cache):
         view = View.open(cache, name)
@@ -72,5 +75,5 @@ def clean(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
         if len(kept) < len(clips.rows):
             clip_table.write(cache, kept, clips.seconds)
         for one in found:
-            durable_files.remove(one.path)
+            durable_files.remove(one.path, below=cache)
     return found

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gramcli.cache import clip_table, decision, failures, statistics
+from gramcli.cache import clip_table, decision, failures, inventory, statistics
 from gramcli.cache.view import View, names
 from gramcli.dataset.clip import SPLITS, UNKNOWN
 from gramcli.errors import ArtefactError
@@ -39,9 +39,10 @@ def info(cache: Path) -> dict[str, Any]:
         "conditions": ", ".join(View.open(cache, name).recorded["condition"] for name in names(cache)[1:]) or "none",
         "shards": len(present),
         "bytes": sum(
-            view.path(number, generation).lstat().st_size
+            about.st_size
             for number in present
             for generation in view.generations(number)
+            if (about := inventory.status(cache, view.path(number, generation))) is not None
         ),
         "calibrated": _state(lambda: statistics.load(cache, view.fingerprint)),
         **_selected(cache, view),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gramcli.audio.decoder_pool import Decoders
-from gramcli.cache import clip_table, decision, failures, statistics
+from gramcli.cache import clip_table, decision, failures, inventory, statistics
 from gramcli.cache.view import CLEAN, View, shard_name
 from gramcli.dataset.clip import Clip
 from gramcli.extraction.compute import Extractor, compute_shards
@@ -66,7 +66,7 @@ def repair(
         if any(_is_shard(cache, path) for path in faults):
             failures.forget(cache)  # its rows may be lost with the shard; it is written again below
         moved = {
-            path: durable_files.move(path, cache / QUARANTINE / path.parent.relative_to(cache))
+            path: durable_files.move(path, cache / QUARANTINE / path.parent.relative_to(cache), below=cache)
             for path in sorted(faults)
         }
         for path, there in moved.items():
@@ -74,7 +74,7 @@ def repair(
         computed, complete = 0, not {cache / "clips.csv", cache / "views" / CLEAN / "view.json"} & moved.keys()
         if complete:
             view, rows, lost = View.open(cache), clip_table.require(cache).rows, _lost(cache)
-            view.sweep(view.folder)
+            view.sweep()
             groups = {number: group for number, group in clip_table.by_shard(rows).items() if number in lost}
             computed, complete = _compute(cache, view, groups, context)
             failures.write(cache, rows, failures.read(cache, view, rows))
@@ -89,8 +89,8 @@ def _lost(cache: Path) -> set[int]:
     """Returns the shards that are in quarantine and have not been replaced, whichever run moved them there."""
     view = View.open(cache)
     present, lost = view.present(), set()
-    for path in (cache / QUARANTINE / _SHARDS).glob("*.h5*"):
-        name = shard_name(path.with_name(path.name.partition("~")[0]))
+    for moved in inventory.names(cache, cache / QUARANTINE / _SHARDS):
+        name = shard_name(moved.partition("~")[0])
         if name and (name[0] not in present or view.generations(name[0])[-1] < name[1]):
             lost.add(name[0])
     return lost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.cache import clip_table, decision, shard, statistics
+from gramcli.cache import clip_table, decision, inventory, shard, statistics
 from gramcli.cache.view import CLEAN, View, names
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, ResourceError
 from gramcli.progress import Progress, Silent
@@ -74,12 +73,13 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
             path = view.path(number, generation)
             # clips.csv lists the rows of the clean view only
             check = partial(_check, view, number, generation, keys if name == CLEAN else {}, full)
-            if fault := _fault(check if readable else partial(_sealed, path)):
+            fault = _fault(check if readable else partial(_sealed, path, cache))
+            if fault and not _was_cleaned(view, number, generation):
                 faults[path] = fault
             progress.advance(1, failed=bool(fault))
         checked += len(found)
     for file in (statistics.FILE, decision.FILE):
-        if os.path.lexists(cache / file):
+        if inventory.holds(cache, cache / file):
             checked += 1
             if fault := _fault(partial(_derived, cache, clean, file)):
                 faults[cache / file] = fault
@@ -105,9 +105,15 @@ def _derived(cache: Path, view: View | None, file: str) -> None:
         decision.load(cache, found)
 
 
-def _sealed(path: Path) -> None:
+def _was_cleaned(view: View, number: int, generation: int) -> bool:
+    """Tells whether `gramcli.maintenance.clean` has deleted this generation, as there is a later one by now."""
+    view.present()
+    return generation not in (those := view.generations(number)) and generation < those[-1]
+
+
+def _sealed(path: Path, cache: Path) -> None:
     """Raises a GramcliError if a shard of a view whose ``view.json`` is damaged does not match its digest."""
-    shard.check(shard.read_bytes(path), path)
+    shard.check(shard.read_bytes(path, cache) or b"", path)
 
 
 def _check(

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gramcli.errors import UsageError
+from gramcli.errors import UnsafeError, UsageError
 from gramcli.settings import sources
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import PRESETS, Settings
 from gramcli.settings.sources import Source
+from gramcli.text import shown
 
 FILE = "gramcli.toml"
 
@@ -94,7 +95,11 @@ def configure_stored(context: RunContext, stored: Mapping[str, Any]) -> Settings
 def _resolve(
     explicit: list[Source], earlier: Mapping[str, Any] | None, metadata: MetadataReader | None, override_metadata: bool
 ) -> Settings:
-    base = [] if earlier is None else [sources.source(earlier, "earlier extract", Path.cwd())]
+    # what is written goes to the cache that was named, wherever a cache says that it was made
+    sections = {name: table for name, table in (earlier or {}).items() if name != "cache"} | {
+        "cache": {key: value for key, value in (earlier or {}).get("cache", {}).items() if key != "dir"}
+    }
+    base = [] if earlier is None else [sources.source(sections, "earlier extract", Path.cwd())]
     path = sources.resolve(*base, *explicit).network.weights
     if metadata is not None and path is not None:
         found = metadata(Path(path))
@@ -116,9 +121,35 @@ def names_extract(context: RunContext) -> bool:
     return bool(settings.network.name or settings.network.weights or settings.data.manifest)
 
 
-def cache_folder(context: RunContext) -> Path:
-    """Returns the folder of the cache; neither checkpoint nor earlier extract can name it."""
-    return Path(sources.resolve(*_explicit(context)).cache.dir)
+def cache_folder(context: RunContext, settings: Settings | Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+    """Returns the folder of the cache; neither checkpoint nor earlier extract can name it.
+
+    Args:
+        context: As for `configure`.
+        settings: As for `complete`.
+
+    Raises:
+        UsageError: Unknown or invalid settings.
+        UnsafeError: It is a link, or lies behind one, that the user has not named: a project of somebody else could
+            send what is written to any folder.
+    """
+    if isinstance(settings, Settings):
+        return Path(settings.cache.dir)
+    explicit = _explicit(context)
+    explicit.insert(-1, sources.source(settings or {}, "settings", Path.cwd()))
+    folder = Path(sources.resolve(*explicit).cache.dir)
+    if not any("dir" in one.values.get("cache", {}) for one in explicit[-3:]):  # environment and the caller
+        project = Path() if context.config is None else context.config.parent
+        for path in (folder, *folder.parents):
+            if path.absolute() != project.absolute() and path.absolute().is_relative_to(project.absolute()):
+                _require_no_link(path)
+        _require_no_link(folder)
+    return folder
+
+
+def _require_no_link(path: Path) -> None:
+    if path.is_symlink():
+        raise UnsafeError(f"{shown(path)}: is a link; if the cache is to lie where it leads, name it with --cache")
 
 
 def _explicit(context: RunContext) -> list[Source]:

@@ -5,6 +5,9 @@ file in the same folder, fsync it, then link it (to a new name, never over an ol
 file), then fsync the folder. A kill at any moment leaves the old state or the new one, and at worst a temporary file,
 which the next writer deletes (`sweep`). All calls that change a disk go through this module's `os`, `fcntl` and
 `flush`, which tests replace to make any one fail.
+
+With ``below``, the folder of a cache, no link below that folder is followed (`gramcli.system.opener`). Without it the
+user has named the file, and the links in the way to its folder are the user's.
 """
 
 from __future__ import annotations
@@ -12,15 +15,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import filecmp
 import mmap
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from gramcli.errors import ResourceError, UsageError
+from gramcli.system import opener
 from gramcli.text import shown
 
 _TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
@@ -40,16 +44,23 @@ def resource_error(path: Path, error: OSError) -> ResourceError:
     return ResourceError(f"{shown(path)}: cannot be written: {error.strerror or error}; {advice}")
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, below: Path | None = None) -> None:
     """Makes a folder and its parents.
 
     Raises:
+        DamagedError: Something other than a folder stands there or on the way, below the root.
         ResourceError: It cannot be made or written.
     """
     try:
-        _make(path)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        _make(path if below is None else below)
+        for one in () if below is None else (*reversed(path.parents), path):
+            if below in one.parents:
+                with opener.parent(one, below) as (parent, name), contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=parent)
+                    _sync_folder(parent)
+        with opener.folder(path, below) as descriptor:
+            if not os.access(".", os.W_OK, dir_fd=descriptor):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise resource_error(path, error) from None
 
@@ -66,67 +77,127 @@ def _make(path: Path) -> None:
         if not path.is_dir():
             raise
     else:
-        _sync_folder(path.parent)  # else a power cut could lose the folder with all files in it
+        with opener.folder(path.parent) as descriptor:
+            _sync_folder(descriptor)  # else a power cut could lose the folder with all files in it
 
 
-def require_place(path: Path) -> None:
+def require_place(path: Path, *, makes_folder: bool = False) -> None:
     """Checks that a file can be written under this name, before the work for the file is done.
 
+    Args:
+        path: The file. One that is there can be replaced, but nothing else: no folder, link, pipe or device.
+        makes_folder: Whether a folder that is missing will be made.
+
     Raises:
-        UsageError: It is a folder, or there is no folder to hold it.
+        UsageError: Something else stands there, there is no folder to hold it, or no file can have such a name.
         ResourceError: That folder cannot be written.
     """
-    if path.is_dir():
-        raise UsageError(f"{shown(path)}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"{shown(path)}: there is no folder {shown(path.parent)}; make it, or name another file")
-    if not os.access(path.parent, os.W_OK):
-        raise resource_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    try:
+        if not path.parent.is_dir():
+            if makes_folder:
+                return
+            raise UsageError(f"{shown(path)}: there is no folder {shown(path.parent)}; make it, or name another file")
+        with opener.folder(path.parent) as descriptor:
+            longest = _longest_name(descriptor)
+            if len(os.fsencode(path.name)) > longest:
+                raise UsageError(
+                    f"{shown(path)}: names of files in this folder have at most {longest} bytes; give a shorter name"
+                )
+            opener.require_regular(path, descriptor, None)
+            if not path.name or path.name == "..":
+                raise UsageError(f"{shown(path)}: is a folder; name a file")
+            if not os.access(".", os.W_OK, dir_fd=descriptor):
+                raise resource_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    except ValueError:  # a zero byte, or a character that the names of files cannot have
+        raise UsageError(f"{shown(path)}: no file can have this name; give another one") from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise resource_error(path, error) from None
+        raise UsageError(f"{shown(path)}: is longer than the system allows; give a shorter name") from None
+
+
+def _longest_name(folder: int) -> int:
+    """Returns how many bytes a name in a folder can have."""
+    try:
+        return os.fpathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        return 255
 
 
 @contextlib.contextmanager
-def staged(path: Path, *, replace: bool = True) -> Iterator[int]:
+def staged(path: Path, *, replace: bool = True, below: Path | None = None) -> Iterator[int]:
     """Yields the descriptor of a temporary file, which becomes `path` if the block ends without an error.
 
     Args:
         path: The final name.
         replace: Whether to replace a file of that name. If not, `FileExistsError` is raised and the old one stays.
+        below: Folder of the cache that the file belongs to; None for a file that the user named.
 
     Raises:
+        DamagedError: In the cache, something other than a file has the name, or other than a folder is on the way.
+        UsageError: Something other than a file has the name that the user gave.
         ResourceError: Disk full, no permission, or any other fault of the file system.
     """
-    temporary, descriptor, unfinished = path, None, False
     try:
-        while descriptor is None:
-            temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            unfinished = True
-            # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
-            # file alone, so as long as it exists it leads to this file.
-            if not _lock_own(descriptor) or not os.path.lexists(temporary):
-                close(descriptor)
-                descriptor = None
-        yield descriptor
-        # the descriptor that was written: another one may not report an earlier fault of the disk
-        os.fsync(descriptor)
-        if replace:
-            os.replace(temporary, path)
-        else:
-            _link(temporary, path)
-            with contextlib.suppress(OSError):  # before the folder is synced, so that no power cut brings it back
-                os.unlink(temporary)
-        unfinished = False
-        _sync_folder(path.parent)
+        with opener.parent(path, below) as (folder, name):
+            opener.require_regular(path, folder, below)
+            with _temporary(folder, name) as (temporary, descriptor):
+                yield descriptor
+                # the descriptor that was written: another one may not report an earlier fault of the disk
+                os.fsync(descriptor)
+                if replace:
+                    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                else:
+                    _link(folder, temporary, name)
+                    with contextlib.suppress(OSError):  # before the sync, so that no power cut brings it back
+                        os.unlink(temporary, dir_fd=folder)
+            _sync_folder(folder)
     except FileExistsError:
         raise
     except OSError as error:
         raise resource_error(path, error) from None
+
+
+@contextlib.contextmanager
+def _temporary(folder: int, name: str) -> Iterator[tuple[str, int]]:
+    """Yields name and descriptor of a new, locked file in a folder; it is deleted if the block ends with an error."""
+    temporary, descriptor, unfinished = "", None, False
+    try:
+        while descriptor is None:
+            temporary = _temporary_name(folder, name)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
+            unfinished = True
+            # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
+            # file alone, so as long as it exists it leads to this file.
+            if not _lock_own(descriptor) or not _exists(folder, temporary):
+                close(descriptor)
+                descriptor = None
+        yield temporary, descriptor
+        unfinished = False
     finally:
         if unfinished:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(temporary, dir_fd=folder)
         if descriptor is not None:
             close(descriptor)
+
+
+def _temporary_name(folder: int, name: str) -> str:
+    """Draws a name that `sweep` recognises. A long `name` is cut in it, so that the drawn one is not too long."""
+    mark = f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    longest = _longest_name(folder) - len(mark) - 1
+    while len(os.fsencode(name)) > longest:
+        name = name[:-1]
+    return f".{name}{mark}"
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _lock_own(descriptor: int) -> bool:
@@ -143,9 +214,9 @@ def _lock_own(descriptor: int) -> bool:
     return True
 
 
-def write(path: Path, content: bytes, *, replace: bool = True) -> None:
+def write(path: Path, content: bytes, *, replace: bool = True, below: Path | None = None) -> None:
     """Writes a whole file; see `staged`."""
-    with staged(path, replace=replace) as descriptor:
+    with staged(path, replace=replace, below=below) as descriptor:
         put(descriptor, content)
 
 
@@ -185,28 +256,25 @@ def flush(content: mmap.mmap) -> None:
     content.flush()
 
 
-def _link(temporary: Path, path: Path) -> None:
+def _link(folder: int, temporary: str, name: str) -> None:
     """Gives a file its name unless that is taken, which raises a FileExistsError."""
     try:
-        os.link(temporary, path)
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         # without hard links, the lock of the folder keeps other writers out between this check and the rename
-        if os.path.lexists(path):
+        if _exists(folder, name):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-        os.replace(temporary, path)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync_folder(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno != errno.EINVAL:  # some file systems cannot sync folders
             raise
-    finally:
-        close(descriptor)
 
 
 def close(descriptor: int) -> None:
@@ -215,74 +283,100 @@ def close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def remove(path: Path) -> None:
-    """Deletes a file, if it is there, so that not even a power cut brings it back.
+def remove(path: Path, *, below: Path | None = None) -> None:
+    """Deletes a file or a link, if it is there, so that not even a power cut brings it back.
 
     Raises:
+        DamagedError: Something other than a folder stands on the way, below the root.
         ResourceError: It cannot be removed.
     """
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-            _sync_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError), opener.parent(path, below) as (folder, name):
+            os.unlink(name, dir_fd=folder)
+            _sync_folder(folder)
     except OSError as error:
         raise resource_error(path, error) from None
 
 
-def move(path: Path, folder: Path) -> Path:
+def move(path: Path, folder: Path, *, below: Path | None = None) -> Path:
     """Moves a file, link or folder into another folder of the same file system, and returns its name there.
 
     A file of that name that is there already is kept; the one moved gets a number then, as ``name~1``.
 
     Raises:
+        DamagedError: Something other than a folder stands on the way, below the root.
         ResourceError: It cannot be moved.
     """
-    make_folder(folder)
-    target, count = folder / path.name, 0
+    make_folder(folder, below=below)
+    target, count = path.name, 0
     try:
-        while os.path.lexists(target) and not _alike(path, target):  # what was moved before is kept
-            count += 1
-            target = folder / f"{path.name}~{count}"
-        # after a power cut a file can have both names
-        os.unlink(path) if os.path.lexists(target) else os.replace(path, target)
-        _sync_folder(folder)
-        _sync_folder(path.parent)
+        with opener.parent(path, below) as (source, name), opener.folder(folder, below) as goal:
+            while (found := _exists(goal, target)) and not _alike(source, name, goal, target):
+                count += 1  # what was moved before is kept
+                target = f"{name}~{count}"
+            if found:  # after a power cut a file can have both names
+                os.unlink(name, dir_fd=source)
+            else:
+                os.replace(name, target, src_dir_fd=source, dst_dir_fd=goal)
+            _sync_folder(goal)
+            _sync_folder(source)
     except OSError as error:
         raise resource_error(path, error) from None
-    return target
+    return folder / target
 
 
-def _alike(one: Path, other: Path) -> bool:
-    return all(path.is_file() and not path.is_symlink() for path in (one, other)) and filecmp.cmp(one, other, False)
+def _alike(folder: int, name: str, other_folder: int, other_name: str) -> bool:
+    """Tells whether two names are those of regular files with the same content."""
+    descriptors: list[int] = []
+    try:
+        for where, one in ((folder, name), (other_folder, other_name)):
+            if not stat.S_ISREG(os.lstat(one, dir_fd=where).st_mode):
+                return False
+            descriptors.append(os.open(one, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=where))
+        one_file, other_file = descriptors
+        while (block := os.read(one_file, _BLOCK)) == os.read(other_file, _BLOCK):
+            if not block:
+                return True
+        return False
+    finally:
+        for descriptor in descriptors:
+            close(descriptor)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, *, below: Path | None = None) -> None:
     """Deletes temporary files that killed runs left in a folder, but none that is still being written.
 
     Raises:
+        DamagedError: Something other than a folder stands there or on the way, below the root.
         ResourceError: One cannot be removed.
     """
     try:
-        names = os.listdir(folder)
+        with opener.folder(folder, below) as descriptor:
+            for name in os.listdir(descriptor):
+                if _TEMPORARY.fullmatch(name):
+                    try:
+                        _remove_dead(descriptor, name)
+                    except FileNotFoundError:  # another one was faster
+                        pass
+                    except OSError as error:
+                        raise resource_error(folder / name, error) from None
     except FileNotFoundError:
         return
     except OSError as error:
         raise resource_error(folder, error) from None
-    for path in (folder / name for name in names if _TEMPORARY.fullmatch(name)):
-        try:
-            _remove_dead(path)
-        except FileNotFoundError:  # another one was faster
-            pass
-        except OSError as error:
-            raise resource_error(path, error) from None
 
 
-def _remove_dead(path: Path) -> None:
-    """Deletes a temporary file unless its writer still runs, which then holds a lock on it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _remove_dead(folder: int, name: str) -> None:
+    """Deletes a temporary file unless its writer still runs, which then holds a lock on it.
+
+    Links, folders, pipes and devices stay: they are no temporary files, whatever their name.
+    """
+    if not stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
+        return
+    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        os.unlink(name, dir_fd=folder)
     except BlockingIOError:
         pass
     finally:

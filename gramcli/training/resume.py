@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,9 +64,9 @@ class ResumeFile:
             ArtefactError: The file belongs to another training; each difference is named.
             DamagedError: It is not as it was written.
         """
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return TrainingState()
-        file = sealed.load(self.path, KIND)
+        file = sealed.load(self.path, KIND, below=self.path.parent)
         if changed := differences(file.about["identity"], self.identity):
             raise ArtefactError(
                 f"{shown(self.path)}: belongs to an interrupted training with other settings or clips "
@@ -111,7 +112,8 @@ class ResumeFile:
             "history": state.history,
             "groups": state.optimiser["param_groups"],
         }
-        sealed.write(self.path, KIND, {name: _array(tensor) for name, tensor in tensors.items()}, values)
+        arrays = {name: _array(tensor) for name, tensor in tensors.items()}
+        sealed.write(self.path, KIND, arrays, values, below=self.path.parent)
         now = time.monotonic()
         self._due = now + (now - began) / SHARE
 
@@ -121,7 +123,7 @@ class ResumeFile:
         Raises:
             ResourceError: It cannot be deleted.
         """
-        durable_files.remove(self.path)
+        durable_files.remove(self.path, below=self.path.parent)
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

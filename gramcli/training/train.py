@@ -78,8 +78,15 @@ def _check(settings: Settings, out: Path) -> None:
         raise UsageError(
             f"{shown(out)}: checkpoints are written as .safetensors; name it {shown(out.stem)}.safetensors"
         )
+    for path in (out, out.with_name(resume_name(out))):
+        durable_files.require_place(path, makes_folder=True)
     check_held_out(settings)
     augment.check(settings.train.augment, settings.frontend.kind)
+
+
+def resume_name(out: Path) -> str:
+    """Returns the name of the file that an interrupted training goes on from; see `gramcli.training.resume`."""
+    return f"{out.name}.resume"
 
 
 def _import_lightning() -> None:
@@ -119,7 +126,7 @@ def _train(recipe: Recipe, out: Path, folder: Path, decoders: Decoders, progress
         progress.note(note)
     durable_files.make_folder(out.absolute().parent)
     durable_files.sweep(out.absolute().parent)
-    resume_file = ResumeFile(out.with_name(f"{out.name}.resume"), recipe.identity)
+    resume_file = ResumeFile(out.with_name(resume_name(out)), recipe.identity)
     state = resume_file.read()
     resumed = state.epoch
     loaded = loading.load(recipe.clips, settings, decoders, progress)

@@ -10,7 +10,6 @@ import pytest
 from gramcli.cache import failures
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
-from gramcli.errors import ResourceError
 from tests.support.damage import clip, flips, truncations
 
 CLIPS = [clip(0), clip(1), clip(2, shard=4, row=0), clip(3, key="", shard=None, row=None, error="No such file")]
@@ -82,5 +81,5 @@ def test_a_list_that_was_edited_and_sealed_again_changes_nothing(view, tmp_path,
 def test_a_folder_in_its_place_is_said_by_who_writes(view, tmp_path):
     (tmp_path / "failures.csv").mkdir()
     assert failures.read(tmp_path, view, CLIPS) == REASONS
-    with pytest.raises(ResourceError, match=r"failures\.csv: cannot be written: Is a directory"):
+    with pytest.raises(DamagedError, match=r"failures\.csv: is damaged \(a folder stands in its place\)"):
         failures.write(tmp_path, CLIPS, REASONS)

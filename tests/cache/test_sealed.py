@@ -11,7 +11,7 @@ from gramcli.cache import sealed, statistics
 from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Basis, Sizes
-from gramcli.errors import ArtefactError, DamagedError, ResourceError
+from gramcli.errors import ArtefactError, DamagedError
 from tests.support.damage import flips, truncations
 
 TENSORS = {
@@ -62,7 +62,7 @@ def test_errors_name_what_does_not_fit(file, tmp_path, monkeypatch):
         sealed.load(file, "decision")
     with pytest.raises(ArtefactError, match=r"no\.safetensors: is not there; run gramcli select-layers"):
         sealed.load(tmp_path / "no.safetensors", "decision")
-    with pytest.raises(ResourceError, match="cannot be read"):
+    with pytest.raises(DamagedError, match="a folder stands in its place"):
         sealed.load(tmp_path, "decision")
     monkeypatch.setitem(sealed.FORMATS, "statistics", 0)
     with pytest.raises(ArtefactError, match=r"made by a newer gramcli \(format 1\)"):

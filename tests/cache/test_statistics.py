@@ -125,7 +125,7 @@ def test_the_file_is_opened_once_however_much_is_read(known, tmp_path):
             found.bounds(layer)
             found.validation_deviations(layer)
         assert found.counts.sum() == found.validation.labels.sum() == 0
-    assert opened == [tmp_path / statistics.FILE]
+    assert opened == [tmp_path, statistics.FILE]
 
 
 def reseal(known: Statistics, about: dict | None = None, **changed: np.ndarray | None) -> None:

@@ -193,10 +193,10 @@ def test_a_file_that_cannot_be_read_just_now_is_not_taken_for_damaged(mine, monk
     path = View.open(mine).path(1)
     read = regular_file.read
 
-    def failing(asked: Path) -> bytes | None:
+    def failing(asked: Path, *others: object) -> bytes | None:
         if asked == path:
             raise ResourceError(f"{asked}: cannot be read: Input/output error")
-        return read(asked)
+        return read(asked, *others)
 
     monkeypatch.setattr(regular_file, "read", failing)
     with pytest.raises(ResourceError, match=r"00001\.h5: cannot be read"):

@@ -9,8 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from gramcli.cache import regular_file
-from gramcli.system import durable_files, folder_lock
+from gramcli.system import durable_files, folder_lock, opener
 
 CALLS = ("mkdir", "open", "write", "pwrite", "ftruncate", "posix_fallocate", "fsync", "close", "link", "replace",
          "unlink", "listdir", "lstat")  # fmt: skip
@@ -20,7 +19,7 @@ KILLS = ("kill", "torn")
 
 
 class System:
-    """What `durable_files`, `folder_lock` and `regular_file` take for `os` and `fcntl`; counts the calls that matter.
+    """What `durable_files`, `folder_lock` and `opener` take for `os` and `fcntl`; counts the calls that matter.
 
     Args:
         at: Which call has the fault, from 0; none if None.
@@ -29,20 +28,22 @@ class System:
         lasting: Whether all later calls that change the disk fail too.
         room: Bytes that can be written before the disk is full; a write that fits in part is done in part.
         locks: Whether `flock` does anything.
+        folders: Whether opening and closing a folder counts, which changes nothing.
     """
 
     def __init__(
         self, at: int | None = None, kind: str = "kill", *, lasting: bool = False, room: int | None = None,
-        locks: bool = True,
+        locks: bool = True, folders: bool = False,
     ) -> None:  # fmt: skip
         self.calls: list[str] = []
         self.written = 0
         self._at, self._kind, self._lasting, self._room, self._locks = at, kind, lasting, room, locks
+        self._count_folders, self._folders = folders, set[int]()
 
     def put_between(self) -> System:
         """Replaces the system for these modules, for good: meant for a process that ends soon."""
         flush = durable_files.flush
-        for module in (durable_files, folder_lock, regular_file):
+        for module in (durable_files, folder_lock, opener):
             module.os = self  # type: ignore[attr-defined]
         durable_files.fcntl = folder_lock.fcntl = self  # type: ignore[attr-defined,assignment]
         durable_files.flush = lambda content: self._call("msync", flush, content)  # type: ignore[assignment]
@@ -52,7 +53,25 @@ class System:
         if name == "flock":
             return self._flock
         real = getattr(os if hasattr(os, name) else fcntl, name)
+        if name == "open" and not self._count_folders:
+            return self._open
+        if name == "close" and not self._count_folders:
+            return self._close
         return (lambda *a, **k: self._call(name, real, *a, **k)) if name in CALLS else real
+
+    def _open(self, path: Any, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+        if not flags & os.O_DIRECTORY:
+            return self._call("open", os.open, path, flags, *mode, dir_fd=dir_fd)
+        descriptor = os.open(path, flags, *mode, dir_fd=dir_fd)
+        self._folders.add(descriptor)
+        return descriptor
+
+    def _close(self, descriptor: int) -> None:
+        if descriptor in self._folders:
+            self._folders.remove(descriptor)
+            os.close(descriptor)
+        else:
+            self._call("close", os.close, descriptor)
 
     def _flock(self, descriptor: int, how: int) -> None:
         def lock(descriptor: int, how: int) -> None:

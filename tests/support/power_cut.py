@@ -31,7 +31,6 @@ class Recorder(System):
         super().__init__()
         self._top, self._into = Path(top), Path(into)
         self._random = random.Random(0)
-        self._opened: dict[int, Path] = {}
         self._names: dict[int, dict[str, int]] = {}
         self._bytes: dict[int, bytes] = {}
         self._held: list[int] = []
@@ -56,10 +55,10 @@ class Recorder(System):
     def _call(self, name: str, real: Any, *args: Any, **named: Any) -> Any:
         result = super()._call(name, real, *args, **named)
         if name == "open":
-            self._opened[result] = Path(args[0]).absolute()
-            self._held.append(os.open(args[0], os.O_RDONLY))  # no copy of it, which would share its lock
+            # not a copy of it, which would share its lock
+            self._held.append(os.open(f"/proc/self/fd/{result}", os.O_RDONLY))
         elif name == "fsync":
-            path = self._opened[args[0]]
+            path = Path(f"/proc/self/fd/{args[0]}").readlink()
             self._sync_names(path) if path.is_dir() else self._sync_bytes(args[0])
         self._moments.append((name, self._tree(self._names, self._bytes), self._mixed()))
         return result

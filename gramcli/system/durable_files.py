@@ -1,10 +1,10 @@
 """Writes, moves and deletes files, so that each is on disk whole or not at all, whenever the process is killed.
 
-Apart from `gramcli.system.folder_lock`, no other module changes files. The steps are always the same: write a temporary
-file in the same folder, fsync it, then link it (to a new name, never over an old file) or rename it (over the old
-file), then fsync the folder. A kill at any moment leaves the old state or the new one, and at worst a temporary file,
-which the next writer deletes (`sweep`). All calls that change a disk go through this module's `os`, `fcntl` and
-`flush`, which tests replace to make any one fail.
+Apart from `gramcli.system.folder_lock` and `gramcli.system.temporary_file`, no other module changes files. The steps
+are always the same: write a temporary file in the same folder, fsync it, then link it (to a new name, never over an old
+file) or rename it (over the old file), then fsync the folder. A kill at any moment leaves the old state or the new one,
+and at worst a temporary file, which the next writer deletes (`sweep`). All calls that change a disk go through `os`,
+`fcntl` and `flush` of these modules, which tests replace to make any one fail.
 
 With ``below``, the folder of a cache, no link below that folder is followed (`gramcli.system.opener`). Without it the
 user has named the file, and the links in the way to its folder are the user's.
@@ -14,20 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
-import re
 import stat
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from gramcli.errors import ResourceError, UsageError
-from gramcli.system import opener
+from gramcli.system import opener, temporary_file
 from gramcli.text import shown
 
-_TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _BLOCK = 1 << 20
 
@@ -98,7 +94,7 @@ def require_place(path: Path, *, makes_folder: bool = False) -> None:
                 return
             raise UsageError(f"{shown(path)}: there is no folder {shown(path.parent)}; make it, or name another file")
         with opener.folder(path.parent) as descriptor:
-            longest = _longest_name(descriptor)
+            longest = temporary_file.longest_name(descriptor)
             if len(os.fsencode(path.name)) > longest:
                 raise UsageError(
                     f"{shown(path)}: names of files in this folder have at most {longest} bytes; give a shorter name"
@@ -114,14 +110,6 @@ def require_place(path: Path, *, makes_folder: bool = False) -> None:
         if error.errno != errno.ENAMETOOLONG:
             raise resource_error(path, error) from None
         raise UsageError(f"{shown(path)}: is longer than the system allows; give a shorter name") from None
-
-
-def _longest_name(folder: int) -> int:
-    """Returns how many bytes a name in a folder can have."""
-    try:
-        return os.fpathconf(folder, "PC_NAME_MAX")
-    except (OSError, ValueError):
-        return 255
 
 
 @contextlib.contextmanager
@@ -141,7 +129,7 @@ def staged(path: Path, *, replace: bool = True, below: Path | None = None) -> It
     try:
         with opener.parent(path, below) as (folder, name):
             opener.require_regular(path, folder, below)
-            with _temporary(folder, name) as (temporary, descriptor):
+            with temporary_file.create(folder, name) as (temporary, descriptor):
                 yield descriptor
                 # the descriptor that was written: another one may not report an earlier fault of the disk
                 os.fsync(descriptor)
@@ -156,62 +144,6 @@ def staged(path: Path, *, replace: bool = True, below: Path | None = None) -> It
         raise
     except OSError as error:
         raise resource_error(path, error) from None
-
-
-@contextlib.contextmanager
-def _temporary(folder: int, name: str) -> Iterator[tuple[str, int]]:
-    """Yields name and descriptor of a new, locked file in a folder; it is deleted if the block ends with an error."""
-    temporary, descriptor, unfinished = "", None, False
-    try:
-        while descriptor is None:
-            temporary = _temporary_name(folder, name)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
-            unfinished = True
-            # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
-            # file alone, so as long as it exists it leads to this file.
-            if not _lock_own(descriptor) or not _exists(folder, temporary):
-                close(descriptor)
-                descriptor = None
-        yield temporary, descriptor
-        unfinished = False
-    finally:
-        if unfinished:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-        if descriptor is not None:
-            close(descriptor)
-
-
-def _temporary_name(folder: int, name: str) -> str:
-    """Draws a name that `sweep` recognises. A long `name` is cut in it, so that the drawn one is not too long."""
-    mark = f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-    longest = _longest_name(folder) - len(mark) - 1
-    while len(os.fsencode(name)) > longest:
-        name = name[:-1]
-    return f".{name}{mark}"
-
-
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.lstat(name, dir_fd=folder)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _lock_own(descriptor: int) -> bool:
-    """Locks a new temporary file against `sweep`; returns False where a sweep has it locked.
-
-    On a file system without locks the file stays unlocked, and no sweep can lock it either.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def write(path: Path, content: bytes, *, replace: bool = True, below: Path | None = None) -> None:
@@ -264,7 +196,7 @@ def _link(folder: int, temporary: str, name: str) -> None:
         if error.errno not in _NO_LINKS:
             raise
         # without hard links, the lock of the folder keeps other writers out between this check and the rename
-        if _exists(folder, name):
+        if opener.exists(folder, name):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
@@ -311,7 +243,7 @@ def move(path: Path, folder: Path, *, below: Path | None = None) -> Path:
     target, count = path.name, 0
     try:
         with opener.parent(path, below) as (source, name), opener.folder(folder, below) as goal:
-            while (found := _exists(goal, target)) and not _alike(source, name, goal, target):
+            while (found := opener.exists(goal, target)) and not _alike(source, name, goal, target):
                 count += 1  # what was moved before is kept
                 target = f"{name}~{count}"
             if found:  # after a power cut a file can have both names
@@ -353,9 +285,9 @@ def sweep(folder: Path, *, below: Path | None = None) -> None:
     try:
         with opener.folder(folder, below) as descriptor:
             for name in os.listdir(descriptor):
-                if _TEMPORARY.fullmatch(name):
+                if temporary_file.is_one(name):
                     try:
-                        _remove_dead(descriptor, name)
+                        temporary_file.remove_dead(descriptor, name)
                     except FileNotFoundError:  # another one was faster
                         pass
                     except OSError as error:
@@ -364,20 +296,3 @@ def sweep(folder: Path, *, below: Path | None = None) -> None:
         return
     except OSError as error:
         raise resource_error(folder, error) from None
-
-
-def _remove_dead(folder: int, name: str) -> None:
-    """Deletes a temporary file unless its writer still runs, which then holds a lock on it.
-
-    Links, folders, pipes and devices stay: they are no temporary files, whatever their name.
-    """
-    if not stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
-        return
-    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=folder)
-    except BlockingIOError:
-        pass
-    finally:
-        close(descriptor)

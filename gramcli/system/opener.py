@@ -152,6 +152,19 @@ def names(path: Path, below: Path) -> list[str]:
         return []
 
 
+def exists(descriptor: int, name: str) -> bool:
+    """Tells whether there is anything under a name in an opened folder, a link too.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    try:
+        os.lstat(name, dir_fd=descriptor)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def close(descriptor: int) -> None:
     """Closes a descriptor that nothing was written through; an error does not matter."""
     with contextlib.suppress(OSError):

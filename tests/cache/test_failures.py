@@ -10,6 +10,7 @@ import pytest
 from gramcli.cache import failures
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
+from gramcli.errors import DamagedError
 from tests.support.damage import clip, flips, truncations
 
 CLIPS = [clip(0), clip(1), clip(2, shard=4, row=0), clip(3, key="", shard=None, row=None, error="No such file")]

@@ -32,7 +32,7 @@ def test_it_prints_every_command_before_its_output(tmp_path):
 
 
 def test_its_files_are_written_by_the_module_that_writes(tmp_path, gramcli, monkeypatch):
-    def full(path, content, *, replace=True):
+    def full(path, content, **_):
         raise ResourceError(f"{path.name}: cannot be written: No space left on device")
 
     monkeypatch.setattr("gramcli.demo.sounds.write", lambda folder: (folder / "manifest.csv").touch())

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from gramcli.system import durable_files, folder_lock, opener
+from gramcli.system import durable_files, folder_lock, opener, temporary_file
 
 CALLS = ("mkdir", "open", "write", "pwrite", "ftruncate", "posix_fallocate", "fsync", "close", "link", "replace",
          "unlink", "listdir", "lstat")  # fmt: skip
@@ -19,7 +19,7 @@ KILLS = ("kill", "torn")
 
 
 class System:
-    """What `durable_files`, `folder_lock` and `opener` take for `os` and `fcntl`; counts the calls that matter.
+    """What the modules that open and write files take for `os` and `fcntl`; counts the calls that matter.
 
     Args:
         at: Which call has the fault, from 0; none if None.
@@ -43,9 +43,9 @@ class System:
     def put_between(self) -> System:
         """Replaces the system for these modules, for good: meant for a process that ends soon."""
         flush = durable_files.flush
-        for module in (durable_files, folder_lock, opener):
+        for module in (durable_files, folder_lock, opener, temporary_file):
             module.os = self  # type: ignore[attr-defined]
-        durable_files.fcntl = folder_lock.fcntl = self  # type: ignore[attr-defined,assignment]
+        folder_lock.fcntl = temporary_file.fcntl = self  # type: ignore[attr-defined,assignment]
         durable_files.flush = lambda content: self._call("msync", flush, content)  # type: ignore[assignment]
         return self
 

@@ -14,7 +14,7 @@ import pytest
 
 from gramcli.cache import sealed
 from gramcli.errors import ResourceError, UsageError
-from gramcli.system import durable_files, folder_lock, opener
+from gramcli.system import durable_files, folder_lock, opener, temporary_file
 from tests.support import faults
 from tests.support.sets import ROOT
 
@@ -63,7 +63,7 @@ from gramcli.cache import clip_table, sealed
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
 from gramcli.errors import ResourceError
-from gramcli.system import durable_files, folder_lock, opener
+from gramcli.system import durable_files, folder_lock, opener, temporary_file
 from tests.support.damage import clip
 
 folder = Path(sys.argv[1])
@@ -168,7 +168,7 @@ def test_a_file_that_is_swept_before_its_writer_has_locked_it_is_written_under_a
             os.close(sweeper)
         return None
 
-    monkeypatch.setattr(durable_files.fcntl, "flock", raced)
+    monkeypatch.setattr(temporary_file.fcntl, "flock", raced)
     durable_files.write(tmp_path / "a", b"whole")
     assert (tmp_path / "a").read_bytes() == b"whole"
     assert names(tmp_path) == ["a"]
@@ -316,9 +316,9 @@ def test_a_fault_of_any_call_is_a_resource_error_or_no_matter(tmp_path, monkeypa
         (folder / ".gone.1-00000000.tmp").touch()
         system = faults.System(at, fault, folders=True)
         with monkeypatch.context() as patched:
-            for module in (durable_files, folder_lock, opener):
+            for module in (durable_files, folder_lock, opener, temporary_file):
                 patched.setattr(module, "os", system)
-            for module in (durable_files, folder_lock):
+            for module in (folder_lock, temporary_file):
                 patched.setattr(module, "fcntl", system)
             try:
                 OPERATIONS[name](folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 
 import pytest
 
-from gramcli.errors import LockedError, ResourceError
+from gramcli.errors import DamagedError, LockedError, ResourceError
 from gramcli.system import folder_lock
 from tests.support.sets import ROOT
 
@@ -76,3 +77,41 @@ def test_a_lock_with_damaged_words_still_holds(tmp_path):
         (tmp_path / "lock").write_text("?")
         with pytest.raises(LockedError, match="in use by another process"), folder_lock.lock(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("how", ["link", "hard link", "pipe", "folder", "other text", "other JSON", "long"])
+def test_only_a_lock_is_overwritten(tmp_path, how):
+    precious, folder = tmp_path / "precious", tmp_path / "cache"
+    folder.mkdir()
+    precious.write_text("precious")
+    path = folder / "lock"
+    if how == "link":
+        path.symlink_to(precious)
+    elif how == "hard link":
+        precious.write_text('{"host": "here", "process": 1, "since": "yesterday"}')
+        path.hardlink_to(precious)
+    elif how == "pipe":
+        os.mkfifo(path)
+    elif how == "folder":
+        path.mkdir()
+    else:
+        path.write_text(
+            {"other text": "my door", "other JSON": '{"host": "x"}', "long": '{"host": "' + "x" * 2000}[how]
+        )
+    before = precious.read_text(), path.lstat()
+    for attempt in (folder_lock.require_free, lambda folder: folder_lock.lock(folder).__enter__()):
+        with pytest.raises(DamagedError, match=r"lock: is damaged \(.*\); move that away"):
+            attempt(folder)
+    assert (precious.read_text(), path.lstat()) == before
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [b"", b'{"ho', b'{"host": "a", "proc', bytes(70), b'{"host": "a"' + bytes(30)],
+    ids=lambda torn: repr(torn)[:9],
+)
+def test_a_lock_that_a_power_cut_has_torn_can_be_taken(tmp_path, torn):
+    (tmp_path / "lock").write_bytes(torn)
+    folder_lock.require_free(tmp_path)
+    with folder_lock.lock(tmp_path):
+        assert set(json.loads((tmp_path / "lock").read_text())) == {"host", "process", "since"}

@@ -1,4 +1,4 @@
-"""Only `durable_files` and `folder_lock` change what is on disk: a check of the package's source."""
+"""Only three modules of `gramcli.system` change what is on disk: a check of the package's source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import gramcli
 
 PACKAGE = Path(gramcli.__file__).parent
-WRITERS = ("system/durable_files.py", "system/folder_lock.py")
+WRITERS = ("system/durable_files.py", "system/folder_lock.py", "system/temporary_file.py")
 ALLOWED = {
     ("audio/condition.py", "soundfile.SoundFile"): "codes MP3 into a buffer in memory",
     ("audio/decoder_main.py", "os.fdopen"): "standard output, the pipe to the parent",
@@ -85,9 +85,10 @@ def test_no_module_but_the_writers_changes_files():
 
 
 def test_the_writers_themselves_are_seen():
-    files, lock = (set(found((PACKAGE / writer).read_text())) for writer in WRITERS)
-    assert {"os.mkdir", "os.open", "os.replace", "os.link", "os.unlink", "os.write"} <= files
+    files, lock, temporary = (set(found((PACKAGE / writer).read_text())) for writer in WRITERS)
+    assert {"os.mkdir", "os.replace", "os.link", "os.unlink", "os.write"} <= files
     assert {"os.open", "os.ftruncate", "os.pwrite"} <= lock
+    assert {"os.unlink"} <= temporary
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -12,6 +15,7 @@ from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Basis, Sizes
 from gramcli.errors import ArtefactError, DamagedError
+from gramcli.system import opener
 from tests.support.damage import flips, truncations
 
 TENSORS = {
@@ -67,6 +71,57 @@ def test_errors_name_what_does_not_fit(file, tmp_path, monkeypatch):
     monkeypatch.setitem(sealed.FORMATS, "statistics", 0)
     with pytest.raises(ArtefactError, match=r"made by a newer gramcli \(format 1\)"):
         sealed.load(file, "statistics")
+
+
+@pytest.mark.parametrize("kind", ["statistics", "decision", "model", "finished", "training"])
+@pytest.mark.parametrize("left", [0, 7, 300, -1])
+def test_a_file_that_is_cut_while_it_is_open_is_damage(tmp_path, kind, left):
+    path = tmp_path / "s.safetensors"
+    sealed.write(path, kind, {"a": np.ones(100_000, np.float32), "b": np.ones(100_000, np.float32)}, {})
+    opened = sealed.load(path, kind)
+    assert opened["a"].sum() == 100_000
+    os.truncate(path, left % path.stat().st_size)
+    with pytest.raises(DamagedError, match="the file has become shorter while it was read"):
+        opened["b"]
+
+
+@pytest.mark.parametrize("left", [0, 7, 300])
+def test_a_file_that_is_cut_between_its_opening_and_its_reading_is_damage(file, monkeypatch, left):
+    real = opener.open_file
+
+    def cut(*arguments: object) -> int:
+        descriptor = real(*arguments)
+        os.truncate(file, left)
+        return descriptor
+
+    monkeypatch.setattr(opener, "open_file", cut)
+    with pytest.raises(DamagedError, match=r"s\.safetensors: is damaged"):
+        sealed.load(file, "statistics")
+
+
+def test_nothing_that_is_read_is_mapped(file):
+    """A map of a file that becomes shorter ends the process with SIGBUS."""
+    opened = sealed.load(file, "statistics")
+    held = [opened[name] for name in opened.names]
+    assert str(file) not in Path("/proc/self/maps").read_text()
+    assert len(held) == len(TENSORS)
+
+
+@pytest.mark.parametrize("grown", ["behind", "header", "empty"])
+def test_a_giant_is_refused_by_its_size(file, grown, monkeypatch):
+    """It is a hole of a terabyte, so that reading it all would take hours."""
+    if grown == "empty":
+        os.truncate(file, 0)
+    os.truncate(file, 2**40)
+    if grown == "header":
+        with file.open("r+b") as opened:
+            opened.write((2**39).to_bytes(8, "little"))
+    read: list[int] = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda *asked: read.append(asked[1]) or real(*asked))
+    with pytest.raises(DamagedError, match=r"s\.safetensors: is damaged"):
+        sealed.load(file, "statistics")
+    assert sum(read) < 10_000
 
 
 def test_a_writer_that_fails_leaves_the_old_file(file, tmp_path):

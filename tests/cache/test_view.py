@@ -6,12 +6,14 @@ import errno
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gramcli.cache import shard
 from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
@@ -199,6 +201,47 @@ def test_content_with_a_right_digest_must_still_be_a_view(view, tmp_path, conten
 def test_a_cache_without_extracted_clips_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match="run gramcli extract first"):
         View.open(tmp_path)
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "while it is opened"])
+def test_a_generation_that_is_gone_since_the_folder_was_listed_is_no_damage(view, tmp_path, monkeypatch, moment):
+    """Another process has retried clips and cleaned up."""
+    view.write(0, rows(1, 7))
+    reader = View.open(tmp_path)
+    assert reader.present() == {0}
+
+    def retry_and_clean() -> None:
+        view.write(0, rows(1, 2), generation=1)
+        view.path(0, 0).unlink()
+
+    real = shard.read_bytes
+    if moment == "before it is read":
+        retry_and_clean()
+    else:
+
+        def racing(path: Path, cache: Path) -> bytes | None:
+            if view.path(0, 0).exists():
+                retry_and_clean()
+            return real(path, cache)
+
+        monkeypatch.setattr(shard, "read_bytes", racing)
+    assert reader.read(0).status == ("ok", "ok")
+    view.path(0, 1).unlink()
+    with pytest.raises(DamagedError, match=r"00000(\.1)?\.h5: is missing; run gramcli extract again"):
+        reader.read(0)
+
+
+def test_a_giant_is_refused_by_its_size(view, tmp_path):
+    """They are holes of a terabyte, so that reading one would need all memory."""
+    view.write(0, rows(1, 2))
+    for size in (2**40, 2**30):  # of the second, only what the file says of itself tells
+        os.truncate(view.path(0), size)
+        with pytest.raises(DamagedError, match=rf"00000\.h5: is damaged \({size} bytes, which gramcli did not write"):
+            view.read(0)
+    for size in (2**40, 2**25):  # of the second, only the hole tells
+        os.truncate(view.folder / "view.json", size)
+        with pytest.raises(DamagedError, match=rf"view\.json: is damaged \({size} bytes, which gramcli did not write"):
+            View.open(tmp_path)
 
 
 def test_reading_without_layers_does_not_skip_the_check_of_numbers(view, monkeypatch):

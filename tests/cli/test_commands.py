@@ -152,7 +152,7 @@ def test_export_does_not_replace_the_checkpoint(project, gramcli):
         assert gramcli(command).code == 0
     done = gramcli("export", "net.safetensors")
     assert (done.code, Path("net.safetensors").read_bytes()) == (Exit.USAGE, before)
-    assert "net.safetensors: is the checkpoint of this cache; give the model another name" in done.err
+    assert "net.safetensors: exists and is no model of gramcli; name another file" in done.err
 
 
 def test_layers(project, gramcli):

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from gramcli.cache import clip_table as table
-from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError
+from gramcli.errors import ArtefactError, DamagedError, NoInputError, ResourceError, UsageError
 from gramcli.evaluation.cross_validation import FOLD_PLACEHOLDER, evaluate_folds
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.network import checkpoint
@@ -216,3 +216,13 @@ def test_what_is_refused_before_anything_is_computed(folder):
     ):
         evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
     assert not (folder / "cache").exists()
+
+
+@pytest.mark.parametrize("link", ["folds", "folds/2"])
+def test_the_cache_of_a_fold_is_no_link(folder, tmp_path, link):
+    (tmp_path / "outside").mkdir()
+    (folder / "cache" / link).parent.mkdir(parents=True)
+    (folder / "cache" / link).symlink_to(tmp_path / "outside")
+    with pytest.raises(DamagedError, match=rf"{link}: is damaged \(a link stands in its place\)"):
+        evaluate_folds(f"net-{FOLD_PLACEHOLDER}.safetensors", context=RunContext(flags(folder)))
+    assert list((tmp_path / "outside").iterdir()) == []

@@ -48,6 +48,14 @@ def fresh_statistics(settings: Settings, cache: Path) -> bytes:
     return statistics_of(cache)
 
 
+def test_a_shard_that_could_not_be_read_is_refused_before_any_audio_is_read(sounds, tmp_path):
+    settings = quick(sounds, tmp_path / "cache")
+    settings = replace(settings, cache=replace(settings.cache, clips_per_shard=10**9))
+    with pytest.raises(UsageError, match=r"clips_per_shard 1000000000: .* larger than 3840 MiB; use at most \d+"):
+        extract(settings, RunContext(folder=ROOT))
+    assert not (tmp_path / "cache" / "clips.csv").exists()
+
+
 @pytest.fixture
 def grown(sounds: Path, tmp_path: Path) -> Settings:
     """An extracted cache of its own, with classes from the manifest, beside a copy of the sounds."""

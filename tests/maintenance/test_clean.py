@@ -92,6 +92,48 @@ def test_clips_that_have_left_the_manifest_go_only_with_their_whole_shard_and_on
     assert statistics_of(mine) == statistics_of(tmp_path / "fresh")
 
 
+@pytest.mark.parametrize("where", ["quarantine", "quarantine/views", "quarantine/views/clean/shards"])
+def test_what_a_linked_quarantine_leads_to_is_not_deleted(mine, tmp_path, where):
+    precious = tmp_path / "precious"
+    (mine / where).rename(precious)
+    (mine / where).symlink_to(precious)
+    before = contents(precious)
+    if where == "quarantine":
+        for look in (leftovers, clean):
+            with pytest.raises(DamagedError, match=r"quarantine: is damaged \(a link stands in its place\)"):
+                look(mine)
+    else:  # in the quarantine, links are what a repair has moved there
+        assert mine / where in [one.path for one in clean(mine)]
+        assert not (mine / where).is_symlink()
+    assert contents(precious) == before != {}
+
+
+def test_a_repair_moves_nothing_out_of_the_cache(mine, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(mine / "quarantine")
+    (mine / "quarantine").symlink_to(tmp_path / "elsewhere")
+    flip(View.open(mine).path(0))
+    before = contents(mine)
+    with pytest.raises(DamagedError, match=r"quarantine: is damaged \(a link stands in its place\)"):
+        repair(mine)
+    assert contents(tmp_path / "elsewhere") == {}
+    assert {**before, "failures.csv": b""} == {"failures.csv": b"", **contents(mine)}
+
+
+def test_a_generation_that_is_cleaned_up_while_the_cache_is_verified_is_no_damage(mine, monkeypatch):
+    view = View.open(mine)
+    number = next(number for number in view.present() if len(view.generations(number)) > 1)
+    read = View.read
+
+    def racing(self: View, asked: int, *others: object, **named: object) -> object:
+        if asked == number:
+            view.path(number, 0).unlink(missing_ok=True)
+        return read(self, asked, *others, **named)
+
+    monkeypatch.setattr(View, "read", racing)
+    assert verify(mine).damaged == ()
+
+
 def test_a_writer_is_not_disturbed(mine, tmp_path):
     with lock(mine), pytest.raises(LockedError):
         clean(mine)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gramcli.audio.limits import Limits
-from gramcli.errors import ArtefactError, UsageError
+from gramcli.errors import ArtefactError, UnsafeError, UsageError
 from gramcli.settings import configure as c
 from gramcli.settings.configure import cache_folder, complete, configure, configure_stored, names_extract
 from gramcli.settings.run_context import RunContext
@@ -47,6 +47,31 @@ def test_metadata_is_read_only_where_a_reader_is_handed_over_and_a_checkpoint_na
     assert asked == []
     assert configure(RunContext({"network": {"weights": "w"}}), metadata=reader).frontend.n_mels == 40
     assert asked == [folder / "w"]
+
+
+def test_a_cache_that_is_a_link_must_be_named(folder, monkeypatch):
+    """A link in a project of somebody else could send what is written to any folder."""
+    (folder / "elsewhere" / "cache").mkdir(parents=True)
+    (folder / ".gramcli").symlink_to("elsewhere")
+    (folder / "way").symlink_to("elsewhere")
+    for attempt in (lambda: cache_folder(RunContext()), lambda: cache_folder(RunContext(), {"run": {"batch": 1}})):
+        with pytest.raises(UnsafeError, match=r"^\.gramcli: is a link; .* name it with --cache"):
+            attempt()
+    assert cache_folder(RunContext({"cache": {"dir": ".gramcli"}})) == folder / ".gramcli"
+    assert cache_folder(RunContext(), {"cache": {"dir": ".gramcli"}}) == folder / ".gramcli"
+    for value in (".gramcli", "way/cache"):
+        (folder / "gramcli.toml").write_text(f'[cache]\ndir = "{value}"\n')
+        for context in (RunContext(), RunContext(config=folder / "gramcli.toml")):
+            with pytest.raises(UnsafeError, match=r"(way|\.gramcli): is a link"):
+                cache_folder(context)
+    monkeypatch.setenv("GRAMCLI_CACHE_DIR", "way/cache")
+    assert cache_folder(RunContext()) == folder / "way" / "cache"
+
+
+def test_a_cache_does_not_say_where_to_write(folder):
+    earlier = Settings().as_dict() | {"cache": {"dir": "/somewhere/else", "clips_per_shard": 7}}
+    settings = configure(RunContext(), earlier=earlier)
+    assert (settings.cache.dir, settings.cache.clips_per_shard) == (".gramcli", 7)
 
 
 def test_a_contradiction_of_the_metadata_is_refused_or_overridden():

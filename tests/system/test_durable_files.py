@@ -228,6 +228,21 @@ def test_without_hard_links_the_first_to_write_a_name_wins_too(tmp_path, monkeyp
     assert names(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "\udcff" * 255], ids=["ASCII", "UTF-8", "bytes"])
+def test_a_name_as_long_as_can_be_is_written_and_its_leftover_swept(tmp_path, name):
+    durable_files.require_place(tmp_path / name)
+    with durable_files.staged(tmp_path / name) as descriptor:
+        (temporary,) = names(tmp_path)
+        durable_files.put(descriptor, b"whole")
+    assert (tmp_path / name).read_bytes() == b"whole"
+    assert temporary_file.is_one(temporary)
+    (tmp_path / temporary).touch()
+    durable_files.sweep(tmp_path)
+    assert names(tmp_path) == [name]
+    with pytest.raises(UsageError, match="names of files in this folder have at most 255 bytes"):
+        durable_files.require_place(tmp_path / f"{name}nn")
+
+
 def test_folders_on_the_way_are_made_durably(tmp_path, monkeypatch):
     synced, fsync = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.fstat(one).st_ino) or fsync(one))
@@ -338,6 +353,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monke
         with pytest.raises(UsageError, match=reason):
             durable_files.require_place(path)
     durable_files.require_place(tmp_path / "file")
+    durable_files.require_place(tmp_path / "no" / "file", makes_folder=True)
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(UsageError, match="no file can have this name"):
+            durable_files.require_place(tmp_path / name)
     monkeypatch.setattr(durable_files.os, "access", lambda path, mode, **_: False)
     for refuse in (durable_files.make_folder, lambda path: durable_files.require_place(path / "file")):
         with pytest.raises(ResourceError, match="Permission denied; choose a folder that can be written"):

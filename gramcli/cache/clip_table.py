@@ -112,9 +112,7 @@ def read(cache: Path) -> ClipTable | None:
     if content is None:
         return None
     head, _, body = content.partition(b"\n")
-    damaged = DamagedError(
-        f"{shown(path)}: is damaged; delete it and run again what wrote it, gramcli extract or gramcli.cache.write"
-    )
+    damaged = DamagedError(f"{shown(path)}: is damaged; {regular_file.ADVICE['clips']}")
     try:
         stated = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
         version, seconds = int(stated["format"]), float(stated["seconds"])

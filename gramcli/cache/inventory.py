@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from gramcli.errors import ResourceError
+from gramcli.errors import DamagedError, ResourceError
 from gramcli.system import opener
 from gramcli.text import shown
 
@@ -65,10 +65,27 @@ def files(cache: Path, folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             yield folder / name, about
 
 
+def folders(cache: Path, folder: Path) -> list[str]:
+    """Returns the names of the folders in a folder of a cache, sorted. Files between them do not matter.
+
+    Raises:
+        DamagedError: A link, pipe or device stands among them, or something other than a folder on the way.
+        ResourceError: It cannot be read.
+    """
+    found: list[str] = []
+    for name in names(cache, folder):
+        about = status(cache, folder / name)
+        if about is not None and stat.S_ISDIR(about.st_mode):
+            found.append(name)
+        elif about is not None and not stat.S_ISREG(about.st_mode):
+            raise opener.wrong_kind(folder / name, about.st_mode, cache)
+    return found
+
+
 def folds(cache: Path) -> list[Path]:
     """Returns the caches of the folds of a cross-validation."""
     folder = cache / "folds"
-    return [folder / name for name in names(cache, folder) if holds(cache, folder / name / "views")]
+    return [folder / name for name in folders(cache, folder) if holds(cache, folder / name / "views")]
 
 
 def require_folder(cache: Path, folder: Path) -> None:
@@ -85,23 +102,30 @@ def require_folder(cache: Path, folder: Path) -> None:
         raise _unreadable(folder, error) from None
 
 
-def require_own(cache: Path) -> None:
-    """Checks that what stands in a cache is what gramcli makes there, before long work that would fail at the end.
+def foreign(cache: Path) -> dict[Path, str]:
+    """Returns what stands in the place of a file or folder of a cache and is none, each with an error that says so.
 
     Raises:
-        DamagedError: A link, pipe or device stands in the place of a file or folder.
         ResourceError: The cache cannot be read.
     """
-    for name in FILES:
-        _require(cache, cache / name, stat.S_ISREG)
-    for name in FOLDERS:
-        _require(cache, cache / name, stat.S_ISDIR)
+    found: dict[Path, str] = {}
+    for names_of_kind, fits in ((FILES, stat.S_ISREG), (FOLDERS, stat.S_ISDIR)):
+        for path in (cache / name for name in names_of_kind):
+            about = status(cache, path)
+            if about is not None and not fits(about.st_mode):
+                found[path] = str(opener.wrong_kind(path, about.st_mode, cache))
+    return found
 
 
-def _require(cache: Path, path: Path, fits: Callable[[int], bool]) -> None:
-    about = status(cache, path)
-    if about is not None and not fits(about.st_mode):
-        raise opener.wrong_kind(path, about.st_mode, cache)
+def require_own(cache: Path) -> None:
+    """Checks a cache for what `foreign` finds, before long work that would fail at the end.
+
+    Raises:
+        DamagedError: There is such a thing.
+        ResourceError: The cache cannot be read.
+    """
+    for error in foreign(cache).values():
+        raise DamagedError(error)
 
 
 def _unreadable(path: Path, error: OSError) -> ResourceError:

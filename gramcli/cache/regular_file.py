@@ -12,6 +12,13 @@ from gramcli.text import shown
 
 LARGEST = {"view": 2**26, "clips": 2**32, "failures": 2**32, "shard": 2**32}
 """Most bytes of a file, by kind."""
+ADVICE = {
+    "view": "restore it, or move the folder that holds it away and run gramcli extract again",
+    "clips": "delete it and run again what wrote it, gramcli extract or gramcli.cache.write",
+    "failures": "delete it and run gramcli extract again",
+    "shard": "gramcli cache verify --repair moves it away and computes its clips again",
+}
+"""What to do about a damaged file, by kind."""
 
 _HEAD = 1024
 """Bytes at the start of a file from which its size can be told."""
@@ -38,11 +45,10 @@ def read(path: Path, kind: str, below: Path, stated_size: Callable[[bytes], int]
                 most = min(most, stated_size(os.pread(descriptor, _HEAD, 0)))
             if size > most or (stated_size is None and _has_hole(descriptor, size)):
                 raise DamagedError(
-                    f"{shown(path)}: is damaged ({size} bytes, which gramcli did not write); restore it, or move it "
-                    "away and run the same command again"
+                    f"{shown(path)}: is damaged (it has {size} bytes, more than gramcli has written); {ADVICE[kind]}"
                 )
             return file.readall()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # of the second kind can only the folder of the cache be
         return None
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 OK = "ok"
 """Status of a row that can be used."""
-ADVICE = "gramcli cache verify --repair moves it away and computes its clips again"
+ADVICE = regular_file.ADVICE["shard"]
 """What to do about a damaged shard."""
 
 _USER_BLOCK = 512

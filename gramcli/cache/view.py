@@ -279,5 +279,5 @@ def names(cache: Path) -> list[str]:
         DamagedError: Something other than a folder stands in the place of one.
     """
     folder = cache / "views"
-    found = [name for name in inventory.names(cache, folder) if inventory.holds(cache, folder / name / "view.json")]
+    found = [name for name in inventory.folders(cache, folder) if inventory.holds(cache, folder / name / "view.json")]
     return sorted(found, key=lambda name: name != CLEAN)

@@ -46,7 +46,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
         ResourceError: A file cannot be read.
     """
     progress = progress or Silent()
-    faults: dict[Path, str] = {}
+    faults = inventory.foreign(cache)
     clean = clips = None
     try:
         clean = View.open(cache)

@@ -51,14 +51,23 @@ def make_folder(path: Path, *, below: Path | None = None) -> None:
         _make(path if below is None else below)
         for one in () if below is None else (*reversed(path.parents), path):
             if below in one.parents:
-                with opener.parent(one, below) as (parent, name), contextlib.suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=parent)
-                    _sync_folder(parent)
+                with opener.parent(one, below) as (parent, name):
+                    _make_in(parent, name)
         with opener.folder(path, below) as descriptor:
             if not os.access(".", os.W_OK, dir_fd=descriptor):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise resource_error(path, error) from None
+
+
+def _make_in(parent: int, name: str) -> None:
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except OSError:
+        if not opener.exists(parent, name):
+            raise
+    else:
+        _sync_folder(parent)  # else a power cut could lose the folder with all files in it
 
 
 def _make(path: Path) -> None:
@@ -74,7 +83,7 @@ def _make(path: Path) -> None:
             raise
     else:
         with opener.folder(path.parent) as descriptor:
-            _sync_folder(descriptor)  # else a power cut could lose the folder with all files in it
+            _sync_folder(descriptor)
 
 
 def require_place(path: Path, *, makes_folder: bool = False) -> None:

@@ -134,12 +134,12 @@ def status(path: Path, below: Path) -> os.stat_result | None:
     try:
         with parent(path, below) as (outer, name):
             return os.lstat(name, dir_fd=outer)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def names(path: Path, below: Path) -> list[str]:
-    """Returns the names in a folder, sorted; none if there is no folder.
+    """Returns the names in a folder, sorted; none if there is no folder, or the root is no folder.
 
     Raises:
         DamagedError: Something other than a folder stands there or on the way.
@@ -148,7 +148,7 @@ def names(path: Path, below: Path) -> list[str]:
     try:
         with folder(path, below) as descriptor:
             return sorted(os.listdir(descriptor))  # noqa: PTH208 - a descriptor is no path
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from gramcli.demo import sounds, waveforms
-from gramcli.errors import ResourceError
+from gramcli.errors import DamagedError
 
 
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,5 +98,5 @@ def test_strokes_have_silences_and_steady_sounds_have_none(steady: str, broken: 
 
 def test_a_folder_that_is_a_file_is_an_error_in_words(tmp_path: Path) -> None:
     (tmp_path / "alarm").touch()
-    with pytest.raises(ResourceError, match="alarm: cannot be written"):
+    with pytest.raises(DamagedError, match="a file stands in its place"):
         sounds.write(tmp_path)

@@ -17,7 +17,7 @@ COMMANDS = {
     "extract": ["extract"],
     "calibrate": ["calibrate"],
     "select-layers": ["select-layers"],
-    "evaluate": ["evaluate"],
+    "evaluate": ["evaluate", "--condition", "noise:20"],
     "classify": ["classify", "sounds/click-0-0.wav"],
     "info": ["cache", "info"],
     "verify": ["cache", "verify"],
@@ -25,22 +25,22 @@ COMMANDS = {
     "repair": ["cache", "verify", "--repair"],
 }
 ENTRIES = {
-    "lock": {"extract", "calibrate", "select-layers", "clean"},
+    "lock": {"extract", "calibrate", "select-layers", "verify", "clean", "repair"},
     "clips.csv": {"extract", "calibrate", "select-layers", "evaluate", "info", "verify", "clean"},
-    "failures.csv": {"extract"},
-    "finished.safetensors": {"extract"},
+    "failures.csv": {"extract", "verify"},
+    "finished.safetensors": {"extract", "verify"},
     "statistics.safetensors": {"extract", "calibrate", "select-layers", "evaluate", "classify", "info", "verify"},
     "decision.safetensors": {"extract", "select-layers", "evaluate", "classify", "info", "verify"},
-    "runs": {"extract"},
-    "folds": {"extract"},
-    "quarantine": {"extract", "clean"},
+    "runs": {"extract", "verify"},
+    "folds": {"extract", "verify"},
+    "quarantine": {"extract", "verify", "clean", "repair"},
     "views": set(COMMANDS) - {"repair"},
     "views/clean": set(COMMANDS) - {"repair"},
     "views/clean/view.json": set(COMMANDS) - {"repair"},
     "views/clean/shards": {"extract", "calibrate", "select-layers", "evaluate", "info", "verify", "clean"},
     "views/clean/shards/00000.h5": {"calibrate", "verify"},
-    "views/noise-20": {"info", "verify", "clean"},
-    "views/noise-20/shards": {"verify", "clean"},
+    "views/noise-20": {"evaluate", "info", "verify", "clean"},
+    "views/noise-20/shards": {"evaluate", "verify", "clean"},
 }
 """Entries of a cache, each with the commands that cannot do without it, so that they must end with 6."""
 
@@ -100,3 +100,21 @@ def test_no_command_follows_a_link(entry, project, tmp_path, gramcli):
         assert done.code == 6 or (done.code in (0, 4) and name not in ENTRIES[entry]), (name, done)
         if done.code == 6 and name not in ("verify", "repair"):
             assert "stands in its place" in done.err
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if "." in entry or entry == "lock"])
+def test_no_command_waits_for_a_pipe(entry, project, gramcli):
+    path = project / ".gramcli" / entry
+    path.unlink()
+    os.mkfifo(path)
+    for name in ("extract", "calibrate", "info", "verify", "clean"):
+        done = gramcli(*COMMANDS[name])
+        assert done.code == 6 or (done.code in (0, 4) and name not in ENTRIES[entry]), (name, done)
+    assert path.is_fifo()
+
+
+def test_files_of_a_file_manager_do_not_matter(project, gramcli):
+    for folder in ("", "views", "views/clean", "views/clean/shards", "runs", "folds", "quarantine"):
+        (project / ".gramcli" / folder / ".DS_Store").write_bytes(b"icons")
+    for command in COMMANDS.values():
+        assert gramcli(*command).code == 0

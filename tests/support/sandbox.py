@@ -61,7 +61,7 @@ def _answer(question: Callable[[int], str], count: int, allowed: Path, write: in
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if not guarding[0]:
             return
-        opened = event == "open" and isinstance(arguments[0], str | bytes) and not _below(arguments[0], allowed)
+        opened = event == "open" and isinstance(arguments[0], str | bytes) and not _may_open(arguments, allowed)
         if opened or (ACTS.match(event) and not (event in IMPORTS and _importing())):
             guarding[0] = False
             os.write(write, f"case {at[0]} does {event} {arguments!r}\n".encode())
@@ -87,9 +87,17 @@ def _importing() -> bool:
     return False
 
 
+def _may_open(arguments: tuple[Any, ...], folder: Path) -> bool:
+    """Tells whether a file is in the folder; a bare name without links is one in a folder that was opened before."""
+    path, _, flags = arguments
+    return _below(path, folder) or (flags & os.O_NOFOLLOW and os.sep not in os.fsdecode(path))
+
+
 def _below(path: str | bytes, folder: Path) -> bool:
     path = str(Path(os.fsdecode(path)).absolute())
-    return path.startswith((f"{folder}/", "/proc/self/", "/sys/", f"{sys.prefix}/", f"{sys.base_prefix}/"))
+    return path == str(folder) or path.startswith(
+        (f"{folder}/", "/proc/self/", "/sys/", f"{sys.prefix}/", f"{sys.base_prefix}/")
+    )
 
 
 def _peak() -> int:

@@ -70,7 +70,7 @@ def test_writing_takes_little_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr("gramcli.training.resume.time.monotonic", lambda: now[0])
     writes = []
 
-    def write(*_: object) -> None:
+    def write(*_: object, **__: object) -> None:
         writes.append(now[0])
         now[0] += 2.0
 

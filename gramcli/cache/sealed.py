@@ -241,8 +241,9 @@ def load(path: Path, kind: str, *, below: Path | None = None) -> Sealed:
         head, header = _read_header(file)
         if safetensors_header.is_of_another_program(header):
             raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} file of gramcli; {advice}")
-        # a file that is longer than its tensors, perhaps by far, need not be hashed
-        digest = _checked_digest(file, head) if file.size <= safetensors_header.stated_size(header, len(head)) else None
+        if file.size > safetensors_header.stated_size(header, len(head)):  # perhaps by far, so it is not hashed
+            raise DamagedError(f"{shown(path)}: is damaged (its header does not fit its {file.size} bytes); {advice}")
+        digest = _checked_digest(file, head)
         if digest is None:
             raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
         metadata = header.pop("__metadata__")

@@ -6,6 +6,7 @@ else may be there or not, each on its own.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import random
@@ -56,9 +57,9 @@ class Recorder(System):
         result = super()._call(name, real, *args, **named)
         if name == "open":
             # not a copy of it, which would share its lock
-            self._held.append(os.open(f"/proc/self/fd/{result}", os.O_RDONLY))
+            self._held.append(os.open(path_of(result), os.O_RDONLY))
         elif name == "fsync":
-            path = Path(f"/proc/self/fd/{args[0]}").readlink()
+            path = path_of(args[0])
             self._sync_names(path) if path.is_dir() else self._sync_bytes(args[0])
         self._moments.append((name, self._tree(self._names, self._bytes), self._mixed()))
         return result
@@ -92,6 +93,13 @@ class Recorder(System):
     def finish(self) -> None:
         """Hands over what was recorded."""
         self._into.write_bytes(pickle.dumps(self._moments))
+
+
+def path_of(descriptor: int) -> Path:
+    """Returns where an open file or folder is."""
+    if hasattr(fcntl, "F_GETPATH"):  # of macOS
+        return Path(os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")))
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def restore(tree: Tree, top: Path) -> None:

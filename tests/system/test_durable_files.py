@@ -230,6 +230,8 @@ def test_without_hard_links_the_first_to_write_a_name_wins_too(tmp_path, monkeyp
 
 @pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "\udcff" * 255], ids=["ASCII", "UTF-8", "bytes"])
 def test_a_name_as_long_as_can_be_is_written_and_its_leftover_swept(tmp_path, name):
+    if sys.platform == "darwin" and "\udcff" in name:
+        pytest.skip("its file system has no names that are not UTF-8")
     durable_files.require_place(tmp_path / name)
     with durable_files.staged(tmp_path / name) as descriptor:
         (temporary,) = names(tmp_path)

@@ -11,6 +11,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from gramcli.network import code_trust
+
 try:
     import torch
 except ModuleNotFoundError:  # the rooms below the network are tested without it, too
@@ -65,8 +67,20 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20211)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _toys_are_installed() -> Iterator[None]:
+    """The networks of the tests count as gramcli's own, so that settings files and caches may name them."""
+    with pytest.MonkeyPatch.context() as patch:
+        toys = Path(__file__).with_name("support") / "toys.py"
+        names = re.findall(r"^(?:class|def) (\w+)", toys.read_text(), re.MULTILINE)
+        own = {f"tests.support.toys:{name}": frozenset(("in_chans", "inplace")) for name in names}
+        patch.setattr(code_trust, "OWN", {**code_trust.OWN, **own})
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No GRAMCLI_* variable of the machine reaches a test."""
+    """No GRAMCLI_* variable of the machine reaches a test, and no code that its user trusts."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
     for name in [name for name in os.environ if name.startswith("GRAMCLI_")]:
         monkeypatch.delenv(name)

@@ -71,9 +71,11 @@ def rng() -> np.random.Generator:
 def _toys_are_installed() -> Iterator[None]:
     """The networks of the tests count as gramcli's own, so that settings files and caches may name them."""
     with pytest.MonkeyPatch.context() as patch:
-        toys = Path(__file__).with_name("support") / "toys.py"
-        names = re.findall(r"^(?:class|def) (\w+)", toys.read_text(), re.MULTILINE)
-        own = {f"tests.support.toys:{name}": frozenset(("in_chans", "inplace")) for name in names}
+        own = {}
+        for module in ("toys", "training_toys"):
+            source = Path(__file__).with_name("support").joinpath(f"{module}.py").read_text()
+            names = re.findall(r"^(?:class|def) (\w+)", source, re.MULTILINE)
+            own |= {f"tests.support.{module}:{name}": frozenset(("in_chans", "inplace")) for name in names}
         patch.setattr(code_trust, "OWN", {**code_trust.OWN, **own})
         yield
 

@@ -355,7 +355,7 @@ def test_lightning_litters_nothing_and_says_nothing(settings, tmp_path):
         f"s = quick(Path({str(settings.data.manifest)!r}), Path('c'), {SMALL!r})\n"
         "from gramcli.settings.run_context import RunContext\n"
         "s = replace(s, train=replace(s.train, epochs=2))\n"
-        f"train(s, Path('w.safetensors'), RunContext(folder=Path({str(ROOT)!r})))\n"
+        f"train(s, Path('w.safetensors'), RunContext(folder=Path({str(ROOT)!r}), trust_code=True))\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],

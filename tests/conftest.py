@@ -11,7 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from gramcli.network import code_trust
+from tests.support import own_toys
 
 try:
     import torch
@@ -23,6 +23,8 @@ pytest_plugins = ["tests.support.commands", "tests.support.caches", "tests.suppo
 # the first call may import scipy, and machines are busy
 hypothesis.settings.register_profile("gramcli", deadline=None)
 hypothesis.settings.load_profile("gramcli")
+
+own_toys.count_as_own()
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -65,19 +67,6 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20211)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _toys_are_installed() -> Iterator[None]:
-    """The networks of the tests count as gramcli's own, so that settings files and caches may name them."""
-    with pytest.MonkeyPatch.context() as patch:
-        own = {}
-        for module in ("toys", "training_toys"):
-            source = Path(__file__).with_name("support").joinpath(f"{module}.py").read_text()
-            names = re.findall(r"^(?:class|def) (\w+)", source, re.MULTILINE)
-            own |= {f"tests.support.{module}:{name}": frozenset(("in_chans", "inplace")) for name in names}
-        patch.setattr(code_trust, "OWN", {**code_trust.OWN, **own})
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -58,9 +58,6 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     """
     progress, stopwatch = context.progress, stopwatch or NoStopwatch()
     check_held_out(settings)
-    permit(
-        settings.network, context, weights_follow=settings.network.weights is not None
-    )  # before decoders are started
     cache = Path(settings.cache.dir)
     folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
@@ -78,6 +75,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
                 "network.classes is not given: the network's outputs are assumed to be, in this order, "
                 f"{', '.join(labels)}; if that order is wrong, give --classes"
             )
+    permit(settings.network, context, weights_follow=settings.network.weights is not None)  # before decoders start
     if before is None:
         start_ahead(settings.run.decoders)
     with stopwatch.step("network"):

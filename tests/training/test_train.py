@@ -96,7 +96,9 @@ def by_hand(settings: Settings) -> tuple[nn.Module, int, float]:
     held, truth = inputs("validation")
     mean, std = x.double().mean().item(), x.double().std(correction=0).item()
     x, held = (x - round(mean, 3)) / round(std, 3), (held - round(mean, 3)) / round(std, 3)
-    network = build(settings.network, 3, settings.data.seed, ROOT).module.to(memory_format=torch.channels_last)
+    network = build(settings.network, 3, settings.data.seed, RunContext(folder=ROOT)).module.to(
+        memory_format=torch.channels_last
+    )
     optimiser = torch.optim.RAdam(network.parameters(), lr=settings.train.learning_rate)
     best, best_epoch, best_accuracy = {}, 0, -1.0
     for epoch in range(1, settings.train.epochs + 1):

@@ -47,13 +47,13 @@ CASES: list[tuple[Callable[..., None], str, Mapping[str, Any], str]] = [
     (in_toml, "subprocess:run", {"shell": True}, "train --out w.safetensors"),
     (in_toml, "resnet18", {"pretrained": True}, "train --out w.safetensors"),
     (in_toml, "resnet18", {"pretrained": True}, "layers"),
-    (in_toml, "evil:make", {}, CLASSIFY),
-    (in_toml, "evil:make", {}, "evaluate --condition gain:-6"),
+    (in_toml, "evil:make", {}, "layers --weights net.safetensors"),
+    (in_toml, "evil:make", {}, "extract --weights net.safetensors --override-metadata"),
     (in_toml, "sympy:limit", LIMIT, "extract --trust-code"),
     (in_cache, "evil:make", {}, "extract"),
     (in_cache, "evil:make", {}, CLASSIFY),
     (in_cache, "sympy:limit", LIMIT, CLASSIFY),
-    (in_cache, "evil:make", {}, "check sounds"),
+    (in_cache, "evil:make", {}, "extract --condition gain:-6"),
     (in_cache, "sympy:limit", LIMIT, "evaluate --condition gain:-6"),
     (in_cache, "evil:make", {}, "export other.safetensors"),
     (in_cache, "sympy:limit", LIMIT, "cache verify --replay 1"),
@@ -89,7 +89,7 @@ def test_a_file_names_code_or_arguments(
     put(project, name, args)
     if "{fold}" in command:
         lines = (project / "sounds" / "manifest.csv").read_text().splitlines()
-        folded = [f"{line},{'fold' if n == 0 else n % 3}" for n, line in enumerate(lines)]
+        folded = [f"{line},{'fold' if n == 0 else int(line[-1]) % 3}" for n, line in enumerate(lines)]
         (project / "sounds" / "manifest.csv").write_text("\n".join(folded) + "\n")
         for n in range(3):  # checkpoints that differ
             content = (project / "net.safetensors").read_bytes()
@@ -104,9 +104,32 @@ def test_a_file_names_code_or_arguments(
 
 def test_calibrate_runs_no_code_that_a_cache_names(project: Path) -> None:
     in_cache(project, "evil:make", {})
-    for command in ("calibrate", "select-layers", "cache verify --full", "evaluate"):
+    for command in ("calibrate", "select-layers", "cache verify", "evaluate"):
         done = watch(project, command.split())
         assert (done.code, done.network, done.started, done.ran, done.opened) == (0, [], [], [], []), done.err
+
+
+def test_code_that_the_user_names_or_trusts_runs_after_a_note(project: Path) -> None:
+    in_cache(project, "evil:make", {"width": 2})
+    note = f"note: running the code of {project / 'evil.py'} (network.name = evil:make, named by "
+    for how in (["--trust-code"], ["--network", "evil:make"], ["--always-trust-code"], []):
+        done = watch(project, [*CLASSIFY.split(), "--quiet", *how])
+        assert done.err.splitlines()[0].startswith(note), done.err
+        assert done.err.splitlines()[1] == "EVIL RAN"
+        # the cache was made with a network of another name
+        assert (done.code, done.ran) == (4, [str(project / "evil.py")])
+        assert "architecture: gramcli.demo.network:small_cnn → evil:make" in done.err
+        assert not (project / "__pycache__").exists()
+    (project / "evil.py").write_text(EVIL + "# changed\n")
+    assert watch(project, CLASSIFY.split()).code == 8
+
+
+def test_code_that_ends_the_process_is_announced(project: Path) -> None:
+    (project / "evil.py").write_text("import os\nos._exit(0)\n")
+    in_toml(project, "evil:make", {})
+    done = watch(project, ["extract", "--quiet", "--trust-code"])
+    assert (done.code, done.ran) == (0, [str(project / "evil.py")])
+    assert done.err.splitlines()[-1].startswith(f"note: running the code of {project / 'evil.py'} (network.name = evil")
 
 
 @pytest.mark.parametrize("module", ["typer", "torch", "soundfile", "gramcli"])

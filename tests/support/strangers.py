@@ -128,7 +128,8 @@ def watch(folder: Path, arguments: Sequence[str], **environment: str) -> Watched
     events = [line.split("\t", 1) for line in log.read_text().splitlines()]
     found: dict[str, list[str]] = {"network": [], "start": [], "exec": [], "open": []}
     for kind, text in events:
-        found[kind].append(text)
+        if "socket.gethostname" not in text:  # of a lock, which reaches for nothing
+            found[kind].append(text)
     inside = [os.path.realpath(one) for one in (sys.prefix, sys.base_prefix, ROOT, folder, home)]
     system = [*inside, *sys.path, "/proc", "/sys", "/dev", "/usr", "/lib", "/etc", "/opt", str(log)]
     ran = [path for path in map(ast.literal_eval, found["exec"]) if path[0] != "<" and _below(path, [str(folder)])]

@@ -17,6 +17,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Called with something that the user should know, in one line."""
 
+    def warn(self, text: str) -> None:
+        """Called with something that the user must be shown at once, even if he wants no notes."""
+
 
 class Silent:
     """Shows nothing and keeps the notes."""
@@ -33,3 +36,6 @@ class Silent:
     def note(self, text: str) -> None:
         """Kept in `notes`."""
         self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Ignored."""

@@ -11,6 +11,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from tests.support import own_toys
+
 try:
     import torch
 except ModuleNotFoundError:  # the rooms below the network are tested without it, too
@@ -21,6 +23,8 @@ pytest_plugins = ["tests.support.commands", "tests.support.caches", "tests.suppo
 # the first call may import scipy, and machines are busy
 hypothesis.settings.register_profile("gramcli", deadline=None)
 hypothesis.settings.load_profile("gramcli")
+
+own_toys.count_as_own()
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -67,6 +71,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No GRAMCLI_* variable of the machine reaches a test."""
+    """No GRAMCLI_* variable of the machine reaches a test, and no code that its user trusts."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
     for name in [name for name in os.environ if name.startswith("GRAMCLI_")]:
         monkeypatch.delenv(name)

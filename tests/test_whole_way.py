@@ -31,7 +31,7 @@ LABELS = sorted(CLASSES)
 
 def feature_maps(settings: Settings, paths: list[Path]) -> list[list[np.ndarray]]:
     """Activations by clip and layer: one clip at a time, NCHW, cloned in plain hooks in the order of the calls."""
-    module = build(settings.network, len(LABELS), settings.data.seed, ROOT).module
+    module = build(settings.network, len(LABELS), settings.data.seed, RunContext(folder=ROOT)).module
     front = frontend.build(settings.frontend)
     found: list[np.ndarray] = []
     for one in module.modules():

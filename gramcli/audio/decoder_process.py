@@ -18,6 +18,7 @@ import numpy as np
 
 from gramcli.audio.reader import Samples
 from gramcli.errors import ResourceError
+from gramcli.system import import_path
 from gramcli.text import shown
 
 COMMAND = (sys.executable, "-P", "-m", "gramcli.audio.decoder_main")
@@ -54,10 +55,8 @@ class Child:
     """
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        package = str(Path(__file__).parents[2])
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         # one thread each: children share the cores with the network
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**import_path.environment(str(Path(__file__).parents[2])), "OPENBLAS_NUM_THREADS": "1"}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         try:
             self._process = subprocess.Popen(

@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
     app.command("check", epilog=example("gramcli check recordings/"), rich_help_panel=Panel.USE)(check_cmd)
 
 
-@takes("network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir")
+@takes("network.name", "network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir",
+       builds_network=True)  # fmt: skip
 def check_cmd(
     given: Given,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of recordings; they need no labels.")],

@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
     app.command("classify", epilog=examples, rich_help_panel=Panel.USE)(classify_cmd)
 
 
-@takes("network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir")
+@takes("network.name", "network.weights", "data.max_seconds", "data.allow_truncated", "run", "cache.dir",
+       builds_network=True)  # fmt: skip
 def classify_cmd(
     given: Given,
     files: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them.")],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import shlex
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import typer
 from gramcli.cli import render
 from gramcli.cli.options import Panel, example
 from gramcli.errors import UsageError
-from gramcli.system import durable_files
+from gramcli.system import durable_files, import_path
 from gramcli.text import shown
 
 
@@ -33,7 +32,7 @@ def demo_cmd(
     manifest = folder / "sounds" / "manifest.csv"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{shown(folder)}: is a file; name a folder")
-    if folder.exists() and any(folder.iterdir()) and not manifest.is_file():
+    if folder.exists() and any(folder.iterdir()) and not _is_demo(folder, manifest):
         raise UsageError(f"{shown(folder)}: exists and holds other files; name another folder")
     durable_files.make_folder(folder / "sounds", below=folder)
     _say(
@@ -55,16 +54,27 @@ def demo_cmd(
     ):  # fmt: skip
         _say(f"\n# {why}")
         render.print_line(f"$ {shlex.join(['gramcli', *command])}")
-        done = subprocess.run([sys.executable, "-m", "gramcli", *command], cwd=folder, env=_environment(), check=False)
+        # -P: no file of the folder is imported in place of a library
+        line = [sys.executable, "-P", "-m", "gramcli", *command]
+        done = subprocess.run(line, cwd=folder, env=import_path.environment(_PACKAGE), check=False)
         if done.returncode:
             raise typer.Exit(done.returncode)
     _say(f"\nAll files are in {folder}. Next: gramcli guide start explains these steps with your own recordings.")
 
 
-def _environment() -> dict[str, str]:
-    """Returns an environment in which a child process finds this very package."""
-    package = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
+_PACKAGE = str(Path(__file__).parents[2])
+"""Folder that holds this very package."""
+
+
+def _is_demo(folder: Path, manifest: Path) -> bool:
+    """Returns whether a folder holds what an earlier demo made and nothing else; a link could lead out of it."""
+    from gramcli.demo import WEIGHTS, sounds
+
+    made = {folder / "sounds", folder / WEIGHTS.name, folder / ".gramcli"}
+    folders = [folder / "sounds", folder / ".gramcli", *(folder / "sounds" / label for label in sounds.CLASSES)]
+    if not made.issuperset(folder.iterdir()) or any(one.is_symlink() for one in (*folders, manifest)):
+        return False
+    return manifest.is_file() and manifest.stat().st_size < 1 << 20 and manifest.read_bytes() == sounds.manifest()
 
 
 def _say(text: str) -> None:

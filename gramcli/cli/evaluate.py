@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate", epilog=examples, rich_help_panel=Panel.USE)(evaluate_cmd)
 
 
-@takes("network.weights", "run", "cache.dir")
+@takes("network.name", "network.weights", "run", "cache.dir", builds_network=True)
 def evaluate_cmd(
     given: Given,
     manifest: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from gramcli.cli import render
 from gramcli.cli.options import Given, Panel, example, takes
-from gramcli.progress import Silent
+from gramcli.cli.render import Bar
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("export", epilog=examples, rich_help_panel=Panel.USE)(export_cmd)
 
 
-@takes("network.weights", "cache.dir")
+@takes("network.name", "network.weights", "cache.dir", builds_network=True)
 def export_cmd(
     given: Given, file: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The file to write.")]
 ) -> None:
@@ -35,7 +35,9 @@ def export_cmd(
     view = View.open(given.cache)
     require_network(view)
     given.settings.setdefault("run", {"device": "cpu"})
-    settings = configure(given.context(Silent()), earlier=view.recorded["settings"], metadata=checkpoint.as_source)
-    size = export(settings, given.cache, file)
+    with Bar(quiet=True) as bar:
+        context = given.context(bar)
+        settings = configure(context, earlier=view.recorded["settings"], metadata=checkpoint.as_source)
+        size = export(settings, given.cache, file, context)
     if not given.quiet:
         render.print_stderr("done", f"{file}: {render.size(size)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,6 +41,7 @@ def register(app: typer.Typer) -> None:
     "network",
     "run",
     "cache",
+    builds_network=True,
 )
 def extract_cmd(
     given: Given,
@@ -74,7 +74,7 @@ def extract_cmd(
     from gramcli.extraction.conditions import extract_conditions
     from gramcli.extraction.dry_run import forecast
     from gramcli.extraction.extract import extract
-    from gramcli.extraction.reopen import require_network
+    from gramcli.extraction.reopen import code_origin, require_network
     from gramcli.network import checkpoint
     from gramcli.settings.configure import configure, names_extract
 
@@ -88,7 +88,8 @@ def extract_cmd(
         if not names_extract(context) and inventory.holds(cache, cache / "views"):
             view = View.open(cache)
             require_network(view)
-            earlier, context = view.recorded["settings"], replace(context, folder=Path(view.recorded["folder"]))
+            earlier = view.recorded["settings"]
+            context = replace(context, folder=code_origin(view).folder or context.folder)
         settings = configure(
             context, earlier=earlier, metadata=checkpoint.as_source, override_metadata=override_metadata
         )

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 @takes("segment", "frontend", "network.weights", "network.classes", "network.layers", "network.channel_dims",
-       "network.args")  # fmt: skip
+       "network.args", builds_network=True)  # fmt: skip
 def layers_cmd(
     given: Given,
     network: Annotated[

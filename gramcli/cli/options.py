@@ -88,6 +88,8 @@ class Given:
     config: Path | None = None
     quiet: bool = False
     verbose: bool = False
+    trust_code: bool = False
+    remember_code: bool = False
 
     def put(self, section: str, key: str, value: object) -> None:
         """Adds a setting; None means that it is not given."""
@@ -96,7 +98,9 @@ class Given:
 
     def context(self, progress: Progress) -> RunContext:
         """Returns what the stages need of the command line."""
-        return RunContext(self.settings, self.config, progress)
+        return RunContext(
+            self.settings, self.config, progress, trust_code=self.trust_code, remember_code=self.remember_code
+        )
 
     @property
     def cache(self) -> Path:
@@ -125,22 +129,25 @@ class Given:
                         progress.note(f"{section}.{key} = {value}")
 
 
-def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(*wanted: str, builds_network: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds the flags of some settings to a command, which gets their values as its first argument, a `Given`.
 
     Args:
         wanted: ``section`` for all of its keys, or ``section.key``.
+        builds_network: Whether to add the flags that say whose code may run, too.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         flags = {f"{section}__{key.name}": (section, key) for section, key in _chosen(wanted)}
-        added = [_parameter(name, section, key) for name, (section, key) in flags.items()] + _common()
+        added = [_parameter(name, section, key) for name, (section, key) in flags.items()]
+        added += [*(_trust() if builds_network else ()), *_common()]
         keys = {(section, key.name) for section, key in flags.values()}
 
         @functools.wraps(command)
         def run(**values: Any) -> None:
             given = Given(config=values.pop("config"), quiet=values.pop("quiet"), verbose=values.pop("verbose"))
+            given.trust_code, given.remember_code = values.pop("trust_code", False), values.pop("remember_code", False)
             for name, (section, key) in flags.items():
                 value = values.pop(name)
                 if isinstance(value, list):
@@ -221,21 +228,38 @@ def _default(key: dataclasses.Field[Any]) -> str:
     return f" (default: {text:g})" if isinstance(text, float) else f" (default: {text})"
 
 
-def _common() -> list[inspect.Parameter]:
-    def parameter(name: str, default: object, kind: Any, option: Any) -> inspect.Parameter:
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-        )
+def _flag(name: str, default: object, kind: Any, option: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def _trust() -> list[inspect.Parameter]:
+    def switch(name: str, flag: str, help: str) -> inspect.Parameter:
+        return _flag(name, False, bool, typer.Option(flag, help=help, rich_help_panel=_PANELS["network"]))
 
     return [
-        parameter(
+        switch(
+            "trust_code",
+            "--trust-code",
+            "Run code of the project that a settings file, checkpoint, cache or model names.",
+        ),
+        switch(
+            "remember_code",
+            "--always-trust-code",
+            "As --trust-code, and remember it for this code with these arguments, in your own configuration folder.",
+        ),
+    ]
+
+
+def _common() -> list[inspect.Parameter]:
+    return [
+        _flag(
             "config",
             None,
             Path | None,
             typer.Option("--config", "-c", help="Settings file (default: ./gramcli.toml, if there is one)."),
         ),
-        parameter("quiet", False, bool, typer.Option("--quiet", "-q", help="Print no progress and no notes.")),
-        parameter(
+        _flag("quiet", False, bool, typer.Option("--quiet", "-q", help="Print no progress and no notes.")),
+        _flag(
             "verbose",
             False,
             bool,

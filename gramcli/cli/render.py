@@ -251,3 +251,11 @@ class Bar:
             self._bar.console.print(Text(f"note: {text}"))
         else:
             print_stderr("note", text)
+
+    def warn(self, text: str) -> None:
+        """See `gramcli.progress.Progress`."""
+        if self._bar is not None:
+            self._bar.console.print(Text(f"note: {text}"))
+            self._bar.console.file.flush()
+        else:
+            print_stderr("note", text)

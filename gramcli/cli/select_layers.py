@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command("select-layers", epilog=examples, rich_help_panel=Panel.BUILD)(select_layers_cmd)
 
 
-@takes("decision", "network.weights", "run", "cache.dir")
+@takes("decision", "network.name", "network.weights", "run", "cache.dir", builds_network=True)
 def select_layers_cmd(
     given: Given,
     preset: Preset = None,

@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     "run.threads",
     "run.precision",
     "run.decoders",
+    builds_network=True,
 )
 def train_cmd(
     given: Given,

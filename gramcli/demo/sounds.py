@@ -44,20 +44,30 @@ def write(folder: Path, seed: int = 0) -> Path:
     Raises:
         ResourceError: Something cannot be written.
     """
+    for label in CLASSES:
+        durable_files.make_folder(folder / label, below=folder)
+        for number in range(sum(SOURCES.values())):
+            for clip in range(CLIPS):
+                content = io.BytesIO()
+                soundfile.write(content, synthesise(label, number, clip, seed), RATE, subtype="PCM_16", format="WAV")
+                durable_files.write(folder / _file(label, number, clip), content.getvalue(), below=folder)
+    path = folder / "manifest.csv"
+    durable_files.write(path, manifest(), below=folder)
+    return path
+
+
+def manifest() -> bytes:
+    """Returns the content of the manifest, which is the same for every seed."""
     rows = ["file,label,split,source"]
     splits = [split for split, count in SOURCES.items() for _ in range(count)]
     for label in CLASSES:
-        durable_files.make_folder(folder / label, below=folder)
         for number, split in enumerate(splits):
-            for clip in range(CLIPS):
-                name = f"{label}/{number:02}-{clip}.wav"
-                content = io.BytesIO()
-                soundfile.write(content, synthesise(label, number, clip, seed), RATE, subtype="PCM_16", format="WAV")
-                durable_files.write(folder / name, content.getvalue(), below=folder)
-                rows.append(f"{name},{label},{split},{label}-{number:02}")
-    manifest = folder / "manifest.csv"
-    durable_files.write(manifest, ("\n".join(rows) + "\n").encode(), below=folder)
-    return manifest
+            rows += [f"{_file(label, number, clip)},{label},{split},{label}-{number:02}" for clip in range(CLIPS)]
+    return ("\n".join(rows) + "\n").encode()
+
+
+def _file(label: str, number: int, clip: int) -> str:
+    return f"{label}/{number:02}-{clip}.wav"
 
 
 def synthesise(label: str, number: int, clip: int, seed: int = 0) -> Samples:

@@ -91,7 +91,8 @@ def evaluate_folds(
         extract(settings, context)
         calibrate(fold.cache, settings.calibrate, progress=progress)
         select_layers(fold.cache, settings.decision, progress=progress)
-        run = {"network": {"weights": str(fold.weights)}, "run": context.settings.get("run", {})}
+        named = {**context.settings.get("network", {}), "weights": str(fold.weights)}
+        run = {"network": named, "run": context.settings.get("run", {})}
         decisions = Decisions.of(fold.cache, progress, with_rivals=rivals)
         parts.append(judge_conditions(decisions, "test", parsed, replace(context, settings=run)))
         rules[fold.name] = decisions.rule

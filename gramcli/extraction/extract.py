@@ -81,11 +81,12 @@ def extract(
         DamagedError: The cache is damaged.
         ResourceError: Device, space or permission is missing.
         LockedError: Another process writes to the cache.
-        UnsafeError: The cache is a link that the caller has not named.
+        UnsafeError: A file names code or arguments that the user has not named or trusted, or the cache is a link that
+            the caller has not named.
     """
     context, began = context or RunContext(), time.monotonic()
     cache_folder(context, settings)
-    settings = complete(settings, context, checkpoint.as_source)
+    settings, context = complete(settings, context, checkpoint.as_source)
     stopwatch = Stopwatch() if profile else NoStopwatch()
     with stopwatch.step("other"):
         done, decoding, trouble = _extract(settings, context, stopwatch, retry_failed)

@@ -14,6 +14,7 @@ from gramcli.dataset import manifest as manifests
 from gramcli.dataset.clip import UNKNOWN
 from gramcli.errors import ArtefactError, NoInputError
 from gramcli.extraction import windows
+from gramcli.network.factory import permit
 from gramcli.network.prepare import PreparedNetwork, check_held_out, prepare
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
@@ -44,7 +45,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
 
     Args:
         settings: Complete settings; ``data.manifest`` and ``network.name`` must be given.
-        context: Progress, which is told of notes, and the folder of a network's factory.
+        context: Progress, which is told of notes, the folder of a network's factory, and whether its code is trusted.
         stopwatch: Times the two steps.
 
     Raises:
@@ -53,6 +54,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
         ArtefactError: Weights do not fit, or a label is none of the network's classes.
         ResourceError: The device is missing.
         LockedError: Another process writes to the cache.
+        UnsafeError: A file names code or arguments that the user has not named or trusted.
     """
     progress, stopwatch = context.progress, stopwatch or NoStopwatch()
     check_held_out(settings)
@@ -74,12 +76,11 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
                 "network.classes is not given: the network's outputs are assumed to be, in this order, "
                 f"{', '.join(labels)}; if that order is wrong, give --classes"
             )
+    permit(settings.network, context, weights_follow=settings.network.weights is not None)  # before decoders start
     if before is None:
         start_ahead(settings.run.decoders)
     with stopwatch.step("network"):
-        ready = prepare(settings, labels, context.folder)
-    for note in ready.built.notes():
-        progress.note(note)
+        ready = prepare(settings, labels, context)
     ready.scorer.time_with(stopwatch)
     ready.scorer.note = progress.note
     if settings.network.weights is None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from gramcli.cache.view import View
 from gramcli.errors import ArtefactError
 from gramcli.network import checkpoint
+from gramcli.network.code_trust import CodeOrigin
 from gramcli.network.prepare import PreparedNetwork, StoredNetwork, prepare
 from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
+from gramcli.system import user_folders
 from gramcli.text import shown
 
 
@@ -27,6 +30,24 @@ def require_network(clean: View) -> None:
         )
 
 
+def code_origin(clean: View) -> CodeOrigin:
+    """Returns what a cache says of the code of its network.
+
+    The folder that it records counts only if the cache lies in it and the user's home does not: a cache from somebody
+    else may record any folder.
+
+    Args:
+        clean: The clean view of the cache.
+    """
+    cache, recorded = clean.folder.parents[1], clean.recorded.get("folder")
+    folder = None
+    if isinstance(recorded, str) and recorded.startswith(os.sep) and "\0" not in recorded:
+        real, home = Path(os.path.realpath(recorded)), user_folders.home()
+        if Path(os.path.realpath(cache)).is_relative_to(real) and not (home and home.is_relative_to(real)):
+            folder = Path(recorded)
+    return CodeOrigin(f"the cache {shown(cache)}", folder)
+
+
 def reopen_network(clean: View, context: RunContext) -> tuple[Settings, PreparedNetwork]:
     """Returns the settings of the extract, and the network that they name.
 
@@ -37,7 +58,9 @@ def reopen_network(clean: View, context: RunContext) -> tuple[Settings, Prepared
     Raises:
         ArtefactError: The descriptors were computed elsewhere, or the network has changed since.
         ResourceError: The device is missing.
+        UnsafeError: The cache names code or arguments that the user has not named or trusted.
     """
     require_network(clean)
     settings = configure(context, earlier=clean.recorded["settings"], metadata=checkpoint.as_source)
-    return settings, prepare(settings, clean.outputs, Path(clean.recorded["folder"]), StoredNetwork(clean.identity))
+    stored = StoredNetwork(clean.identity, origin=code_origin(clean))
+    return settings, prepare(settings, clean.outputs, context, stored)

@@ -13,10 +13,12 @@ import numpy.typing as npt
 from gramcli.cache import decision, fitted_rule, sealed, statistics
 from gramcli.cache.view import View
 from gramcli.errors import UsageError
-from gramcli.extraction.reopen import require_network
+from gramcli.extraction.reopen import code_origin, require_network
 from gramcli.identity import require_identity
 from gramcli.inference.rule import Rule
+from gramcli.network.code_trust import CodeOrigin
 from gramcli.network.prepare import StoredNetwork, prepare
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.text import shown
@@ -32,8 +34,8 @@ class ModelBundle:
     """Identity of the view that the rule was fitted on."""
     settings: Mapping[str, Any]
     """Settings of extract, by section."""
-    folder: Path
-    """Folder where modules of network factories are looked for first."""
+    origin: CodeOrigin
+    """The cache or file, and the folder of the project whose code it may name."""
     rule: Rule
     weights: Mapping[str, npt.NDArray[Any]] | None
     """Weights of the network by name; None if `settings` name a checkpoint."""
@@ -59,7 +61,7 @@ def from_cache(cache: Path) -> ModelBundle:
 
 def of_view(view: View, rule: Rule) -> ModelBundle:
     """Returns the network of a view with a rule, which need not be stored; see `reopen.require_network`."""
-    return ModelBundle(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)
+    return ModelBundle(view.identity, view.recorded["settings"], code_origin(view), rule, None)
 
 
 def from_file(path: Path) -> ModelBundle:
@@ -86,7 +88,8 @@ def from_file(path: Path) -> ModelBundle:
             raise TypeError("weights")
         weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
         # the module of a network factory is looked for beside the model, as it is beside gramcli.toml
-        return ModelBundle(about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights)
+        origin = CodeOrigin(f"the model {shown(path)}", path.absolute().parent)
+        return ModelBundle(about["identity"], dict(about["settings"]), origin, rule, weights)
 
 
 def save(path: Path, model: ModelBundle) -> None:
@@ -114,7 +117,7 @@ def save(path: Path, model: ModelBundle) -> None:
     sealed.write(path, KIND, tensors, about | described)
 
 
-def export(settings: Settings, cache: Path, path: Path) -> int:
+def export(settings: Settings, cache: Path, path: Path, context: RunContext | None = None) -> int:
     """Writes a calibrated network to one file, which is all that `gramcli classify --model` needs.
 
     A network factory is not in the file. Its module must be importable where the model is used.
@@ -123,6 +126,7 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
         settings: Settings of extract, as `configure` returns them.
         cache: Folder of the cache.
         path: The file to write.
+        context: What the user named himself, whether he trusts the code of files, and progress.
 
     Returns:
         Its size in bytes.
@@ -131,13 +135,14 @@ def export(settings: Settings, cache: Path, path: Path) -> int:
         ArtefactError: A command has not run yet, or the network is not the one of extract.
         UsageError: No file can be written at this path, or one is there that is no exported model.
         ResourceError: The file cannot be written.
+        UnsafeError: The cache names code or arguments that the user has not named or trusted.
     """
     durable_files.require_place(path)
     if path.exists() and sealed.kind_of(path) != KIND:
         raise UsageError(f"{shown(path)}: exists and is no model of gramcli; name another file")
     model = from_cache(cache)
-    stored = StoredNetwork(model.identity, model.rule.layers)
-    ready = prepare(settings, model.rule.classes, model.folder, stored)
+    stored = StoredNetwork(model.identity, model.rule.layers, origin=model.origin)
+    ready = prepare(settings, model.rule.classes, context or RunContext(), stored)
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in ready.built.module.state_dict().items()}  # fmt: skip
     weights = {name: tensor.contiguous().numpy() for name, tensor in state.items()}

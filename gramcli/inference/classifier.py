@@ -29,7 +29,6 @@ from gramcli.inference.rule import Rule
 from gramcli.inference.window_stream import WindowBatch, WindowRef, score_windows
 from gramcli.network import checkpoint
 from gramcli.network.prepare import PreparedNetwork, StoredNetwork, prepare
-from gramcli.progress import Progress, Silent
 from gramcli.settings.configure import configure, configure_stored
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
@@ -93,10 +92,11 @@ class GramClassifier:
         settings: Complete settings, as `configure` returns them.
         model: Identity, rule and weights.
         prior: How frequent each class is among the recordings; as in training if None.
-        progress: Told of files as they are done, and of notes.
+        context: What the user named himself, whether he trusts the code of files, and progress.
 
     Raises:
         UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.
+        UnsafeError: Cache or model names code or arguments that the user has not named or trusted.
     """
 
     def __init__(
@@ -104,9 +104,10 @@ class GramClassifier:
         settings: Settings,
         model: ModelBundle,
         prior: Mapping[str, float] | None = None,
-        progress: Progress | None = None,
+        context: RunContext | None = None,
     ) -> None:
-        self.progress = progress or Silent()
+        context = context or RunContext()
+        self.progress = context.progress
         self._prior = None if prior is None else _prior(prior, model.rule)
         self.settings = settings
         self.model = model
@@ -117,7 +118,7 @@ class GramClassifier:
             state = {name: torch.from_numpy(array) for name, array in model.weights.items()}
         rule = model.rule
         self._ready: PreparedNetwork = prepare(
-            settings, rule.classes, model.folder, StoredNetwork(model.identity, rule.layers, state)
+            settings, rule.classes, context, StoredNetwork(model.identity, rule.layers, state, model.origin)
         )
 
     @classmethod
@@ -131,7 +132,8 @@ class GramClassifier:
 
         Args:
             path: Folder of a cache, or the file that `gramcli export` wrote.
-            context: Settings of how to run, e.g. ``RunContext({"run": {"device": "cpu"}})``, and progress.
+            context: Settings of how to run, e.g. ``RunContext({"run": {"device": "cpu"}})``, progress, and whether to
+                trust the code that cache or model name.
             prior: How frequent each class is among the recordings: shares that add up to at most 1, the rest being
                 divided evenly among the classes not named, or weights of all classes; as in training if None.
 
@@ -140,6 +142,7 @@ class GramClassifier:
             ArtefactError: A stage has not run, or network, front end or classes do not fit the statistics.
             DamagedError: A file is not as it was written.
             ResourceError: The device is missing.
+            UnsafeError: Cache or model names code or arguments that the user has not named or trusted.
         """
         return cls.of(bundle.load(Path(path)), context, prior)
 
@@ -156,7 +159,7 @@ class GramClassifier:
             settings = configure(context, earlier=model.settings, metadata=checkpoint.as_source)
         else:
             settings = configure_stored(context, model.settings)
-        return cls(settings, model, prior, context.progress)
+        return cls(settings, model, prior, context)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -180,8 +183,6 @@ class GramClassifier:
         files = [files] if isinstance(files, str | Path) else files
         paths = find.audio_files([str(file) for file in files])
         progress.start("classifying", len(paths))
-        for note in self._ready.built.notes():
-            progress.note(note)
         self._ready.scorer.note = progress.note
         for _, windows in itertools.groupby(self._predictions(paths), key=lambda row: row.path):
             failed = False

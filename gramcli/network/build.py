@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
-import importlib
-import importlib.machinery
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from gramcli.errors import UsageError
-from gramcli.network import checkpoint, torch_compat
+from gramcli.network import checkpoint, factory, torch_compat
+from gramcli.network.code_trust import CodeOrigin
+from gramcli.network.factory import Permission
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import NetworkSettings
 from gramcli.text import shown
 
@@ -36,67 +35,70 @@ class BuiltNetwork:
     """SHA-256 of the checkpoint; without one, of the random weights."""
     outputs: int
     """Number of outputs."""
-    code: str = ""
-    """File whose code ran to build it; empty for a network of timm."""
-
-    def notes(self) -> Iterator[str]:
-        """Yields notes for the user on how it was built."""
-        if self.code:
-            yield f"{shown(self.architecture)}: ran the code of {shown(self.code)}; use only factories that you trust"
 
 
-def require_name(network: NetworkSettings) -> str:
-    """Returns the name of the network; raises a UsageError if none is set."""
-    if network.name is None:
-        raise UsageError(
-            "no network given; name it with --network (extract, train) or as the argument of layers, or set "
-            "network.name in gramcli.toml"
-        )
-    return network.name
-
-
-def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: Path) -> BuiltNetwork:
+def build(
+    network: NetworkSettings,
+    num_classes: int | None,
+    seed: int,
+    context: RunContext,
+    origin: CodeOrigin | None = None,
+    *,
+    weights_follow: bool = False,
+) -> BuiltNetwork:
     """Builds the network of the settings and loads its weights.
 
     Args:
         network: Name, arguments and weights.
         num_classes: Number of outputs; if None, ``args.num_classes`` or, for a network of timm, the checkpoint's.
         seed: Of the random weights, where no checkpoint is given.
-        folder: First on the import path while a factory is imported and called.
+        context: Folder of the project, what the user named himself, and whether he trusts the code of files; its
+            progress is warned before somebody's code runs.
+        origin: The cache or model that names the network, if one does.
+        weights_follow: Whether the caller loads weights afterwards.
 
     Raises:
         UsageError: Unknown network, arguments it does not take, or an unknown number of outputs.
         NoInputError, ArtefactError, UnsafeError: The checkpoint cannot be read or does not fit.
+        UnsafeError: A file names code or arguments that the user has not named or trusted.
     """
-    name = require_name(network)
+    weighted = weights_follow or network.weights is not None
+    permission = factory.permit(network, context, origin, weights_follow=weighted)
+    name = permission.name
     path = None if network.weights is None else Path(network.weights)
     state = None if path is None else checkpoint.read(path)
     arguments = dict(network.args)
     stated = arguments.pop("num_classes", None)
     if None not in (num_classes, stated) and num_classes != stated:
         raise UsageError(f"network.args: num_classes = {stated!r} contradicts the {num_classes} classes of the network")
-    code = ""
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers alone
         torch.manual_seed(seed)
         if ":" in name:
             outputs = _outputs(name, num_classes, stated, None)
-            with _first_on_path(folder, name.partition(":")[0]):
-                factory = _factory(name)
-                code = _file_of(name)
-                if not _takes(factory, "in_chans") and arguments.get("in_chans") == NetworkSettings().args["in_chans"]:
+            with factory.imported(permission, context) as make:
+                if not _takes(make, "in_chans") and arguments.get("in_chans") == NetworkSettings().args["in_chans"]:
                     del arguments["in_chans"]
-                module = _call(name, factory, outputs, arguments)
+                module = _call(name, make, outputs, arguments)
+                if context.remember_code:
+                    _remember(permission, context)
         else:
             zoo = _zoo(name)
             stored = None if state is None else _classifier_outputs(zoo, name, state)
             outputs = _outputs(name, num_classes, stated, stored)
-            module = _call(name, functools.partial(_create, zoo, name), outputs, arguments)
+            module = _call(name, functools.partial(_create, zoo, name), outputs, permission.arguments)
+            if context.remember_code:
+                _remember(permission, context)
     if path is None or state is None:
         weights = checkpoint.state_digest(module)
     else:
         checkpoint.load_into(module, state, path)
         weights = checkpoint.digest(path)
-    return BuiltNetwork(module.eval(), name, arguments, weights, outputs, code)
+    return BuiltNetwork(module.eval(), name, arguments, weights, outputs)
+
+
+def _remember(permission: Permission, context: RunContext) -> None:
+    if (path := permission.remember()) is not None:
+        context.progress.note(f"{shown(path)}: remembers that you trust {shown(permission.name)}; delete it to forget")
 
 
 def _outputs(name: str, *known: Any) -> int:
@@ -136,59 +138,14 @@ def _classifier_outputs(zoo: Any, name: str, state: Mapping[str, Tensor]) -> int
     return None
 
 
-def _factory(name: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"network.name: {shown(name)}: there is no module {shown(error.name)!r}") from None
-    except AttributeError:
-        raise UsageError(f"network.name: {shown(name)}: the module has no {shown(attribute)!r}") from None
-    except Exception as error:  # importing somebody's module can raise anything
-        raise UsageError(f"network.name: {shown(name)}: {_line(error)}") from error
-    if not callable(factory):
-        raise UsageError(f"network.name: {shown(name)}: is not a function or class")
-    return factory  # type: ignore[no-any-return]
-
-
-def _file_of(name: str) -> str:
-    module = name.partition(":")[0]
-    return str(getattr(sys.modules.get(module), "__file__", None) or module)
-
-
-def _takes(factory: Callable[..., Any], argument: str) -> bool:
-    parameters = inspect.signature(factory).parameters.values()
+def _takes(make: Callable[..., Any], argument: str) -> bool:
+    parameters = inspect.signature(make).parameters.values()
     return any(one.name == argument or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
 
-def _call(name: str, factory: Callable[..., Any], outputs: int, arguments: Mapping[str, Any]) -> nn.Module:
-    try:
-        module = factory(outputs, **arguments)
-    except Exception as error:  # a factory is somebody's code and can raise anything
-        raise UsageError(f"{shown(name)}: cannot be built with {shown(dict(arguments))}: {_line(error)}") from error
+def _call(name: str, make: Callable[..., Any], outputs: int, arguments: Mapping[str, Any]) -> nn.Module:
+    what = f"cannot be built with {shown(dict(arguments))}: "
+    module = factory.run(name, lambda: make(outputs, **arguments), what)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{shown(name)}: returned {type(module).__name__}, not a torch.nn.Module")
     return module
-
-
-@contextlib.contextmanager
-def _first_on_path(folder: Path, module_name: str) -> Iterator[None]:
-    """Puts the folder first on the import path; its module replaces one of the same name that was imported before."""
-    top = module_name.partition(".")[0]
-    importlib.invalidate_caches()
-    here = importlib.machinery.PathFinder.find_spec(top, [str(folder)])
-    if here is not None and here.origin is not None:
-        imported = getattr(sys.modules.get(top), "__spec__", None)
-        if imported is not None and imported.origin != here.origin:
-            for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
-                del sys.modules[name]
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder))
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {shown(str(error).strip().partition(chr(10))[0])}"

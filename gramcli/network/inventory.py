@@ -32,18 +32,19 @@ def list_layers(settings: Settings, context: RunContext | None = None) -> LayerI
 
     Args:
         settings: Complete settings; ``network.name`` must be given.
-        context: Folder of a network's factory.
+        context: Folder of a network's factory, and whether its code is trusted.
 
     Raises:
         UsageError: No network named, or an unknown one.
         ArtefactError: Weights do not fit.
+        UnsafeError: A file names code or arguments that the user has not named or trusted.
     """
     from gramcli.network import capture, frontend
     from gramcli.network.prepare import build_network, probe
 
     # the number of outputs does not change the layers
     classes = settings.network.classes or (() if settings.network.weights else ("any", "other"))
-    built = build_network(settings, classes, (context or RunContext()).folder)
+    built = build_network(settings, classes, context or RunContext())
     samples = frontend.samples(settings.frontend, settings.segment)
     survey = probe(built, frontend.build(settings.frontend), samples, settings.network)
     chosen = capture.choose(survey.layers, settings.network.layers)

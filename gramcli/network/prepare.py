@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gramcli.errors import ArtefactError, UsageError
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import NetworkSettings, Settings
 from gramcli.text import shown
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from gramcli.network.build import BuiltNetwork
     from gramcli.network.capture import Survey
+    from gramcli.network.code_trust import CodeOrigin
     from gramcli.network.scorer import Scorer
 
 
@@ -44,23 +46,26 @@ class StoredNetwork:
     """Layers to record; all that the settings choose if None."""
     weights: Mapping[str, torch.Tensor] | None = None
     """Weights of an exported model, by name; those of the settings' checkpoint if None."""
+    origin: CodeOrigin | None = None
+    """The cache or the model, which names the network's code."""
 
 
 def prepare(
-    settings: Settings, labels: Sequence[str], folder: Path, stored: StoredNetwork | None = None
+    settings: Settings, labels: Sequence[str], context: RunContext, stored: StoredNetwork | None = None
 ) -> PreparedNetwork:
     """Builds the network, finds its layers with one forward pass, and makes the scorer.
 
     Args:
         settings: All settings.
         labels: Labels of the outputs where the settings name none.
-        folder: First on the import path of a factory.
+        context: Folder of the project, what the user named himself, whether he trusts the code of files, and progress.
         stored: The network that an earlier command used, which this one must be; None for any.
 
     Raises:
         UsageError: No network named, or an unknown one.
         ArtefactError: Weights or classes do not fit the network, or the identity differs.
         ResourceError: The device is missing.
+        UnsafeError: A file names code or arguments that the user has not named or trusted.
     """
     import torch
 
@@ -72,7 +77,7 @@ def prepare(
         torch.set_num_threads(settings.run.threads)
     execution = Execution.of(settings.run)
     classes = settings.network.classes or tuple(labels)
-    built = build_network(settings, classes, folder, None if stored is None else stored.weights)
+    built = build_network(settings, classes, context, stored)
     samples = frontend.samples(settings.frontend, settings.segment)
     front = frontend.build(settings.frontend)
     survey = probe(built, front, samples, settings.network)
@@ -105,20 +110,19 @@ def check_held_out(settings: Settings) -> None:
 
 
 def build_network(
-    settings: Settings,
-    classes: Sequence[str],
-    folder: Path,
-    state: Mapping[str, torch.Tensor] | None = None,
+    settings: Settings, classes: Sequence[str], context: RunContext, stored: StoredNetwork | None = None
 ) -> BuiltNetwork:
     """Builds the network that the settings name and loads its weights; see `prepare` for arguments and errors."""
     from gramcli.network import build, checkpoint
 
     network = settings.network
     wanted = len(classes) if classes and (network.head == "map" or network.classes) else None
+    origin, state = (None, None) if stored is None else (stored.origin, stored.weights)
     if state is None:
-        built = build.build(network, wanted, settings.data.seed, folder)
+        built = build.build(network, wanted, settings.data.seed, context, origin)
     else:
-        built = build.build(dataclasses.replace(network, weights=None), wanted, settings.data.seed, folder)
+        bare = dataclasses.replace(network, weights=None)
+        built = build.build(bare, wanted, settings.data.seed, context, origin, weights_follow=True)
         checkpoint.load_into(built.module, dict(state), Path("the exported model"))
     if network.head == "map" and classes and built.outputs != len(classes):
         raise ArtefactError(

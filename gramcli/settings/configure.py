@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,11 @@ def configure(
 
 def complete(
     settings: Settings | Mapping[str, Mapping[str, Any]], context: RunContext, metadata: MetadataReader | None = None
-) -> Settings:
+) -> tuple[Settings, RunContext]:
     """Returns complete settings as they are, and completes values by section and key as the command line does.
+
+    The context that is returned holds these values, too, as they are the caller's own word. Complete settings are not:
+    they may come from a file.
 
     Args:
         settings: Complete settings, or values such as ``{"data": {"manifest": "clips.csv"}}``. These win over settings
@@ -72,10 +76,15 @@ def complete(
         ArtefactError: Settings contradict the metadata of the checkpoint.
     """
     if isinstance(settings, Settings):
-        return settings
+        return settings, context
     explicit = _explicit(context)
     explicit.insert(-1, sources.source(settings, "settings", Path.cwd()))
-    return _resolve(explicit, None, metadata, override_metadata=False)
+    sections: dict[str, dict[str, Any]] = {}
+    for one in explicit[-2:]:
+        for section, table in one.values.items():
+            args = {**sections.get(section, {}).get("args", {}), **table.get("args", {})}
+            sections[section] = {**sections.get(section, {}), **table, **({"args": args} if args else {})}
+    return _resolve(explicit, None, metadata, override_metadata=False), replace(context, settings=sections)
 
 
 def configure_stored(context: RunContext, stored: Mapping[str, Any]) -> Settings:
@@ -152,10 +161,34 @@ def _require_no_link(path: Path) -> None:
         raise UnsafeError(f"{shown(path)}: is a link; if the cache is to lie where it leads, name it with --cache")
 
 
+@dataclass(frozen=True)
+class OwnNetwork:
+    """What the user named himself: by flags, environment variables, or values that a Python caller passes."""
+
+    name: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def own_network(context: RunContext) -> OwnNetwork:
+    """Returns name and arguments of the network that the user named himself; a settings file is not his own word."""
+    named = [one.values.get("network", {}) for one in _own(context)]
+    name = next((one["name"] for one in reversed(named) if "name" in one), None)
+    return OwnNetwork(name, {key: value for one in named for key, value in one.get("args", {}).items()})
+
+
+def origin_of_network(context: RunContext, name: str) -> str | None:
+    """Returns which source names a network, e.g. ``gramcli.toml``; None if it is neither a file nor the user."""
+    named = [one.origin for one in _explicit(context) if one.values.get("network", {}).get("name") == name]
+    return named[-1] if named else None
+
+
 def _explicit(context: RunContext) -> list[Source]:
     """Returns what the user has set: settings file, environment, and last the caller."""
     path = context.config or Path(FILE)
     explicit = [sources.from_file(path)] if context.config is not None or path.is_file() else []
-    explicit.append(sources.from_environment(os.environ))
-    explicit.append(sources.source(context.settings, "command line", Path.cwd()))
-    return explicit
+    return [*explicit, *_own(context)]
+
+
+def _own(context: RunContext) -> list[Source]:
+    """Returns what the user has set himself: environment, and last the caller."""
+    return [sources.from_environment(os.environ), sources.source(context.settings, "command line", Path.cwd())]

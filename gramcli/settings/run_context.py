@@ -1,4 +1,4 @@
-"""What a command takes over from its caller beside its own arguments: settings, settings file, progress and folder."""
+"""What a command takes over from its caller beside its own arguments: settings, progress, folder, and trust in code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ class RunContext:
             environment and the settings that a cache was extracted with.
         config: A settings file; ``gramcli.toml`` of the working folder, where there is one, if None.
         progress: Follows tasks, steps and notes.
-        folder: First on the import path of a network's factory; the folder of `config`, or else the working folder, if
-            None. It is never None afterwards.
+        folder: Folder of the project, in which the modules of network factories are looked for; the folder of `config`,
+            or else the working folder, if None. It is never None afterwards.
+        trust_code: Whether to run the code under the project's folder that a settings file, a checkpoint, a cache or a
+            model names. A factory that `settings` names needs no such word.
+        remember_code: As `trust_code`, and remembers it: see `gramcli.network.remembered_code`.
     """
 
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Path | None = None
     progress: Progress = field(default_factory=Silent)
     folder: Path = None  # type: ignore[assignment]
+    trust_code: bool = False
+    remember_code: bool = False
 
     def __post_init__(self) -> None:
         if self.config is not None:

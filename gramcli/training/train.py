@@ -21,7 +21,6 @@ from gramcli.audio.decoder_pool import Decoders
 from gramcli.errors import ResourceError, UsageError
 from gramcli.network import torch_compat
 from gramcli.network.prepare import check_held_out
-from gramcli.progress import Progress
 from gramcli.settings.configure import complete
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
@@ -53,11 +52,12 @@ def train(
         ArtefactError: `out` or its resume file is of another training, or a label is none of ``network.classes``.
         DamagedError: The resume file is damaged.
         ResourceError: Lightning, the device, space or permission is missing.
+        UnsafeError: A settings file names code or arguments that the user has not named or trusted.
     """
     context, out = context or RunContext(), Path(out)
-    settings, folder, progress = complete(settings, context), context.folder, context.progress
-    began = time.monotonic()
-    _check(settings, out)
+    settings, context = complete(settings, context)
+    began, progress = time.monotonic(), context.progress
+    _check(settings, out, context)
     _import_lightning()
     with Decoders.of(settings) as decoders:
         recipe = Recipe(settings, find_training_clips(settings, decoders, progress))
@@ -65,15 +65,15 @@ def train(
             done = saving.finished(out, recipe)
             progress.note(f"{shown(out)}: is there already, from the same clips and settings; delete it to train again")
         else:
-            done = _train(recipe, out, folder, decoders, progress)
+            done = _train(recipe, out, decoders, context)
     return replace(done, seconds=time.monotonic() - began)
 
 
-def _check(settings: Settings, out: Path) -> None:
-    from gramcli.network import build
+def _check(settings: Settings, out: Path, context: RunContext) -> None:
+    from gramcli.network import factory
     from gramcli.training import augment
 
-    build.require_name(settings.network)
+    factory.permit(settings.network, context)
     if out.suffix != ".safetensors":
         raise UsageError(
             f"{shown(out)}: checkpoints are written as .safetensors; name it {shown(out.stem)}.safetensors"
@@ -104,7 +104,7 @@ def _import_lightning() -> None:
         ) from None
 
 
-def _train(recipe: Recipe, out: Path, folder: Path, decoders: Decoders, progress: Progress) -> TrainResult:
+def _train(recipe: Recipe, out: Path, decoders: Decoders, context: RunContext) -> TrainResult:
     """Builds the network, trains it from where an earlier run stopped, and writes the checkpoint."""
     import torch
 
@@ -115,15 +115,13 @@ def _train(recipe: Recipe, out: Path, folder: Path, decoders: Decoders, progress
     from gramcli.training.resume import ResumeFile
     from gramcli.training.trainer import fit
 
-    settings, classes = recipe.settings, recipe.clips.classes
+    settings, classes, progress = recipe.settings, recipe.clips.classes, context.progress
     if settings.run.threads is not None:
         torch.set_num_threads(settings.run.threads)
     device = execution.device(settings.run.device)
     if settings.network.weights is not None:
         progress.note("network.weights is not read: training starts from random weights")
-    built = build.build(replace(settings.network, weights=None), len(classes), settings.data.seed, folder)
-    for note in built.notes():
-        progress.note(note)
+    built = build.build(replace(settings.network, weights=None), len(classes), settings.data.seed, context)
     durable_files.make_folder(out.absolute().parent)
     durable_files.sweep(out.absolute().parent)
     resume_file = ResumeFile(out.with_name(resume_name(out)), recipe.identity)

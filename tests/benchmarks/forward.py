@@ -16,6 +16,7 @@ from gramcli.network.build import build
 from gramcli.network.capture import survey
 from gramcli.network.execution import Execution
 from gramcli.network.scorer import AudioNetwork, Scorer
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import NetworkSettings
 from gramcli.system import malloc
 from tests.benchmarks.measure import Figure, apart, seconds
@@ -56,7 +57,7 @@ def naive(module: nn.Module, inputs: Tensor) -> list[Tensor]:
 
 def network(name: str) -> nn.Module:
     """Returns a network with its first weights, in eval mode."""
-    return build(NetworkSettings(name=name), CLASSES, 0, Path.cwd()).module
+    return build(NetworkSettings(name=name), CLASSES, 0, RunContext({"network": {"name": name}})).module
 
 
 def plain(name: str, batch: int, device: str, full: bool = False) -> Callable[[], object]:

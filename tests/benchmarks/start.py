@@ -52,7 +52,7 @@ def calibrated(folder: Path, data: Path, network: str) -> tuple[Path, float]:
         f'[segment]\nseconds = 5\n[network]\nname = "{network}"\n'
     )
     (folder / "own.py").write_text(FACTORY)
-    took = gramcli("extract", folder=folder).seconds
+    took = gramcli("extract", "--trust-code", folder=folder).seconds
     gramcli("calibrate", folder=folder)
     gramcli("select-layers", folder=folder)
     return folder, took
@@ -81,13 +81,13 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
         project, extracting = calibrated(fresh(folder / network.partition(":")[0]), data, network)
 
         def classify(project: Path = project) -> None:
-            gramcli("classify", one, folder=project)
+            gramcli("classify", "--trust-code", one, folder=project)
 
         def baseline(project: Path = project, bare: str = bare) -> None:
             run(sys.executable, "-c", bare, folder=project)
 
         cold = seconds({"classify": classify, "bare": baseline}, 7)
-        there = imported(project, "classify", one)
+        there = imported(project, "classify", "--trust-code", one)
         what = f"classify of one file with {network}, cold, over the bare network; imports {there}"
         figures.append(Figure(9, what, cold["classify"] / cold["bare"], most=most, about=cold))
         if network == "resnet18":

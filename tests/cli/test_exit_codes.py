@@ -18,6 +18,7 @@ import torch
 from gramcli.cli.app import run
 from gramcli.errors import Exit
 from gramcli.network.build import build
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import NetworkSettings
 from gramcli.system.folder_lock import lock
 from tests.support.processes import started
@@ -190,7 +191,7 @@ def test_a_label_that_is_no_output(project, gramcli):
 
 
 def test_weights_that_do_not_fit(project, gramcli):
-    module = build(NetworkSettings(name="tests.support.toys:ResNet"), 3, 0, ROOT).module
+    module = build(NetworkSettings(name="tests.support.toys:ResNet"), 3, 0, RunContext(folder=ROOT)).module
     state = module.state_dict()
     del state["fc.bias"]
     state |= {"extra": torch.zeros(1), "fc.weight": torch.zeros(3, 9)}
@@ -292,7 +293,7 @@ def test_a_full_disk(project, tmp_path):
         "import resource, signal, sys; from gramcli.cli.app import run\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))\n"
-        "sys.exit(run(['extract']))"
+        "sys.exit(run(['extract', '--network', 'tests.support.toys:ResNet']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
@@ -325,7 +326,7 @@ def test_a_locked_cache(calibrated, gramcli, command):
 
 
 def test_a_locked_cache_is_told_before_the_network_is_built(calibrated, monkeypatch):
-    with lock(Path(".gramcli")), started(["extract"]) as process:
+    with lock(Path(".gramcli")), started(["extract", "--network", "tests.support.toys:ResNet"]) as process:
         began = time.monotonic()
         _, err = process.communicate(timeout=60)
     assert process.returncode == Exit.LOCKED
@@ -368,7 +369,9 @@ def test_an_internal_error_shows_no_traceback_unless_asked(calibrated, gramcli, 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_keep_what_was_committed(project, number, code):
     shards = project / ".gramcli" / "views" / "clean" / "shards"
-    with started(["extract", "--batch", "1", "--clips-per-shard", "1"]) as process:
+    with started(
+        ["extract", "--network", "tests.support.toys:ResNet", "--batch", "1", "--clips-per-shard", "1"]
+    ) as process:
         while process.poll() is None and not (shards.is_dir() and any(shards.glob("*.h5"))):
             time.sleep(0.002)
         process.send_signal(number)

@@ -118,7 +118,7 @@ def test_extract_refuses_what_was_trained_on(project, gramcli):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_what_the_same_command_goes_on_from(project, number, code):
     resume = project / "w.safetensors.resume"
-    with started([*COMMAND, "--epochs", "100000"]) as process:
+    with started([*COMMAND, "--network", "tests.support.training_toys:Small", "--epochs", "100000"]) as process:
         while process.poll() is None and not resume.exists():
             time.sleep(0.01)
         process.send_signal(number)

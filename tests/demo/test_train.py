@@ -12,6 +12,7 @@ from gramcli.demo import WEIGHTS, sounds, train
 from gramcli.demo.network import small_cnn
 from gramcli.network import build, checkpoint, frontend
 from gramcli.settings import sources
+from gramcli.settings.run_context import RunContext
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_the_checkpoint_needs_no_other_setting() -> None:
         checkpoint.as_source(WEIGHTS),
         sources.source({"network": {"weights": str(WEIGHTS)}}, "test", Path.cwd()),
     ).network
-    built = build.build(network, len(sounds.CLASSES), 0, Path.cwd())
+    built = build.build(network, len(sounds.CLASSES), 0, RunContext())
     inputs = frontend.build(settings.frontend)(torch.randn(2, frontend.samples(settings.frontend, settings.segment)))
     torch.testing.assert_close(built.module(inputs), _shipped()(inputs))
 

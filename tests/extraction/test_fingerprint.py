@@ -91,7 +91,7 @@ def test_a_changed_field_is_refused_named_and_writes_nothing(sounds, cache, tmp_
     else:
         wanted = CHANGES[field](wanted, tmp_path)
     with pytest.raises(ArtefactError, match=rf"was extracted otherwise \(.*{re.escape(field)}\S*: .* → ") as caught:
-        extract(wanted, RunContext(folder=ROOT))
+        extract(wanted, RunContext(folder=ROOT, trust_code=True))
     assert "\n" not in str(caught.value)
     assert contents(cache) == before
     if field not in WITH_OTHERS:

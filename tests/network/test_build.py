@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import nn
 from gramcli.errors import ArtefactError, NoInputError, UsageError
 from gramcli.network import checkpoint, torch_compat
 from gramcli.network.build import build
+from gramcli.progress import Progress, Silent
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import NetworkSettings
 
 FACTORIES = """
@@ -52,14 +55,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def made(folder: Path, name: str, outputs: int | None = 3, **arguments: Any) -> Any:
-    return build(
-        NetworkSettings(name=f"mynets.factories:{name}", args={"in_chans": 1, **arguments}), outputs, 0, folder
-    )
+    network = NetworkSettings(name=f"mynets.factories:{name}", args={"in_chans": 1, **arguments})
+    return build(network, outputs, 0, named(network, folder))
+
+
+def named(network: NetworkSettings, folder: Path, progress: Progress | None = None) -> RunContext:
+    """Returns the context of a user who has named the network himself."""
+    values = {"args": network.args, **({} if network.name is None else {"name": network.name})}
+    return RunContext({"network": values}, folder=folder, progress=progress or Silent())
 
 
 def test_a_timm_network_of_random_weights() -> None:
     state = torch.random.get_rng_state()
-    one, same, other = (build(NetworkSettings(name="test_resnet"), 3, seed, Path()) for seed in (0, 0, 1))
+    one, same, other = (build(NetworkSettings(name="test_resnet"), 3, seed, RunContext()) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert one.weights == same.weights != other.weights
     assert one.weights == checkpoint.state_digest(one.module)
@@ -73,12 +81,12 @@ def test_a_timm_network_of_random_weights() -> None:
 def test_outputs_of_a_timm_network_from_its_checkpoint(tmp_path: Path, prefix: str) -> None:
     network = torch_compat.timm().create_model("test_resnet", in_chans=1, num_classes=7)
     torch.save({f"{prefix}{name}": one for name, one in network.state_dict().items()}, tmp_path / "net.pt")
-    built = build(NetworkSettings(name="test_resnet", weights=str(tmp_path / "net.pt")), None, 0, tmp_path)
+    built = build(NetworkSettings(name="test_resnet", weights=str(tmp_path / "net.pt")), None, 0, RunContext())
     assert built.outputs == 7
     assert built.weights == checkpoint.digest(tmp_path / "net.pt")
     assert checkpoint.state_digest(built.module) == checkpoint.state_digest(network)
     with pytest.raises(ArtefactError, match=r"fc.weight \(7, \d+\) for \(3, \d+\)"):
-        build(NetworkSettings(name="test_resnet", weights=str(tmp_path / "net.pt")), 3, 0, tmp_path)
+        build(NetworkSettings(name="test_resnet", weights=str(tmp_path / "net.pt")), 3, 0, RunContext())
 
 
 def test_outputs_from_the_arguments(folder: Path) -> None:
@@ -93,7 +101,7 @@ def test_outputs_from_the_arguments(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["mynets.factories:narrow", "test_resnet"])
 def test_outputs_that_nobody_knows(folder: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name}: its number of outputs is not known; give --arg num_classes=N"):
-        build(NetworkSettings(name=name), None, 0, folder)
+        build(NetworkSettings(name=name), None, 0, named(NetworkSettings(name=name), folder))
 
 
 def test_a_factory(folder: Path) -> None:
@@ -121,9 +129,11 @@ def test_in_chans_goes_where_it_is_taken(folder: Path) -> None:
 def test_weights_of_a_factory(folder: Path) -> None:
     torch.save(nn.Sequential(nn.Linear(4, 3)).state_dict(), folder / "net.pt")
     network = NetworkSettings(name="mynets.factories:narrow", weights=str(folder / "net.pt"))
-    assert torch.equal(build(network, 3, 0, folder).module[0].weight, torch.load(folder / "net.pt")["0.weight"])
+    assert torch.equal(
+        build(network, 3, 0, named(network, folder)).module[0].weight, torch.load(folder / "net.pt")["0.weight"]
+    )
     with pytest.raises(NoInputError, match=r"other.pt: cannot be read"):
-        build(NetworkSettings(name="mynets.factories:narrow", weights=str(folder / "other.pt")), 3, 0, folder)
+        build(replace(network, weights=str(folder / "other.pt")), 3, 0, named(network, folder))
 
 
 def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -141,7 +151,7 @@ def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.T
     [
         ("resnet5", "timm has no 'resnet5'; did you mean .*resnet50"),
         ("zzzzzz", "timm has no 'zzzzzz'; name a network of your own as package.module:factory"),
-        ("hf-hub:timm/resnet18", "there is no module 'hf-hub'"),
+        ("hf-hub:timm/resnet18", "is no factory; name it as package.module:function"),
         ("mynets.missing:make", "there is no module 'mynets.missing'"),
         ("needy_net:make", "there is no module 'no_such_library_anywhere'"),
         ("broken_net:make", "broken_net:make: ZeroDivisionError: division by zero"),
@@ -155,18 +165,34 @@ def test_each_folder_has_its_own_module(folder: Path, tmp_path_factory: pytest.T
 )
 def test_networks_that_cannot_be_made(folder: Path, name: str | None, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        build(NetworkSettings(name=name), 3, 0, folder)
+        build(NetworkSettings(name=name), 3, 0, named(NetworkSettings(name=name), folder))
     assert caught.match(message)
     assert "\n" not in str(caught.value)
 
 
 def test_arguments_that_timm_does_not_take() -> None:
+    network = NetworkSettings(name="test_resnet", args={"in_chans": 1, "colour": 3})
     with pytest.raises(UsageError, match=r"test_resnet: cannot be built with .*'colour': 3.*: TypeError"):
-        build(NetworkSettings(name="test_resnet", args={"in_chans": 1, "colour": 3}), 3, 0, Path())
+        build(network, 3, 0, named(network, Path()))
 
 
 def test_whose_code_ran_is_said(folder: Path) -> None:
-    (note,) = made(folder, "narrow", width=6).notes()
-    assert note.startswith("mynets.factories:narrow: ran the code of ")
-    assert note.endswith("mynets/factories.py; use only factories that you trust")
-    assert list(build(NetworkSettings(name="test_resnet"), 3, 0, folder).notes()) == []
+    network, progress = NetworkSettings(name="mynets.factories:fails"), Warnings()
+    with pytest.raises(UsageError):
+        build(network, 3, 0, named(network, folder, progress))
+    (note,) = progress.warnings
+    place = folder / "mynets" / "factories.py"
+    assert note == f"running the code of {place} (network.name = mynets.factories:fails, named by command line)"
+    build(NetworkSettings(name="test_resnet"), 3, 0, named(NetworkSettings(name="test_resnet"), folder, progress))
+    assert len(progress.warnings) == 1
+
+
+class Warnings(Silent):
+    """Keeps what must be shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)

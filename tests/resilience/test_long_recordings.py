@@ -41,7 +41,17 @@ def test_memory_is_the_same_for_a_minute_and_for_a_day(tmp_path, minutes):
     for length in (1, minutes):
         name = recording(tmp_path / "sounds" / f"{length}.flac", length)
         manifest.write_text(listed + f"{name},hum,test,day {length}\n")
-        command = [sys.executable, "-c", PEAK, "extract", "--cache", f"cache-{length}", "--quiet"]
+        command = [
+            sys.executable,
+            "-c",
+            PEAK,
+            "extract",
+            "--cache",
+            f"cache-{length}",
+            "--quiet",
+            "--network",
+            "tests.support.toys:ResNet",
+        ]
         done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         peaks[length] = [int(peak) for peak in done.stdout.split()]

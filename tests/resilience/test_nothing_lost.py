@@ -99,7 +99,7 @@ def test_kill_9_of_the_real_command_loses_no_committed_clip(cases, trial_project
     case, rng = cases["extract by two"], random.Random(5)
     for _ in range(5):
         case.reset()
-        with started(MANY_SHARDS) as process:
+        with started([*MANY_SHARDS, "--network", "tests.support.toys:ResNet"]) as process:
             while process.poll() is None and not shards(case.cache):
                 time.sleep(0.001)
             time.sleep(rng.uniform(0, 0.1))

@@ -10,7 +10,16 @@ import pytest
 from gramcli.audio.limits import Limits
 from gramcli.errors import ArtefactError, UnsafeError, UsageError
 from gramcli.settings import configure as c
-from gramcli.settings.configure import cache_folder, complete, configure, configure_stored, names_extract
+from gramcli.settings.configure import (
+    OwnNetwork,
+    cache_folder,
+    complete,
+    configure,
+    configure_stored,
+    names_extract,
+    origin_of_network,
+    own_network,
+)
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.settings.sources import Source
@@ -99,20 +108,34 @@ def test_stored_settings_change_only_in_how_the_network_runs_and_which_files_are
 
 def test_plain_values_are_completed_as_the_command_line_does(folder):
     (folder / "gramcli.toml").write_text("[run]\nbatch = 2\nthreads = 2\n")
-    settings = complete(
-        {"network": {"weights": "w"}, "run": {"batch": 3, "decoders": 1}},
+    settings, context = complete(
+        {"network": {"weights": "w", "args": {"width": 2}}, "run": {"batch": 3, "decoders": 1}},
         RunContext({"run": {"decoders": 5}}),
         lambda path: METADATA,
     )
     assert (settings.run.batch, settings.run.threads, settings.run.decoders) == (3, 2, 5)
     assert settings.frontend.n_mels == 40
+    assert context.settings["run"] == {"batch": 3, "decoders": 5}
+    assert own_network(context) == OwnNetwork(None, {"width": 2})
     with pytest.raises(UsageError, match=r"^settings: unknown section \[dta\]"):
         complete({"dta": {}}, RunContext())
 
 
 def test_complete_settings_stay_as_they_are():
-    settings = Settings()
-    assert complete(settings, RunContext({"run": {"batch": 3}})) is settings
+    settings, context = Settings(), RunContext({"run": {"batch": 3}})
+    assert complete(settings, context) == (settings, context)
+
+
+def test_a_settings_file_is_not_the_users_own_word(folder, monkeypatch):
+    (folder / "gramcli.toml").write_text('[network]\nname = "evil:make"\nargs = {width = 3}\n')
+    assert own_network(RunContext()) == own_network(RunContext(config=folder / "gramcli.toml")) == OwnNetwork()
+    assert origin_of_network(RunContext(), "evil:make") == "gramcli.toml"
+    assert origin_of_network(RunContext(), "other:make") is None
+    monkeypatch.setenv("GRAMCLI_NETWORK_NAME", "mine:make")
+    monkeypatch.setenv("GRAMCLI_NETWORK_ARGS", "width=4")
+    assert own_network(RunContext()) == OwnNetwork("mine:make", {"width": 4})
+    context = RunContext({"network": {"name": "other:make", "args": {"depth": 1}}})
+    assert own_network(context) == OwnNetwork("other:make", {"width": 4, "depth": 1})
 
 
 def test_the_cache_and_whether_an_extract_is_named_are_known_without_a_checkpoint(folder):

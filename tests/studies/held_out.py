@@ -87,7 +87,7 @@ def read_splits(cache: Path) -> tuple[dict[str, SplitClips], Array]:
     view, clips = View.open(cache), clip_table.require(cache)
     known = statistics.load(cache, view.fingerprint)
     chosen = configure(RunContext(), earlier=view.recorded["settings"], metadata=checkpoint.as_source)
-    built = build_network(chosen, view.outputs, Path(view.recorded["folder"]))
+    built = build_network(chosen, view.outputs, RunContext(folder=Path(view.recorded["folder"]), trust_code=True))
     module = built.module.to(memory_format=torch.channels_last)
     front = frontend.build(chosen.frontend)
     length = frontend.samples(chosen.frontend, chosen.segment)

@@ -196,7 +196,7 @@ def test_order_one_is_what_the_cache_holds(tmp_path, network):
     settings = quick(write_set(tmp_path / "sounds"), tmp_path / "cache", f"tests.support.toys:{network}")
     extract(settings, RunContext(folder=ROOT))
     clips = clip_table.require(tmp_path / "cache").used("test")
-    built = build_network(settings, sorted(CLASSES), ROOT)
+    built = build_network(settings, sorted(CLASSES), RunContext(folder=ROOT))
     front = frontend.build(settings.frontend)
     layers = capture.choose(probe(built, front, 2000, settings.network).layers, ("*",))
     samples = [torch.from_numpy(_samples(Path(clip.path)))[None] for clip in clips]

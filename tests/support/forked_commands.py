@@ -185,7 +185,9 @@ def _serve() -> None:
     import tempfile
 
     from gramcli.cli.app import run
+    from tests.support.own_toys import count_as_own
 
+    count_as_own()
     _exchange()
     for command in ("extract", "calibrate", "select-layers"):  # imports everything, compiles, builds the network
         code = run([command, "--quiet", "--cache", "warm"])

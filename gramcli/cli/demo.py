@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gramcli.cli import render
+from gramcli.cli import render, streams
 from gramcli.cli.options import Panel, example
 from gramcli.errors import UsageError
 from gramcli.system import durable_files
@@ -55,7 +55,10 @@ def demo_cmd(
     ):  # fmt: skip
         _say(f"\n# {why}")
         render.print_line(f"$ {shlex.join(['gramcli', *command])}")
-        done = subprocess.run([sys.executable, "-m", "gramcli", *command], cwd=folder, env=_environment(), check=False)
+        output = subprocess.DEVNULL if streams.lost() else None  # the loss is reported once, by this process
+        done = subprocess.run(
+            [sys.executable, "-m", "gramcli", *command], cwd=folder, env=_environment(), stdout=output, check=False
+        )
         if done.returncode:
             raise typer.Exit(done.returncode)
     _say(f"\nAll files are in {folder}. Next: gramcli guide start explains these steps with your own recordings.")

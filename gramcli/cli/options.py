@@ -14,11 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from gramcli.cli.render import Format
-from gramcli.errors import GramcliError, NoInputError, ResourceError
+from gramcli.errors import NoInputError, ResourceError
 from gramcli.progress import Progress, Silent
 from gramcli.settings import schema
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
+from gramcli.system.machine_faults import is_out_of_memory
 from gramcli.text import shown
 
 
@@ -165,14 +166,6 @@ def takes(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 def _reflowed(text: str) -> str:
     """Returns a docstring with one line per paragraph, for the help, which breaks lines where the terminal ends."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether an error of Python, torch or CUDA says that memory is used up."""
-    if isinstance(error, GramcliError):  # it says already what to do
-        return False
-    stated = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in stated or "out of memory" in stated
 
 
 def _out_of_memory(command: Callable[..., None], has_batch: bool) -> str:

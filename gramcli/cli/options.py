@@ -170,6 +170,7 @@ def _reflowed(text: str) -> str:
 
 def _out_of_memory(command: Callable[..., None], has_batch: bool) -> str:
     name = command.__name__.removesuffix("_cmd").replace("_", "-")
+    name = f"cache {name}" if command.__module__.endswith(".cache") else name
     advice = "use a smaller --batch, or close other programs" if has_batch else "close other programs"
     return f"out of memory in gramcli {name}; {advice}"
 

@@ -7,6 +7,8 @@ columns only. Names and labels are cells as `gramcli.cells` makes them.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -70,7 +72,9 @@ def submission(predictions: Iterable[Predicted], classes: Sequence[str]) -> str:
         for cell in line:
             if any(mark in cell for mark in "\t\r\n"):
                 raise UsageError(f"{shown(cell)}: a tab or a line break cannot stand in a submission; rename it")
-    return "".join("\t".join(map(harmless, line)) + "\n" for line in lines)
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerows(map(harmless, line) for line in lines)
+    return text.getvalue()
 
 
 def write(path: Path, predictions: Iterable[Predicted], classes: Sequence[str]) -> None:

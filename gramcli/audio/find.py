@@ -76,8 +76,7 @@ def _listed(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
         if (status.st_dev, status.st_ino) in seen:
             return []
         seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise NoInputError(f"{shown(folder)}: cannot be read: {error.strerror}") from None
 

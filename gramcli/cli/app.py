@@ -34,7 +34,7 @@ from gramcli.cli.options import Panel, example
 from gramcli.cli.render import print_stderr
 from gramcli.errors import Exit, GramcliError
 from gramcli.system import malloc
-from gramcli.system.machine_faults import machine_fault
+from gramcli.system.machine_faults import TO_START, machine_fault, require_memory
 from gramcli.text import shown
 
 _EPILOG = (
@@ -83,19 +83,32 @@ def main() -> NoReturn:
     """Runs the command line and ends the process."""
     ended: list[int] = []
     atexit.register(_end_now, ended)  # the first to be registered runs last
-    signals.heed()
-    signals.hide_ignored(_debug)
-    streams.take_over()
-    _silence_libraries()
-    malloc.keep_freed()
     try:
-        code = run(sys.argv[1:])
+        streams.take_over()
+        signals.hide_ignored(_debug)
+        _silence_libraries()
+        code = _started() or run(sys.argv[1:])
         signals.rest()
     except (KeyboardInterrupt, signals.Terminated):  # the signal came when `run` had ended
         code = int(signals.received() or Exit.INTERRUPTED)
         print_stderr("error", signals.message(Exit(code)))
     ended.append(code)
     sys.exit(code)
+
+
+def _started() -> int:
+    """Prepares the process for a command; returns an exit code if it lacks the means."""
+    try:
+        require_memory(TO_START)
+        signals.heed()
+        malloc.keep_freed()
+    except GramcliError as error:
+        return _fail(str(error), error.exit_code)
+    except Exception as error:
+        if (fault := machine_fault(error)) is None:
+            raise
+        return _fail(str(fault), fault.exit_code)
+    return 0
 
 
 def _end_now(ended: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ its work; `lost` then tells why its output is missing, unless a reader has gone 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -37,7 +38,8 @@ def open_missing() -> None:
             os.fstat(number)
         except OSError:
             _CLOSED.add(number)
-            _open_null(number)
+            with contextlib.suppress(OSError):  # where no file can be opened, none can take the number either
+                _open_null(number)
 
 
 def _open_null(number: int) -> None:

@@ -1,8 +1,13 @@
-"""Recognises errors of Python and of libraries that say that the machine lacks something: memory, files, a folder."""
+"""Recognises errors of Python and of libraries that say that the machine lacks something: memory, files, a folder.
+
+Some libraries end the process where there is too little memory to load them, which nobody can catch. So
+`require_memory` refuses a limit that is too low before they are loaded.
+"""
 
 from __future__ import annotations
 
 import errno
+import resource
 
 from gramcli.errors import GramcliError, NoInputError, ResourceError
 from gramcli.text import shown
@@ -26,7 +31,25 @@ _ADVICE = {
     errno.EIO: "check the disk",
     errno.EROFS: "choose a folder that can be written",
 }
+TO_START = 400 * 2**20
+"""Address space that Python and NumPy take, in bytes."""
+TO_LOAD_TORCH = 2**30
+"""Address space that torch takes with a small network, in bytes."""
 _NO_TEMPORARY = "No usable temporary directory"
+
+
+def require_memory(needed: int) -> None:
+    """Checks that the limit on the address space (``ulimit -v``), if there is one, is not below `needed` bytes.
+
+    Raises:
+        ResourceError: It is.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise ResourceError(
+            f"out of memory: the limit (ulimit -v) is {limit / 2**20:.0f} MiB, and {needed / 2**20:.0f} MiB are needed "
+            "at least; raise it"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

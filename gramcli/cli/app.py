@@ -39,8 +39,9 @@ from gramcli.text import shown
 
 _EPILOG = (
     "Exit codes: 0 success, 1 internal error, 2 wrong usage, 3 no usable input, 4 a step is missing or files do not "
-    "fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, "
-    "8 refused as unsafe, 9 cache in use, 130 or 143 interrupted.\n\n" + example("gramcli demo", "gramcli guide start")
+    "fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, or "
+    "output lost, 8 refused as unsafe, 9 cache in use, 130 or 143 interrupted.\n\n"
+    + example("gramcli demo", "gramcli guide start")
 )
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -219,3 +220,27 @@ def test_what_libraries_tell_is_kept_off_stderr(done):
     debug = left("", "--debug", "extract", "--network", "telling:build", "--cache", "telling2")
     assert debug.err.count("secret") == 3
     assert "\x1b" not in debug.err
+
+
+PRINTERS = {
+    "print",
+    "sys.stdout",
+    "sys.stderr",
+    "sys.stdout.write",
+    "sys.stderr.write",
+    "typer.echo",
+    "traceback.print_exc",
+}
+ALLOWED = {("cli/streams.py", "sys.stderr"), ("demo/train.py", "print")}
+"""The encoding of stderr is asked for; the program that trains the demo's network is no command."""
+
+
+def test_only_one_module_prints():
+    package = ROOT / "gramcli"
+    found = {
+        (path.relative_to(package).as_posix(), ast.unparse(node))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node) in PRINTERS
+    }
+    assert found <= ALLOWED

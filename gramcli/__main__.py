@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-
-from gramcli.cli import signals, streams
-from gramcli.system.machine_faults import machine_fault
+from gramcli.cli import signals
 
 
 def main() -> None:
     """Runs the command line and ends the process."""
     signals.end_at_once()
+    # what is imported from here on takes longer than a hasty Ctrl-C
+    import sys
+
+    from gramcli.cli import streams
+    from gramcli.system.machine_faults import machine_fault
+
     streams.open_missing()  # before any file is opened
     try:
-        from gramcli.cli.app import main as run  # takes longer than a hasty Ctrl-C
+        from gramcli.cli.app import main as run
     except Exception as error:
         if (fault := machine_fault(error)) is None:
             raise

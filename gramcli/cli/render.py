@@ -179,9 +179,9 @@ def _exact(value: Any) -> str:
     """Returns a cell of a CSV file: numbers with all digits, and text that no spreadsheet runs."""
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else ""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, int):
         return _cell(value)
-    return harmless(shown(value) if streams.stdout_is_terminal() else value)
+    return harmless(shown(value) if streams.stdout_is_terminal() else str(value))
 
 
 def _cell(value: Any) -> str:

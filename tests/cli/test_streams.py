@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -58,19 +57,6 @@ def one_error(err: str) -> str:
     return line
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, prepared):
-    """A project that is calibrated once; the commands of these tests change nothing in it that matters to others."""
-    folder = tmp_path_factory.mktemp("streams") / "project"
-    shutil.copytree(prepared, folder)
-    before = Path.cwd()
-    os.chdir(folder)
-    for command in ("extract", "calibrate", "select-layers"):
-        assert left("", command).code == 0
-    yield folder
-    os.chdir(before)
-
-
 PRINT = {
     "version": ["--version"],
     "help": ["classify", "--help"],
@@ -83,25 +69,25 @@ PRINT = {
 
 @pytest.mark.parametrize("command", PRINT)
 @pytest.mark.parametrize("redirections", LOST_OUT)
-def test_a_lost_result_is_exit_7_in_one_line(done, command, redirections):
+def test_a_lost_result_is_exit_7_in_one_line(calibrated_once, command, redirections):
     got = left(redirections, *PRINT[command])
     assert got.code == Exit.RESOURCE
     assert one_error(got.err).startswith("error: stdout cannot be written: ")
 
 
 @pytest.mark.parametrize("command", PRINT)
-def test_a_reader_that_has_gone_is_no_error(done, command):
+def test_a_reader_that_has_gone_is_no_error(calibrated_once, command):
     got = left(BROKEN_OUT, *PRINT[command])
     assert (got.code, got.err) == (0, "")
 
 
 @pytest.mark.parametrize("redirections", [*LOST_ERR, "<&-"])
-def test_stderr_and_stdin_change_nothing(done, redirections):
+def test_stderr_and_stdin_change_nothing(calibrated_once, redirections):
     assert left(redirections, "cache", "info") == left("", "cache", "info")
 
 
 @pytest.mark.parametrize("redirections", [">&- 2>&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"])
-def test_all_streams_at_once(done, redirections):
+def test_all_streams_at_once(calibrated_once, redirections):
     assert left(redirections, "cache", "info").code == Exit.RESOURCE
     assert left(redirections, "cache", "info", "--cache", "none").code == Exit.ARTEFACT
     assert left(redirections, "calibrate").code == Exit.OK
@@ -117,12 +103,12 @@ def test_all_streams_at_once(done, redirections):
         (["cache", "info", "--cache", "none"], Exit.ARTEFACT),
     ],
 )
-def test_a_command_that_fails_keeps_its_exit_code(done, redirections, arguments, code):
+def test_a_command_that_fails_keeps_its_exit_code(calibrated_once, redirections, arguments, code):
     assert left(redirections, *arguments).code == code
 
 
 @pytest.mark.parametrize("redirections", [">&-", ">/dev/full"])
-def test_commands_that_write_finish_their_work_first(done, redirections):
+def test_commands_that_write_finish_their_work_first(calibrated_once, redirections):
     Path("new.tsv").unlink(missing_ok=True)
     got = left(redirections, "classify", "sounds", "--submission", "new.tsv")
     assert got.code == Exit.RESOURCE
@@ -135,14 +121,14 @@ def test_commands_that_write_finish_their_work_first(done, redirections):
     assert decision.is_file()
 
 
-def test_commands_that_write_and_print_nothing_are_in_order(done):
+def test_commands_that_write_and_print_nothing_are_in_order(calibrated_once):
     assert left(">/dev/full", "extract", "--cache", "another").code == 0
     assert left(">&-", "export", "m.safetensors").code == 0
     assert Path("m.safetensors").is_file()
 
 
 @pytest.mark.parametrize("command", ["classify", "check"])
-def test_classify_and_check_stop_at_once(done, command):
+def test_classify_and_check_stop_at_once(calibrated_once, command):
     """Before they see that there is no such model."""
     got = left(">&-", command, "sounds", "--model", "none.safetensors")
     assert got.code == Exit.RESOURCE
@@ -150,21 +136,21 @@ def test_classify_and_check_stop_at_once(done, command):
 
 
 @pytest.mark.parametrize("format", ["csv", "json"])
-def test_classify_ends_when_its_reader_has_gone_or_its_disk_is_full(done, format):
+def test_classify_ends_when_its_reader_has_gone_or_its_disk_is_full(calibrated_once, format):
     assert left(BROKEN_OUT, "classify", "sounds", "--format", format).code == 0
     assert left(">/dev/full", "classify", "sounds", "--format", format).code == Exit.RESOURCE
 
 
 @pytest.mark.parametrize("redirections", ["2>/dev/full", "<&- 2>&-"])
-def test_the_work_is_done_without_stderr(done, redirections):
+def test_the_work_is_done_without_stderr(calibrated_once, redirections):
     got = left(redirections, "classify", "sounds/hum-3-0.wav")
     assert (got.code, got.out.count(b"hum-3-0")) == (0, 1)
     assert left(redirections, "calibrate").code == 0
 
 
-def test_no_file_of_the_cache_gets_the_number_of_a_stream(done):
+def test_no_file_of_the_cache_gets_the_number_of_a_stream(calibrated_once):
     """What a library prints to a stream that was closed would be written into it."""
-    (done / "loud.py").write_text(
+    (calibrated_once / "loud.py").write_text(
         "import os\nfrom tests.support.toys import ResNet\n"
         "def build(num_classes):\n    os.write(1, b'loud')\n    os.write(2, b'loud')\n    return ResNet(num_classes)\n"
     )
@@ -174,7 +160,7 @@ def test_no_file_of_the_cache_gets_the_number_of_a_stream(done):
 
 
 @pytest.mark.parametrize("redirections", [">&-", ">/dev/full", BROKEN_OUT, "2>&-"])
-def test_the_completion_of_the_shell(done, redirections):
+def test_the_completion_of_the_shell(calibrated_once, redirections):
     more = {"_GRAMCLI_COMPLETE": "complete_bash", "COMP_WORDS": "gramcli cal", "COMP_CWORD": "1"}
     assert left("", **more).out == b"calibrate\n"
     got = left(redirections, **more)
@@ -212,8 +198,8 @@ def build(num_classes):
 """
 
 
-def test_what_libraries_tell_is_kept_off_stderr(done):
-    (done / "telling.py").write_text(LOUD)
+def test_what_libraries_tell_is_kept_off_stderr(calibrated_once):
+    (calibrated_once / "telling.py").write_text(LOUD)
     got = left("", "extract", "--network", "telling:build", "--cache", "telling")
     assert got.code == 0
     assert "secret" not in got.err

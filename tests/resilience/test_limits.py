@@ -30,7 +30,7 @@ def limited(limit: str, *arguments: str, **more: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("kilobytes", [100_000, 400_000, 700_000])
 @pytest.mark.parametrize("command", ["classify sounds/hum-3-0.wav", "layers"])
-def test_too_little_memory_for_the_network(calibrated, kilobytes, command):
+def test_too_little_memory_for_the_network(calibrated_once, kilobytes, command):
     code, err = limited(f"ulimit -v {kilobytes}", *command.split())
     assert code == Exit.RESOURCE
     assert err.startswith("error: out of memory")
@@ -39,18 +39,18 @@ def test_too_little_memory_for_the_network(calibrated, kilobytes, command):
 
 @pytest.mark.parametrize("kilobytes", [200_000, 450_000, 1_000_000])
 @pytest.mark.parametrize("command", ["cache info", "calibrate"])
-def test_little_memory_without_a_network(calibrated, kilobytes, command):
+def test_little_memory_without_a_network(calibrated_once, kilobytes, command):
     assert limited(f"ulimit -v {kilobytes}", *command.split())[0] in (Exit.OK, Exit.RESOURCE)
 
 
 @pytest.mark.parametrize("count", [4, 5, 6, 8, 12])
 @pytest.mark.parametrize("command", ["classify sounds/hum-3-0.wav", "cache info"])
-def test_few_open_files(calibrated, count, command):
+def test_few_open_files(calibrated_once, count, command):
     code, err = limited(f"ulimit -n {count}", *command.split())
     assert (code == Exit.RESOURCE and "Too many open files" in err) or (code == Exit.OK and count > 5)
 
 
-def test_no_temporary_folder(calibrated, gramcli, monkeypatch):
+def test_no_temporary_folder(calibrated_once, gramcli, monkeypatch):
     def nowhere(*_: object, **__: object) -> None:
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/var/tmp']")
 
@@ -81,17 +81,16 @@ EVERYWHERE = {
     "folds": ["evaluate", "sounds/manifest.csv", "--folds", LONG],
     "demo": ["demo", LONG],
     "page": ["guide", LONG],
-    "network": ["layers", LONG],
     "format": ["classify", "sounds", "--format", LONG],
 }
 
 
-@pytest.mark.parametrize("where", EVERYWHERE)
-@pytest.mark.parametrize("length", [300, 90_000])
-def test_a_name_that_is_too_long(calibrated, gramcli, where, length):
-    if length > 300 and where not in ("file", "cache", "model", "format"):
-        pytest.skip("as the others")
+@pytest.mark.parametrize(
+    ("where", "length"),
+    [(where, 300) for where in EVERYWHERE] + [(where, 90_000) for where in ("file", "cache", "format")],
+)
+def test_a_name_that_is_too_long(calibrated_once, gramcli, where, length):
     outcome = gramcli(*(one.replace(LONG, "n" * length) for one in EVERYWHERE[where]))
     assert outcome.code in (Exit.USAGE, Exit.NO_INPUT, Exit.ARTEFACT, Exit.RESOURCE), outcome.err
     assert len(outcome.error) <= 2000
-    assert not [path for path in calibrated.iterdir() if path.name.startswith("nnn")]
+    assert not [path for path in calibrated_once.iterdir() if path.name.startswith("nnn")]

@@ -9,8 +9,20 @@ def main() -> None:
     from gramcli.cli import signals
 
     signals.end_at_once()
-    from gramcli.cli.app import main as run  # takes longer than a hasty Ctrl-C
+    # what is imported from here on takes longer than a hasty Ctrl-C
+    import sys
 
+    from gramcli.cli import streams
+    from gramcli.system.machine_faults import machine_fault
+
+    streams.open_missing()  # before any file is opened
+    try:
+        from gramcli.cli.app import main as run
+    except Exception as error:
+        if (fault := machine_fault(error)) is None:
+            raise
+        streams.write_error(f"error: {fault}\n")
+        sys.exit(fault.exit_code)
     run()
 
 

@@ -1,4 +1,9 @@
-"""Text for people: names escaped for one line of a message, and labels in natural order."""
+"""Text for people: names escaped for one line of a message, and labels in natural order.
+
+What prints to a terminal (`gramcli.cli.render`) escapes all of it with `shown`, so that no caller can forget it. A
+message of an error or a note escapes the names in it as well, since Python programs read it too; escaping twice
+changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,12 @@ def shown(name: object) -> str:
     'a\\nb.wav'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(name))
+
+
+def shortened(text: str, most: int) -> str:
+    """Returns a text of `most` characters at most, from whose middle the rest is left out."""
+    head = most * 2 // 3
+    return text if len(text) <= most else f"{text[:head]} … {text[len(text) - (most - head - 3) :]}"
 
 
 def natural_sorted(labels: Iterable[str]) -> list[str]:

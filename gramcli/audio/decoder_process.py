@@ -19,6 +19,7 @@ import numpy as np
 from gramcli.audio.reader import Samples
 from gramcli.errors import ResourceError
 from gramcli.system import import_path
+from gramcli.system.machine_faults import machine_fault, no_temporary_folder
 from gramcli.text import shown
 
 COMMAND = (sys.executable, "-P", "-m", "gramcli.audio.decoder_main")
@@ -57,7 +58,10 @@ class Child:
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         # one thread each: children share the cores with the network
         environment = {**import_path.environment(str(Path(__file__).parents[2])), "OPENBLAS_NUM_THREADS": "1"}
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        try:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        except OSError as error:
+            raise machine_fault(error) or no_temporary_folder() from None
         try:
             self._process = subprocess.Popen(
                 command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment

@@ -26,7 +26,7 @@ def audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     found: dict[str, None] = {}
     for path in paths:
         name = os.fspath(path)
-        if Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name)):
+        if os.path.isdir(name) or (glob.has_magic(name) and not os.path.lexists(name)):
             found.update(dict.fromkeys(_expand(name)))
         else:
             found[name] = None
@@ -34,11 +34,13 @@ def audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 
 def _expand(name: str) -> list[str]:
-    # pathlib's glob takes no absolute pattern
-    matches = [name] if Path(name).is_dir() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+    try:
+        matches = [name] if os.path.isdir(name) else sorted(glob.glob(name, recursive=True))
+    except RecursionError:
+        raise NoInputError(f"{shown(name)}: folders lie too deep for a pattern; name the folder") from None
     files: list[str] = []
-    for match in map(Path, matches):
-        files += _below(match, set()) if match.is_dir() else [str(match)]
+    for match in matches:
+        files += _below(str(Path(match))) if os.path.isdir(match) else [str(Path(match))]
     audio = [file for file in files if file.lower().endswith(SUFFIXES)]
     if not audio:
         kinds = Counter(Path(file).suffix.lower() or "no suffix" for file in files).most_common(4)
@@ -48,23 +50,35 @@ def _expand(name: str) -> list[str]:
     return audio
 
 
-def _below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Yields all files below a folder; follows links to folders, but enters each folder once."""
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise NoInputError(f"{shown(folder)}: cannot be read: {error.strerror}") from None
-    for entry in entries:
-        if entry.name.startswith("."):
+def _below(top: str) -> Iterator[str]:
+    """Yields all files below a folder; follows links to folders, but enters each folder once.
+
+    Folders are listed one after another and not by a function that calls itself: they can lie deeper than that may go.
+    """
+    seen: set[tuple[int, int]] = set()
+    levels = [iter(_listed(top, seen))]
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+        elif entry.name.startswith("."):
             continue
-        if _leads_to_folder(entry):
-            yield from _below(Path(entry.path), seen)
+        elif _leads_to_folder(entry):
+            levels.append(iter(_listed(entry.path, seen)))
         else:
             yield entry.path
+
+
+def _listed(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    """Returns what a folder holds, sorted; nothing if it was listed before."""
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            return []
+        seen.add((status.st_dev, status.st_ino))
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise NoInputError(f"{shown(folder)}: cannot be read: {error.strerror}") from None
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

@@ -2,7 +2,7 @@
 
 Every extract derives it anew from the manifest and the shards; only the manifest is meant to be edited. One row is one
 window of audio. Clips that the manifest no longer lists keep their row, with an empty split, so that nothing need be
-computed if they come back. The first line holds the SHA-256 of the rest.
+computed if they come back. The first line holds the SHA-256 of the rest. Cells are as `gramcli.cells` makes them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from gramcli.cache import regular_file
+from gramcli.cells import harmless, original
 from gramcli.dataset.clip import Clip
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError
 from gramcli.system import durable_files
 from gramcli.text import shown
 
-FORMAT = 2
-_COLUMNS = {1: Clip._fields[:-1], 2: Clip._fields}
+FORMAT = 3
+_COLUMNS = {1: Clip._fields[:-1], 2: Clip._fields, 3: Clip._fields}
 """Columns by format: the first kept no digest of the file that a window is a part of."""
+_AS_IT_IS = 2
+"""Last format whose cells are the texts themselves, also where a spreadsheet would run them."""
 
 _TYPES = {"bytes": int, "mtime_ns": int, "start": float, "end": float, "shard": int, "row": int}
 _PART = 10_000
@@ -80,7 +83,9 @@ def write(cache: Path, rows: Sequence[Clip], seconds: float) -> None:
     text = io.TextIOWrapper(content, "utf-8", "surrogateescape", newline="")
     table = csv.writer(text)  # ends lines with CR LF: with LF alone it would not quote a CR in a name
     table.writerow(Clip._fields)
-    table.writerows(rows)  # None as nothing, a float by its shortest digits
+    for start in range(0, len(rows), _PART):
+        columns = zip(*rows[start : start + _PART], strict=True)
+        table.writerows(zip(*map(_cells, Clip._fields, columns), strict=True))
     text.detach()  # flushes, and leaves `content` open
     body = content.getvalue()
     with durable_files.staged(cache / "clips.csv", below=cache) as descriptor:
@@ -129,7 +134,7 @@ def read(cache: Path) -> ClipTable | None:
             first: dict[str, str] = {}
             while part := list(itertools.islice(lines, _PART)):  # by columns: row by row takes twice as long
                 turned = zip(names, zip(*part, strict=True), strict=True)
-                columns = [_column(name, column, first) for name, column in turned]
+                columns = [_column(name, column, first, version) for name, column in turned]
                 # of columns that this format does not have, nothing is known
                 columns += [[""] * len(part) for _ in Clip._fields[len(names) :]]
                 rows += map(Clip._make, zip(*columns, strict=True))
@@ -173,11 +178,17 @@ def require(cache: Path) -> ClipTable:
     return clips
 
 
-def _column(name: str, texts: tuple[str, ...], first: dict[str, str]) -> Iterable[Any]:
+def _cells(name: str, values: Sequence[Any]) -> Sequence[Any]:
+    """Returns the cells of a column; csv writes None as nothing, and a float by its shortest digits."""
+    return values if name in _TYPES else list(map(harmless, values))
+
+
+def _column(name: str, cells: tuple[str, ...], first: dict[str, str], version: int) -> Iterable[Any]:
     """Returns the values of a column; equal texts of `_REPEATED` columns are one object."""
     if name in _TYPES:
         kind = _TYPES[name]
-        return [kind(text) if text else None for text in texts]
+        return [kind(text) if text else None for text in cells]
+    texts = cells if version <= _AS_IT_IS else tuple(map(original, cells))
     if name in _REPEATED:
         return [first.setdefault(text, text) for text in texts]
     return texts

@@ -2,7 +2,7 @@
 
 It is for people to read, and for the exit code of later runs. The shards hold the same reasons, so where the list is
 missing or damaged, they are read instead. A failure is listed before its shard is written, so no shard has failures
-that are not listed. The first line holds the SHA-256 of the rest.
+that are not listed. The first line holds the SHA-256 of the rest. Cells are as `gramcli.cells` makes them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from gramcli.cache import regular_file, shard
 from gramcli.cache.clip_table import by_shard
 from gramcli.cache.view import View
+from gramcli.cells import harmless, original
 from gramcli.dataset.clip import Clip
 from gramcli.errors import DamagedError
 from gramcli.system import durable_files
@@ -44,7 +45,7 @@ def write(cache: Path, clips: Iterable[Clip], reasons: Mapping[str, str]) -> Non
     for clip in clips:
         reason = clip.error or reasons.get(clip.key)
         if reason:  # also of clips that have left the manifest: they may come back
-            table.writerow([shown(clip.id), shown(clip.path), clip.key, shown(reason)])
+            table.writerow(harmless(shown(cell)) for cell in (clip.id, clip.path, clip.key, reason))
     body = text.getvalue().encode()
     durable_files.write(cache / FILE, _head(body) + body, below=cache)
 
@@ -79,7 +80,7 @@ def read(cache: Path, view: View, clips: Iterable[Clip]) -> dict[str, str]:
             columns, *rows = csv.reader(io.StringIO(body.decode(), newline=""), strict=True)
             if columns != _COLUMNS:
                 raise ValueError
-            return {key: reason for _, _, key, reason in rows if key}
+            return {key: original(reason) for _, _, key, reason in rows if key}
     return dict(_from_shards(view, clips))
 
 

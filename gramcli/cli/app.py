@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -24,17 +27,21 @@ from gramcli.cli import (
     layers,
     select_layers,
     signals,
+    streams,
     train,
 )
-from gramcli.cli.options import Panel, example, is_out_of_memory
+from gramcli.cli.options import Panel, example
 from gramcli.cli.render import print_stderr
 from gramcli.errors import Exit, GramcliError
 from gramcli.system import malloc
+from gramcli.system.machine_faults import TO_START, machine_fault, require_memory
+from gramcli.text import shown
 
 _EPILOG = (
     "Exit codes: 0 success, 1 internal error, 2 wrong usage, 3 no usable input, 4 a step is missing or files do not "
-    "fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, "
-    "8 refused as unsafe, 9 cache in use, 130 or 143 interrupted.\n\n" + example("gramcli demo", "gramcli guide start")
+    "fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, or "
+    "output lost, 8 refused as unsafe, 9 cache in use, 130 or 143 interrupted.\n\n"
+    + example("gramcli demo", "gramcli guide start")
 )
 
 app = typer.Typer(
@@ -56,7 +63,7 @@ _ClickError: Any = typer.BadParameter.__mro__[2]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"gramcli {__version__}\n")
+        streams.write(f"gramcli {__version__}\n")
         raise typer.Exit
 
 
@@ -75,40 +82,89 @@ _DEBUG = [False]
 
 def main() -> NoReturn:
     """Runs the command line and ends the process."""
-    signals.heed()
-    malloc.keep_freed()
-    code = run(sys.argv[1:])
+    ended: list[int] = []
+    atexit.register(_end_now, ended)  # the first to be registered runs last
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader is gone; else Python reports it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if signals.received() is not None:  # a second signal during Python's own exit would change the exit code
-        sys.stderr.flush()
-        os._exit(code)
+        streams.take_over()
+        signals.hide_ignored(_debug)
+        _silence_libraries()
+        code = _started() or run(sys.argv[1:])
+        signals.rest()
+    except (KeyboardInterrupt, signals.Terminated):  # the signal came when `run` had ended
+        code = int(signals.received() or Exit.INTERRUPTED)
+        print_stderr("error", signals.message(Exit(code)))
+    ended.append(code)
     sys.exit(code)
+
+
+def _started() -> int:
+    """Prepares the process for a command; returns an exit code if it lacks the means."""
+    try:
+        require_memory(TO_START)
+        signals.heed()
+        malloc.keep_freed()
+    except GramcliError as error:
+        return _fail(str(error), error.exit_code)
+    except Exception as error:
+        if (fault := machine_fault(error)) is None:
+            raise
+        return _fail(str(fault), fault.exit_code)
+    return 0
+
+
+def _end_now(ended: Sequence[int]) -> None:
+    """Ends the process before Python empties its modules, where destructors fail and signals are not handled."""
+    if ended:
+        os._exit(ended[0])
+
+
+def _debug(text: str) -> None:
+    if _DEBUG[0]:
+        print_stderr("debug", text)
+
+
+def _silence_libraries() -> None:
+    """Keeps warnings and log messages of libraries, which can hold paths and names of strangers, off stderr."""
+
+    def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any) -> None:
+        _debug(f"{filename}:{lineno}: {category.__name__}: {message}")
+
+    warnings.showwarning = warned
+    logging.disable(logging.CRITICAL)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; every error is one line on stderr."""
     _DEBUG[0] = False
+    streams.begin()
+    code = _run(arguments)
+    if code == Exit.OK and (why := streams.lost()):
+        return _fail(f"stdout cannot be written: {why}; what should have been printed is lost", Exit.RESOURCE)
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = int(app(list(arguments), prog_name="gramcli", standalone_mode=False) or Exit.OK)
         # typer turns Ctrl-C into an exit without a message
         return _interrupted() if code == Exit.INTERRUPTED else code
+    except SystemExit as end:  # of the completion of the shell
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except signals.Terminated:
         return _fail(signals.message(Exit.TERMINATED), Exit.TERMINATED)
+    except streams.ReaderGone:
+        return Exit.OK
     except GramcliError as error:
         return _fail(str(error), error.exit_code)
     except _ClickError as error:
         message = error.format_message().replace("Value error, ", "")
         return _fail(f"{message} (see --help)", Exit.USAGE) if message else Exit.USAGE
-    except BrokenPipeError:
-        return Exit.OK
     except Exception as error:
-        if is_out_of_memory(error):  # outside of a command that says what to do
-            return _fail("out of memory; close other programs", Exit.RESOURCE)
+        if (fault := machine_fault(error)) is not None:  # outside of a command that says what to do
+            return _fail(str(fault), fault.exit_code)
         return _fail(
             f"internal error: {type(error).__name__}: {error}; please report it with the output of gramcli --debug "
             "and the same command",
@@ -122,7 +178,8 @@ def _interrupted() -> int:
 
 def _fail(text: str, code: Exit) -> int:
     if _DEBUG[0]:
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            streams.write_error(f"{shown(line)}\n")
     if (ended := signals.received()) is not None:
         text, code = signals.message(ended), ended
     print_stderr("error", text)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gramcli.cli import render
+from gramcli.cli import render, streams
 from gramcli.cli.options import AsJson, FormatOption, Given, Model, Panel, example, takes
 from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
@@ -34,6 +34,7 @@ def check_cmd(
     """
     from gramcli.inference.shift_check import COLUMNS, check_shift
 
+    streams.require()
     with Bar(quiet=given.quiet) as bar:
         found = check_shift(given.model(model), folder, given.context(bar))
     how = render.output_format(format, as_json)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gramcli.cli import render
+from gramcli.cli import render, streams
 from gramcli.cli.options import AsJson, FormatOption, Given, Model, Panel, example, takes
 from gramcli.cli.outcome import settle
 from gramcli.cli.render import Bar, Format
@@ -60,7 +59,9 @@ def classify_cmd(
     from gramcli.system.durable_files import require_place
 
     paths = audio_files(files)  # before the network is built, so that a typing error costs no time
-    if submission is not None:
+    if submission is None:
+        streams.require()
+    else:
         require_place(submission)
     shares = _prior(prior)
     start_ahead()
@@ -80,11 +81,11 @@ def classify_cmd(
             yield prediction.row()
 
     # on a terminal, rows that are printed one by one show the progress themselves
-    streams = how in (Format.csv, Format.jsonl)
-    with Bar(quiet=given.quiet or (streams and sys.stdout.isatty())) as bar:
+    one_by_one = how in (Format.csv, Format.jsonl)
+    with Bar(quiet=given.quiet or (one_by_one and streams.stdout_is_terminal())) as bar:
         classifier = GramClassifier.load(given.model(model), given.context(bar), shares)
         given.note_settings(bar, classifier.settings)
-        if streams:
+        if one_by_one:
             render.rows(COLUMNS, rows(classifier), how)
         else:
             done = list(rows(classifier))

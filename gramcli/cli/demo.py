@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gramcli.cli import render
+from gramcli.cli import render, streams
 from gramcli.cli.options import Panel, example
 from gramcli.errors import UsageError
 from gramcli.system import durable_files, import_path
@@ -56,7 +56,8 @@ def demo_cmd(
         render.print_line(f"$ {shlex.join(['gramcli', *command])}")
         # -P: no file of the folder is imported in place of a library
         line = [sys.executable, "-P", "-m", "gramcli", *command]
-        done = subprocess.run(line, cwd=folder, env=import_path.environment(_PACKAGE), check=False)
+        output = subprocess.DEVNULL if streams.lost() else None  # the loss is reported once, by this process
+        done = subprocess.run(line, cwd=folder, env=import_path.environment(_PACKAGE), stdout=output, check=False)
         if done.returncode:
             raise typer.Exit(done.returncode)
     _say(f"\nAll files are in {folder}. Next: gramcli guide start explains these steps with your own recordings.")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from typing import Annotated
 
 import typer
 
 from gramcli import guide
-from gramcli.cli import render
+from gramcli.cli import render, streams
 from gramcli.cli.options import Panel, example
 from gramcli.errors import UsageError
 from gramcli.text import shown
@@ -46,7 +45,7 @@ def guide_cmd(
         question = f" did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"{shown(topic)}: no such page;{question} there are {', '.join(guide.TOPICS)}")
     text = guide.readable(guide.page(topic))
-    if sys.stdout.isatty():
+    if streams.stdout_is_terminal():
         _page(text)
     else:
         render.print_line(text.rstrip("\n"))

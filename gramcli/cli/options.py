@@ -14,11 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from gramcli.cli.render import Format
-from gramcli.errors import GramcliError, NoInputError, ResourceError
+from gramcli.errors import NoInputError, ResourceError
 from gramcli.progress import Progress, Silent
 from gramcli.settings import schema
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
+from gramcli.system.machine_faults import TO_LOAD_TORCH, is_out_of_memory, require_memory
 from gramcli.text import shown
 
 
@@ -154,6 +155,8 @@ def takes(*wanted: str, builds_network: bool = False) -> Callable[[Callable[...,
                     value = (",".join(value) if key.metadata["kind"] == "names" else value) if value else None
                 given.put(section, key.name, value)
             try:
+                if any(one.split(".")[0] == "network" for one in wanted):
+                    require_memory(TO_LOAD_TORCH)
                 command(given, **values)
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -174,16 +177,9 @@ def _reflowed(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether an error of Python, torch or CUDA says that memory is used up."""
-    if isinstance(error, GramcliError):  # it says already what to do
-        return False
-    stated = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in stated or "out of memory" in stated
-
-
 def _out_of_memory(command: Callable[..., None], has_batch: bool) -> str:
     name = command.__name__.removesuffix("_cmd").replace("_", "-")
+    name = f"cache {name}" if command.__module__.endswith(".cache") else name
     advice = "use a smaller --batch, or close other programs" if has_batch else "close other programs"
     return f"out of memory in gramcli {name}; {advice}"
 

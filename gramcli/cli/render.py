@@ -1,11 +1,14 @@
-"""Prints results as tables or records on stdout, and progress and notes on stderr."""
+"""Prints results as tables or records on stdout, and progress and notes on stderr.
+
+All that is printed for people is escaped here (`gramcli.text.shown`), whether or not the caller has done so.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-import sys
+import re
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +21,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from gramcli.text import shown
+from gramcli.cells import harmless
+from gramcli.cli import streams
+from gramcli.text import shortened, shown
 
 SCHEMA_VERSION = 1
 """Version of the JSON documents, their field ``format``."""
 
 _MIN_WIDTH = 8
 """Smallest width of a column that is shortened, in characters."""
+_LONGEST = 2000
+"""Longest message on stderr, in characters: it may hold a path or an argument of any length."""
 
 
 class Format(StrEnum):
@@ -40,7 +47,7 @@ def output_format(format: Format | None, as_json: bool) -> Format:
     """Returns the format that was asked for; by default a table on a terminal, and CSV elsewhere."""
     if as_json:
         return Format.json
-    return format or (Format.table if sys.stdout.isatty() else Format.csv)
+    return format or (Format.table if streams.stdout_is_terminal() else Format.csv)
 
 
 def json_value(value: Any) -> Any:
@@ -54,18 +61,34 @@ def json_value(value: Any) -> Any:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Writes one JSON document to stdout."""
-    print_line(json.dumps(json_value(content), indent=2, ensure_ascii=False))
+    print_line(_json(content, indent=2))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    r"""Returns JSON in which all but printable characters are written as ``\uXXXX``: for a program the same text.
+
+    A byte of a name that is not UTF-8 is the surrogate that stands for it in Python, ``\udc80`` to ``\udcff``.
+    """
+    return _UNUSUAL.sub(_escaped, json.dumps(json_value(value), indent=indent, ensure_ascii=False))
+
+
+_UNUSUAL = re.compile(r"[^\n -~]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def print_line(line: str) -> None:
-    """Writes one line to stdout; bytes that are not UTF-8 are written as they were read."""
-    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
-    sys.stdout.flush()
+    """Writes one line to stdout as it is; bytes that are not UTF-8 are written as they were read."""
+    streams.write(f"{line}\n")
 
 
 def print_text(text: str) -> None:
     """Writes a sentence to stdout; on a terminal, lines are broken between words."""
-    print_line(_wrapped(text) if sys.stdout.isatty() else text)
+    text = shown(text)
+    print_line(_wrapped(text) if streams.stdout_is_terminal() else text)
 
 
 def _wrapped(text: str) -> str:
@@ -92,12 +115,12 @@ def rows(
         print_json({"format": SCHEMA_VERSION, **(about or {}), "rows": [dict(record) for record in records]})
     elif format is Format.jsonl:
         for record in records:
-            print_line(json.dumps(json_value(record), ensure_ascii=False))
+            print_line(_json(record))
     elif format is Format.csv:
         writer = csv.writer(_Lines(), lineterminator="\n")
         writer.writerow(columns)
         for record in records:
-            writer.writerow([_cell(record[column], exact=True) for column in columns])
+            writer.writerow([_exact(record[column]) for column in columns])
     else:
         table(columns, records)
 
@@ -136,28 +159,38 @@ def _tail(text: str, room: int) -> str:
     """Returns the end of a text, in which file names differ most."""
     if cell_len(text) <= room:
         return text
-    while cell_len(text) > room - 1:
-        text = text[1:]
-    return f"…{text}"
+    width = 1  # of the mark in front
+    for start in range(len(text) - 1, -1, -1):
+        width += cell_len(text[start])
+        if width > room:
+            return f"…{text[start + 1 :]}"
+    return text
 
 
 class _Lines:
-    """A text file for the csv module that writes bytes which are not UTF-8 as they were read."""
+    """A text file for the csv module; the lines that it gets are whole."""
 
     def write(self, text: str) -> int:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-        sys.stdout.buffer.flush()
+        streams.write(text)
         return len(text)
 
 
-def _cell(value: Any, *, exact: bool = False) -> str:
+def _exact(value: Any) -> str:
+    """Returns a cell of a CSV file: numbers with all digits, and text that no spreadsheet runs."""
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else ""
+    if value is None or isinstance(value, int):
+        return _cell(value)
+    return harmless(shown(value) if streams.stdout_is_terminal() else str(value))
+
+
+def _cell(value: Any) -> str:
+    """Returns a cell of a table for people."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        return repr(value) if exact else f"{value:.3g}"
-    return str(value) if exact else shown(value)
+    return f"{value:.3g}" if isinstance(value, float) else shown(value)
 
 
 def size(count: float) -> str:
@@ -181,9 +214,12 @@ def duration(seconds: float) -> str:
 
 def print_stderr(kind: str, text: str) -> None:
     """Writes one line to stderr; on a terminal, it is broken between words."""
-    line = f"{kind}: {' '.join(text.split())}"
-    sys.stderr.write(f"{_wrapped(line) if sys.stderr.isatty() else line}\n")
-    sys.stderr.flush()
+    line = _message(kind, text)
+    streams.write_error(f"{_wrapped(line) if streams.stderr_is_terminal() else line}\n")
+
+
+def _message(kind: str, text: str) -> str:
+    return shortened(shown(f"{kind}: {' '.join(text.split())}"), _LONGEST)
 
 
 class Bar:
@@ -248,7 +284,7 @@ class Bar:
         if self._quiet:
             return
         if self._bar is not None:
-            self._bar.console.print(Text(f"note: {text}"))
+            self._bar.console.print(Text(_message("note", text)))
         else:
             print_stderr("note", text)
 

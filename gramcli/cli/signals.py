@@ -1,25 +1,35 @@
 """Ctrl-C and SIGTERM: the first signal ends a command in an orderly way; after a few seconds it is ended in any case.
 
 Python handles a signal in its main thread between two of its own steps, which can take long (a batch in a large
-network is one step), and an exception in a library's destructor is lost. So a thread watches for signals as well. It
-ends the process when a grace period after the first signal is over, or when a second signal arrives. No data is lost:
-files appear complete or not at all, as after a kill.
+network is one step). So a thread watches for signals as well. It ends the process when a grace period after the first
+signal is over, or when a second signal arrives. No data is lost: files appear complete or not at all, as after a kill.
+
+An exception in a destructor or a callback of a library is lost: Python prints it and goes on. `hide_ignored` takes the
+place of that printing, and has the thread send the signal again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import select
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from gramcli.errors import Exit
 
 GRACE_S = 4.0
 """Grace period after the first signal, in seconds."""
+
+_AGAIN_S = 0.01
+"""Time after which a signal whose exception was lost is sent again, in seconds; the destructor has ended then."""
+_STDERR = 2
 
 _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 _WORDS = {Exit.INTERRUPTED: "interrupted", Exit.TERMINATED: "terminated"}
@@ -34,6 +44,12 @@ class Terminated(BaseException):
 
 
 _RECEIVED: list[Exit] = []
+_LOST: list[int] = []
+"""Not empty while the exception of a signal was lost and it has not been raised again."""
+_OVER: list[bool] = []
+"""Not empty when the command has ended, and no exception is raised any more."""
+_REQUESTS: list[int] = []
+"""Descriptor on which the thread can be asked to send the signal again."""
 
 
 def received() -> Exit | None:
@@ -64,12 +80,16 @@ def heed() -> None:
     """
 
     def first(number: int, frame: FrameType | None) -> None:
+        if _OVER or (_RECEIVED and not _LOST):
+            return
         if not _RECEIVED:
             _RECEIVED.append(_CODES[signal.Signals(number)])
-            raise Interrupted if number == signal.SIGINT else Terminated
+        _LOST.clear()
+        raise Interrupted if _RECEIVED[0] == Exit.INTERRUPTED else Terminated
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
+    _REQUESTS[:] = [writer]
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), name="gramcli signals", daemon=True).start()
     for number in _CODES:
@@ -77,14 +97,51 @@ def heed() -> None:
             signal.signal(number, first)
 
 
+def rest() -> None:
+    """Keeps the exit code of a command that has ended: a signal that comes now raises nothing."""
+    _OVER.append(True)
+
+
+def hide_ignored(tell: Callable[[str], None]) -> None:
+    """Replaces the tracebacks that Python prints of exceptions in destructors, callbacks and threads.
+
+    Args:
+        tell: Gets one line on an exception that is no signal.
+    """
+
+    def ignored(lost: Any) -> None:  # takes what it uses with it, as it may run when modules are being emptied
+        if issubclass(lost.exc_type, KeyboardInterrupt | Terminated):
+            _LOST.append(1)
+            for writer in _REQUESTS:
+                with contextlib.suppress(OSError):
+                    os.write(writer, b"\0")
+        elif not issubclass(lost.exc_type, SystemExit):
+            where = getattr(lost, "object", None) or getattr(lost, "thread", None)
+            tell(f"ignored in {where!r}: {lost.exc_type.__name__}: {lost.exc_value}")
+
+    sys.unraisablehook = ignored
+    threading.excepthook = ignored
+
+
 def _watch(reader: int) -> None:
     """Waits for the first signal, and then for a second one or the end of the grace period."""
     code = _next(reader)
-    if select.select([reader], [], [], GRACE_S)[0]:
-        _next(reader)
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar hides
-    # not through Python's own stream, which the main thread may have locked
-    os.write(2, f"{show_cursor}error: {message(code)}\n".encode())
+    number = next(number for number, one in _CODES.items() if one == code)
+    ends, own = time.monotonic() + GRACE_S, 0
+    while select.select([reader], [], [], max(0.0, ends - time.monotonic()))[0]:
+        byte = os.read(reader, 1)[0]
+        if byte == 0:
+            time.sleep(_AGAIN_S)
+            own += 1
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        elif byte in _CODES and own:  # the signal that this thread has sent
+            own -= 1
+        elif byte in _CODES:
+            break
+    show_cursor = "\x1b[?25h" if os.isatty(_STDERR) else ""  # which a progress bar hides
+    with contextlib.suppress(OSError):
+        # not through Python's own stream, which the main thread may have locked
+        os.write(_STDERR, f"{show_cursor}error: {message(code)}\n".encode())
     os._exit(code)
 
 

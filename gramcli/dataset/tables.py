@@ -1,4 +1,7 @@
-"""Reads manifests that are tables: CSV, TSV or JSONL. Columns are recognised by their usual names, as in `ALIASES`."""
+"""Reads manifests that are tables: CSV, TSV or JSONL. Columns are recognised by their usual names, as in `ALIASES`.
+
+Cells of CSV and TSV are read as `gramcli.cells` writes them, so that what gramcli has written comes back as it was.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gramcli.cells import original
 from gramcli.dataset.clip import SPLITS
 from gramcli.dataset.splits import split_named
 from gramcli.errors import NoInputError, UsageError
@@ -156,7 +160,7 @@ def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
         if cells is None:
             return
         if not header:
-            header = [cell.strip() for cell in cells]
+            header = [original(cell.strip()) for cell in cells]
             for column, count in Counter(header).items():
                 if count > 1:
                     raise UsageError(f"{name}:{line}: {count} columns are called '{shown(column)}'; rename all but one")
@@ -165,7 +169,7 @@ def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
             continue
         if len(cells) < len(header) or any(cells[len(header) :]):
             raise UsageError(f"{name}:{line}: {len(cells)} fields where the header has {len(header)}")
-        yield f"{name}:{line}", {column: cell.strip() for column, cell in zip(header, cells, strict=False)}
+        yield f"{name}:{line}", {column: original(cell.strip()) for column, cell in zip(header, cells, strict=False)}
 
 
 def _delimiter(header: str) -> str:

@@ -2,16 +2,19 @@
 
 After a header it has one line per recording: ``filename`` (as in the challenge's own lists, ``audio/0.wav``),
 ``scene_label`` and, as task 1 asks since 2020, a probability for every class. Task 1 of 2019 asks for the first two
-columns only.
+columns only. Names and labels are cells as `gramcli.cells` makes them.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from gramcli.cells import harmless
 from gramcli.errors import UsageError
 from gramcli.system import durable_files
 from gramcli.text import shown
@@ -69,7 +72,9 @@ def submission(predictions: Iterable[Predicted], classes: Sequence[str]) -> str:
         for cell in line:
             if any(mark in cell for mark in "\t\r\n"):
                 raise UsageError(f"{shown(cell)}: a tab or a line break cannot stand in a submission; rename it")
-    return "".join("\t".join(line) + "\n" for line in lines)
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerows(map(harmless, line) for line in lines)
+    return text.getvalue()
 
 
 def write(path: Path, predictions: Iterable[Predicted], classes: Sequence[str]) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,38 @@ def test_a_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff.wav"
     Path(os.fsdecode(name)).touch()
     assert [os.fsencode(file) for file in audio_files([tmp_path])] == [name]
+
+
+def deep(top: Path, levels: int, name: str) -> None:
+    """Makes folders in one another with a file in the last one, whose path may be longer than the system takes."""
+    folder = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=folder)
+        above, folder = folder, os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(above)
+    os.close(os.open("x.wav", os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+
+
+@pytest.fixture
+def removed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is emptied in a way that works for deep folders, which pytest's does not."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", str(tmp_path / "deep")], check=True)
+
+
+def test_folders_deeper_than_functions_may_call_themselves(removed: Path) -> None:
+    (removed / "deep").mkdir()
+    deep(removed / "deep", 1500, "d")
+    (file,) = audio_files([removed / "deep"])
+    assert Path(file) == removed.joinpath("deep", *["d"] * 1500, "x.wav")
+    with pytest.raises(NoInputError, match="folders lie too deep for a pattern; name the folder"):
+        audio_files([str(removed / "deep" / "**" / "*.wav")])
+
+
+def test_a_path_that_is_too_long_is_named(removed: Path) -> None:
+    (removed / "deep").mkdir()
+    deep(removed / "deep", 30, "d" * 200)
+    with pytest.raises(NoInputError, match=r"deep/ddd.*: cannot be read: File name too long"):
+        audio_files([removed / "deep"])
+    assert audio_files(["n" * 300]) == ["n" * 300]

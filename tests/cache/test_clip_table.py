@@ -82,7 +82,21 @@ def test_a_table_of_format_1_is_read_and_left_as_it_is(tmp_path):
     assert (tmp_path / "clips.csv").read_bytes() == content
     clip_table.write(tmp_path, table.rows, table.seconds)
     assert clip_table.read(tmp_path) == table
-    assert clip_table.name(tmp_path).startswith("# gramcli clips format=2 ")
+    assert clip_table.name(tmp_path).startswith("# gramcli clips format=3 ")
+
+
+def test_a_table_of_format_2_holds_the_texts_as_they_are(tmp_path):
+    """Only later ones keep a spreadsheet from running them."""
+    row = clip(1, id="=a.wav", path="/x/=a.wav", label="'=b", group="'-c", error="-d")
+    clip_table.write(tmp_path, [row], 5.0)
+    head, body = (tmp_path / "clips.csv").read_bytes().split(b"\n", 1)
+    assert b"'=a.wav" in body
+    assert b"''=b" in body
+    old = body.replace(b"'=", b"=").replace(b"'-", b"-")
+    first = head.partition(b"sha256=")[0].replace(b"format=3", b"format=2") + b"sha256="
+    digest = hashlib.sha256(first + old).hexdigest().encode()
+    (tmp_path / "clips.csv").write_bytes(first + digest + b"\n" + old)
+    assert clip_table.require(tmp_path).rows == (row,)
 
 
 @pytest.mark.parametrize("rot", [flips, truncations])
@@ -111,10 +125,10 @@ def test_names_that_are_not_utf_8_come_back(tmp_path):
 
 
 def test_a_newer_table_and_a_folder_in_its_place_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(clip_table, "FORMAT", 3)
+    monkeypatch.setattr(clip_table, "FORMAT", 4)
     clip_table.write(tmp_path, [clip(1)], 5.0)
     monkeypatch.undo()
-    with pytest.raises(ArtefactError, match=r"clips\.csv: was made by a newer gramcli \(format 3\)"):
+    with pytest.raises(ArtefactError, match=r"clips\.csv: was made by a newer gramcli \(format 4\)"):
         clip_table.read(tmp_path)
     (tmp_path / "clips.csv").unlink()
     (tmp_path / "clips.csv").mkdir()

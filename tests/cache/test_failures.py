@@ -84,3 +84,12 @@ def test_a_folder_in_its_place_is_said_by_who_writes(view, tmp_path):
     assert failures.read(tmp_path, view, CLIPS) == REASONS
     with pytest.raises(DamagedError, match=r"failures\.csv: is damaged \(a folder stands in its place\)"):
         failures.write(tmp_path, CLIPS, REASONS)
+
+
+def test_no_cell_is_run_by_a_spreadsheet_and_the_reasons_come_back(view, tmp_path):
+    clips = [clip(0, id="=a.wav", path="@x"), clip(1, id="'-b", key="", shard=None, row=None, error="-- not audio")]
+    reasons = {clip(0).key: "=HYPERLINK(1)"}
+    failures.write(tmp_path, clips, reasons)
+    _, _, *lines = (tmp_path / "failures.csv").read_text().splitlines()
+    assert lines == [f"'=a.wav,'@x,{clip(0).key},'=HYPERLINK(1)", "''-b,/sounds/dog/1.wav,,'-- not audio"]
+    assert failures.read(tmp_path, view, clips) == reasons

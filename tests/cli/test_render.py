@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 import os
 import pty
 import struct
@@ -59,3 +61,58 @@ def test_a_column_is_cut_at_its_left_to_fit(capfd, monkeypatch, file, seen):
     monkeypatch.setenv("COLUMNS", "30")
     render.table(["file", "label"], [{"file": file, "label": "person_sneeze 42"}], shrink="file")
     assert capfd.readouterr().out.splitlines()[1] == f"{seen}  person_sneeze 42"
+
+
+EVIL = "\x1b]0;x\x07\x9b31m\u202e\r\n\x7f"
+
+
+def escapes(text: str) -> set[str]:
+    return {c for c in text if not c.isprintable()} - {"\n"}
+
+
+def test_nothing_for_people_is_printed_raw(capfd):
+    render.print_stderr("error", f"a{EVIL}b")
+    render.print_text(f"a{EVIL}b")
+    render.table(["name"], [{"name": f"a{EVIL}b"}], title=f"a{EVIL}b")
+    with render.Bar() as bar:
+        bar.note(f"a{EVIL}b")
+    out, err = capfd.readouterr()
+    assert not escapes(out + err)
+    assert out.count(r"\x1b]0;x\x07\x9b31m\u202e") == 3
+    assert (out.count("\n"), err.count("\n")) == (4, 2)
+
+
+def test_a_message_is_cut_in_its_middle(capfd):
+    render.print_stderr("error", f"{'n' * 100_000}: not there")
+    err = capfd.readouterr().err
+    assert len(err) == 2001
+    assert err.startswith("error: nnn")
+    assert err.endswith("n: not there\n")
+
+
+@pytest.mark.parametrize("name", [EVIL, "bad\udcff", "odd\ud800", "caf\u00e9 \U0001f426", "\U000e0041"])
+def test_json_is_utf_8_and_gives_the_text_back(capfd, name):
+    render.print_json({"name": name})
+    render.rows(["name"], [{"name": name}], render.Format.jsonl)
+    *document, line = capfd.readouterr().out.splitlines()
+    assert not escapes("".join([*document, line]))
+    assert json.loads("".join(document)) == json.loads(line) == {"name": name}
+    assert ("\u00e9" in line) == ("\u00e9" in name)
+
+
+def test_csv_holds_no_formula_and_numbers_as_they_are(capfd):
+    values = {"a": "=1+1", "b": "'@x", "c": -0.5, "d": "-0.5", "e": None, "f": True, "g": math.inf, "h": 3}
+    render.rows(list(values), [values], render.Format.csv)
+    assert capfd.readouterr().out.splitlines() == ["a,b,c,d,e,f,g,h", "'=1+1,''@x,-0.5,-0.5,,true,,3"]
+
+
+def test_csv_holds_bytes_as_they_were_read(capfdbinary):
+    render.rows(["a"], [{"a": "bad\udcff"}, {"a": "odd\ud800"}], render.Format.csv)
+    assert capfdbinary.readouterr().out == b"a\nbad\xff\nodd\\ud800\n"
+
+
+def test_no_name_reaches_a_terminal_raw(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "\x1b]0;pwn\x07").mkdir()
+    for arguments in (["classify", "\x1b]0;pwn\x07"], ["guide", "\x1b[31m"], ["cache", "info", "--cache", "\x1b[31m"]):
+        assert not {c for line in typed(*arguments, columns=80) for c in line if not c.isprintable()}

@@ -177,3 +177,11 @@ def test_a_table_that_is_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.csv")
     with pytest.raises(NoInputError, match=r"m\.csv: is not a regular file"):
         tables.read(tmp_path / "m.csv")
+
+
+def test_cells_that_a_spreadsheet_would_run_are_read_as_gramcli_writes_them(tmp_path: Path) -> None:
+    text = "file,label,'=split,group\n'=a.wav,'-5 dB,train,''@x\n'b.wav,-5,train,'\n"
+    entries, _ = tables.read(made(tmp_path, text))
+    assert [(one.file, one.label, one.group) for one in entries] == [("=a.wav", "-5 dB", "'@x"), ("'b.wav", "-5", "'")]
+    as_json = made(tmp_path, '{"file": "\'=a.wav", "label": "\'-x"}\n', "meta.jsonl")
+    assert [(one.file, one.label) for one in tables.read(as_json)[0]] == [("'=a.wav", "'-x")]

@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from gramcli.dataset import tables
 from gramcli.errors import UsageError
 from gramcli.inference.classifier import Prediction
 from gramcli.inference.dcase_submission import submission
@@ -59,3 +60,21 @@ def test_what_the_format_cannot_hold_is_refused():
         submission([window("a/x\ty.wav", "bus")], CLASSES)
     with pytest.raises(UsageError, match=r"1/a/0\.wav and 2/a/0\.wav would both be a/0\.wav"):
         submission([window("1/a/0.wav", "bus"), window("2/a/0.wav", "bus")], CLASSES)
+
+
+def test_names_and_labels_that_a_spreadsheet_would_run_are_read_back_by_the_manifest_reader(tmp_path):
+    labels = ("=1+1", "'@x", '"quoted"')
+    names = ["=a.wav", "-b/c.wav", "'=d.wav", 'e"f.wav']
+    predictions = [
+        Prediction(name, label=label, probabilities={one: 0.5 for one in labels})
+        for name, label in zip(names, (*labels, labels[0]), strict=True)
+    ]
+    text = submission(predictions, labels)
+    assert text.splitlines()[:2] == [
+        'filename\tscene_label\t\'=1+1\t\'\'@x\t"""quoted"""',
+        "'=a.wav\t'=1+1\t0.500000\t0.500000\t0.500000",
+    ]
+    path = tmp_path / "submission.tsv"
+    path.write_text(text)
+    entries, _ = tables.read(path)
+    assert [(one.file, one.label) for one in entries] == [*zip(names, (*labels, labels[0]), strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,3 +85,16 @@ def calibrated(project, gramcli) -> Path:
     for command in ("extract", "calibrate", "select-layers"):
         assert gramcli(command).code == 0
     return project
+
+
+@pytest.fixture(scope="module")
+def calibrated_once(prepared, tmp_path_factory) -> Iterator[Path]:
+    """The same once for a module whose tests change nothing in it that matters to others."""
+    folder = tmp_path_factory.mktemp("once") / "project"
+    shutil.copytree(prepared, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(ROOT)
+        for command in ("extract", "calibrate", "select-layers"):
+            assert run([command, "--quiet"]) == 0
+        yield folder

@@ -16,8 +16,9 @@ ALLOWED = {
     ("audio/decoder_main.py", "os.fdopen"): "standard output, the pipe to the parent",
     ("audio/decoder_process.py", "tempfile.TemporaryFile"): "the child's standard error, a file without a name",
     ("cache/shard.py", "h5py.File"): "builds the image of a shard in memory",
-    ("cli/app.py", "os.open"): "the null device in place of a closed standard output",
-    ("cli/signals.py", "os.write"): "standard error, where nothing else can be called any more",
+    ("cli/signals.py", "os.write"): "standard error, where nothing else can be called any more, and a pipe to a thread",
+    ("cli/streams.py", "os.open"): "the null device in place of a closed stream",
+    ("cli/streams.py", "os.write"): "standard output and standard error",
     ("demo/sounds.py", "soundfile.write"): "builds a WAV file in memory",
     ("demo/train.py", "tempfile.TemporaryDirectory"): "sounds that are deleted when the network is trained",
 }

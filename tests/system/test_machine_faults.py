@@ -1,0 +1,77 @@
+"""Errors that say that the machine lacks something, and limits that are refused before a library ends the process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+import pytest
+
+from gramcli.errors import ArtefactError, NoInputError, ResourceError
+from gramcli.system.machine_faults import is_out_of_memory, machine_fault, require_memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        ImportError("libgomp.so.1: cannot open shared object file: Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("std::bad_alloc"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ],
+    ids=repr,
+)
+def test_memory_and_threads(error):
+    assert is_out_of_memory(error)
+    fault = machine_fault(error)
+    assert isinstance(fault, ResourceError)
+    assert str(fault).startswith("out of memory; ")
+
+
+def test_what_another_error_was_raised_from_counts():
+    error = ImportError("numpy cannot be imported")
+    error.__cause__ = RuntimeError("see above")
+    assert not is_out_of_memory(error)
+    error.__cause__.__context__ = MemoryError()
+    assert is_out_of_memory(error)
+
+
+def test_what_is_no_fault_of_the_machine():
+    for error in (ZeroDivisionError("x"), OSError(errno.ENOTDIR, "Not a directory"), ImportError("no module named x")):
+        assert machine_fault(error) is None
+    assert not is_out_of_memory(ArtefactError("out of memory"))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), ResourceError, "TMPDIR"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/x"), ResourceError, "/x: Too many open files; raise"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ResourceError, "No space left on device; free some"),
+        (
+            OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "\x1b"),
+            NoInputError,
+            r"\x1b: cannot be read: F",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, OSError) else None,
+)
+def test_faults_of_the_system(error, kind, words):
+    fault = machine_fault(error)
+    assert isinstance(fault, kind)
+    assert words in str(fault)
+
+
+def test_a_limit_that_is_too_low_is_refused(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**29, 2**30))
+    require_memory(2**29)
+    with pytest.raises(ResourceError, match=r"is 512 MiB, and 1024 MiB are needed at least"):
+        require_memory(2**30)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
+    require_memory(2**60)

@@ -26,6 +26,7 @@ from gramcli.cache.labelled_rows import class_names, label_indices, read_rows, r
 from gramcli.cache.sealed import Arrays
 from gramcli.cache.statistics import Basis, Sizes, Statistics
 from gramcli.cache.view import View
+from gramcli.calibration.size_limits import Size
 from gramcli.calibration.subsample_bounds import SubsampleBounds
 from gramcli.dataset.clip import Clip
 from gramcli.errors import DamagedError, NoInputError
@@ -124,7 +125,9 @@ class _Work:
                     f"{shown(cache)}: no usable {split} clips, which the {needed_for} need; see failures.csv"
                 )
         classes = class_names(view, clips)
-        steps = sum(view.layers.values()) * (len(usable["train"]) + len(classes) * len(usable["validation"]))
+        channels = sum(view.layers.values())
+        Size(len(classes), len(view.layers), channels, len(usable["validation"])).require_possible()
+        steps = channels * (len(usable["train"]) + len(classes) * len(usable["validation"]))
         plan = kernels.plan(steps, cores())
         return cls(view, clips, stored, usable["validation"], classes, settings, progress, plan)
 

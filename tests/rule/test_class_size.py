@@ -136,7 +136,7 @@ def fitted(rng, uneven, *, bias=0.0, frequencies=(8, 300), network=None):
     log_p = None if network is None else fusion.log_softmax(network * np.eye(2)[labels] + np.log(frequencies))
     evidence = fusion.evidence(deviations, np.ones(2))
     clips = LabelledClips(labels, deal_parts(np.arange(len(labels)), labels), 2)
-    return fusion.choose(lambda mask: evidence, clips, uneven=uneven, log_p=log_p).fusion
+    return fusion.choose(lambda mask, rows: evidence[rows], clips, uneven=uneven, log_p=log_p).fusion
 
 
 def test_a_layer_gets_no_weight_for_class_frequencies(rng):

@@ -8,6 +8,7 @@ scores. Then the rule is fitted again on all validation clips.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,6 @@ class _FitClips:
     """The first n validation clips: as many as fit into memory for fitting the rule."""
 
     validation: ValidationSet
-    deviations: Array
-    """(n, L, C)."""
     labels: npt.NDArray[np.intp]
     part_of: npt.NDArray[np.intp]
     log_p: Array | None
@@ -109,11 +108,15 @@ class _FitClips:
             )
         return cls(
             validation,
-            validation.deviations(0, count),
             validation.labels[:count],
             validation.part_of[:count],
             validation.log_p(count),
         )
+
+    @cached_property
+    def deviations(self) -> Array:
+        """(n, L, C). They are read when they are needed first, after the discriminant, which needs memory as well."""
+        return self.validation.deviations(0, len(self.labels))
 
     def evidence_from(self, clips: Mask, rows: npt.NDArray[np.intp]) -> Array:
         """Returns z of some of the n clips, with E_l and size correction from the clips of a mask, (N', L, C).
@@ -183,9 +186,7 @@ def _fit_discriminant(
     keys = [bytes(key).hex() for key in validation.statistics.validation.keys[validation.rows]]
     row_of = {key: n for n, key in enumerate(keys)}
     index = {validation.statistics.classes[c]: n for n, c in enumerate(validation.columns)}
-    held_out = sum(
-        not trained and clip.key in row_of for clip, trained in zip(sample.clips, sample.training, strict=True)
-    )
+    held_out = np.array([clip.key in row_of for clip in sample.clips])[~sample.training].sum()
     # all scores of held-out clips are in memory at once; with too many classes only those that the rule is fitted on
     last = len(keys) if held_out * len(index) <= MAX_HELD_OUT else len(used.labels)
     chosen = np.flatnonzero([

@@ -107,7 +107,7 @@ def _sample(source: CalibratedCache, layers: tuple[str, ...], progress: Progress
     if discriminant_bytes(count, channels, len(source.statistics.classes)) > MAX_DISCRIMINANT_BYTES:
         progress.note(
             f"no discriminant over all layers: {count} clips (one of each class at least) × {channels} channels take "
-            f"more than {MAX_DISCRIMINANT_BYTES >> 30} GiB"
+            f"more than {MAX_DISCRIMINANT_BYTES / 2**30:g} GiB"
         )
         return None
     return ClipSample.read(source.view, clips, layers, progress)
@@ -159,7 +159,7 @@ def _scores(statistics: Statistics, ranking: str, negatives: Array | None, progr
             else:
                 # divided by E_l, so that layers of many channels do not get larger scores
                 scaled = statistics.validation_deviations(layer)
-                for rows in blocks(*scaled.shape, MAX_NUMBERS):
+                for rows in blocks(len(scaled), scaled.shape[1], MAX_NUMBERS):
                     scaled[rows] = scaled[rows] / expected[n]  # in float64, then rounded
                 score = layer_score(scaled, labels, ranking, counts > 0)
             if np.isfinite(score):

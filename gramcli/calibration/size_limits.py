@@ -15,8 +15,8 @@ MIN_CLIPS = 500
 """Number of clips that a fit uses with more deviations than `MAX_NUMBERS`, as far as `MAX_FIT` allows."""
 FEWEST_CLIPS = 20
 """With fewer clips nothing is fitted: there are too many layers and classes."""
-MAX_FIT = 1 << 27
-"""Largest number of evidence and scores in a fit, 1 GiB. `_SCORES` numbers for each clip and class are scores."""
+MAX_FIT = 1 << 26
+"""Largest number of evidence and scores in a fit, 512 MiB. `_SCORES` numbers for each clip and class are scores."""
 _SCORES = 8
 
 MAX_RULE = 1 << 27
@@ -32,9 +32,9 @@ MAX_NEGATIVES = 1 << 32
 MAX_RIVALS = 1 << 25
 """Largest number of clips times classes for the other classifiers of ``evaluate --rivals``, with several minutes."""
 
-MAX_DISCRIMINANT_BYTES = 1 << 31
+MAX_DISCRIMINANT_BYTES = 7 << 28
 """Largest memory of a discriminant's fit; see `discriminant_bytes`."""
-MAX_HELD_OUT = 1 << 24
+MAX_HELD_OUT = 1 << 23
 """Largest number of validation clips times classes with which a discriminant is cross-fitted."""
 
 
@@ -97,7 +97,7 @@ def require_negatives(clips: int, classes: int, layers: int) -> None:
     if (numbers := clips * classes * layers) > MAX_NEGATIVES:
         raise ResourceError(
             f"too large for the paper's ranking: {clips} training clips × {classes} classes × {layers} layers is "
-            f"{numbers}, and it compares at most {MAX_NEGATIVES}; use --ranking rank, or fewer clips or layers"
+            f"{numbers}, and it compares at most {MAX_NEGATIVES}; set decision.ranking to rank, or use fewer layers"
         )
 
 
@@ -124,4 +124,4 @@ def discriminant_bytes(clips: int, channels: int, classes: int) -> int:
     """Returns about how much memory it takes to fit a discriminant on so many clips and channels of all layers."""
     rank = min(clips, channels)
     vectors = 12 * clips * channels + (24 * clips * channels if channels < clips else 0)
-    return vectors + 48 * rank * (rank + min(classes, clips))
+    return vectors + 72 * rank * (rank + min(classes, clips))

@@ -92,7 +92,7 @@ class ValidationSet:
         return np.ones(len(self.labels), bool)
 
     def log_p(self, count: int) -> Array | None:
-        """Returns the network's log-probabilities of the first clips, (count, C); None if its outputs are not classes."""
+        """Returns the network's log-probabilities of the first n clips, (n, C); None without such outputs."""
         logits = self.statistics.validation.logits
         if logits.shape[1] != len(self.statistics.classes):
             return None

@@ -154,14 +154,14 @@ def _choose_shrinkage(points: Array, features: int, clips: LabelledClips, progre
         progress()
     best: _Choice | None = None
     for shrinkage in SHRINKAGES:
-        of_parts = []
+        distances = []
         for out, means in parts:
-            covariance = means.scatter.shrunk(shrinkage)
-            of_parts.append((out, covariance.whiten(points[held[out]]), means.whiten(covariance)))
-        distances = [whitened.own_distances(new, labels[out]) for out, new, whitened in of_parts]
+            new, whitened = _whitened(points[held[out]], means, shrinkage)
+            distances.append(whitened.own_distances(new, labels[out]))
         own_distance = float(np.concatenate(distances).mean())
         scores = np.full((len(held), clips.classes), -np.inf)
-        for out, new, whitened in of_parts:
+        for out, means in parts:  # whitened again, as the whitened means of all parts would take much memory
+            new, whitened = _whitened(points[held[out]], means, shrinkage)
             scores[np.ix_(out, whitened.present)] = new @ whitened.weights(own_distance) + whitened.bias(own_distance)
         factor = fit_inverse_temperature(scores, labels)
         scores *= factor
@@ -171,6 +171,11 @@ def _choose_shrinkage(points: Array, features: int, clips: LabelledClips, progre
             best = _Choice(loss, shrinkage, own_distance, factor, log_q)
     assert best is not None
     return best
+
+
+def _whitened(points: Array, means: _ClassMeans, shrinkage: float | None) -> tuple[Array, _WhitenedMeans]:
+    covariance = means.scatter.shrunk(shrinkage)
+    return covariance.whiten(points), means.whiten(covariance)
 
 
 @dataclass(frozen=True, eq=False)

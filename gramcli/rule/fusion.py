@@ -130,7 +130,7 @@ class _Support:
     @property
     def first(self) -> int:
         """Column of the first layer."""
-        return self.mean.shape[2] - 1
+        return int(self.mean.shape[2]) - 1
 
     @staticmethod
     def of(clips: int, evidence_of: Callable[[slice], Array], labels: NDArray[np.integer], *, uneven: bool) -> _Support:
@@ -300,6 +300,6 @@ def _fit_sources(
 
 def _log_likelihood(scores: Array, labels: NDArray[np.integer]) -> float:
     own = np.empty(len(labels))
-    for rows in blocks(*scores.shape, BLOCK):
+    for rows in blocks(len(scores), scores.shape[1], BLOCK):
         own[rows] = log_softmax(scores[rows])[np.arange(len(own[rows])), labels[rows]]
     return float(own.sum())

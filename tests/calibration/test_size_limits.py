@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import gramcli.cache
+from gramcli import guide
 from gramcli.cache import statistics
 from gramcli.calibration import select_layers as selecting
 from gramcli.calibration import size_limits
@@ -17,6 +19,7 @@ from gramcli.errors import ResourceError
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.progress import Silent
 from gramcli.rule import discriminant
+from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import DecisionSettings
 from tests.support.informative_caches import write_cache
 
@@ -38,6 +41,15 @@ def test_a_size_that_does_not_fit_is_refused_with_the_limit(size, named):
 @pytest.mark.parametrize("size", [Size(50_000, 2, 8, 300), Size(3, 10_000, 20_000, 18), Size(527, 60, 30_000, 100_000)])
 def test_large_sizes_are_possible(size):
     size.require_possible()
+
+
+def test_the_guide_states_the_limits():
+    page = (Path(guide.__file__).parent / "speed.md").read_text()
+    stated = [size_limits.MAX_FIT, size_limits.MAX_FIT // size_limits.MIN_CLIPS]
+    stated += [size_limits.MAX_FIT // size_limits.FEWEST_CLIPS, size_limits.MAX_BOUNDS, size_limits.MAX_RIVALS]
+    stated += [size_limits.MAX_RULE, size_limits.MAX_LAYER, size_limits.MAX_DEVIATIONS, size_limits.MAX_NEGATIVES]
+    assert [f"{limit:,}" for limit in stated if f"{limit:,}" not in page] == []
+    assert f"{size_limits.MAX_DISCRIMINANT_BYTES / 2**30:g} GiB" in page
 
 
 def test_a_fit_uses_fewer_clips_the_more_numbers_a_clip_has():
@@ -116,3 +128,23 @@ def test_labels_that_are_no_classes_are_refused_in_a_short_message(tmp_path):
             classes=[f"c{n}" for n in range(5000)],
             cache=tmp_path,
         )
+
+
+def test_rival_scores_of_unknown_sounds_leave_classes_out_if_clips_of_all_are_too_large(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = [*(f"c{n}" for n in range(200)), *(f"c{n}" for n in range(60)), *["strange"] * 12]
+    gramcli.cache.write(
+        [f"k{n}" for n in range(272)],
+        {"l": rng.random((272, 5)), "m": rng.random((272, 5))},
+        labels=labels,
+        splits=["train"] * 200 + ["validation"] * 40 + ["test"] * 20 + ["unknown"] * 12,
+        cache=tmp_path,
+    )
+    calibrate(tmp_path)
+    select_layers(tmp_path)
+    monkeypatch.setattr("gramcli.evaluation.ood.scored_clips.MAX_CLIPS", 50)
+    monkeypatch.setattr("gramcli.evaluation.ood.scored_clips.MAX_DISCRIMINANT_BYTES", 1)
+    notes = Silent()
+    result = evaluate(tmp_path, context=RunContext(progress=notes))
+    assert result.unknown[0].unknown == 12
+    assert any("are fitted on 50 of 200 training clips, not all classes" in note for note in notes.notes)

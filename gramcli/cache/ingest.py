@@ -115,7 +115,7 @@ def _require_consistent(
     known = {label for label, split in zip(labels, splits, strict=True) if split != UNKNOWN}
     unknown = {label for label, split in zip(labels, splits, strict=True) if split == UNKNOWN}
     if classes and (wrong := sorted(known - set(classes))):
-        raise ValueError(f"labels must be among the classes {tuple(classes)}, and {wrong[0]!r} is not")
+        raise ValueError(f"labels must be among the {len(classes)} classes, and {wrong[0]!r} is not")
     if both := sorted(unknown & (known | set(classes))):
         raise ValueError(f"labels of unknown clips must be of no class, but {both[0]!r} is one")
 

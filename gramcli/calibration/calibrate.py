@@ -26,6 +26,7 @@ from gramcli.cache.labelled_rows import class_names, label_indices, read_rows, r
 from gramcli.cache.sealed import Arrays
 from gramcli.cache.statistics import Basis, Sizes, Statistics
 from gramcli.cache.view import View
+from gramcli.calibration.size_limits import Size
 from gramcli.calibration.subsample_bounds import SubsampleBounds
 from gramcli.dataset.clip import Clip
 from gramcli.errors import DamagedError, NoInputError
@@ -41,6 +42,9 @@ from gramcli.system.cpu import cores
 from gramcli.text import shown
 
 Array = npt.NDArray[Any]
+
+_MAPPED = 64 * 2**20
+"""Bytes of the mapped file after which its memory is freed."""
 
 
 def calibrate(
@@ -82,7 +86,7 @@ def calibrate(
             arrays["groups"][...] = groups
             if subsample_bounds is not None:
                 arrays["subsample/size"][...] = subsample_bounds.sizes
-            for layer in list(bounds):
+            for layer in _released(arrays, work):
                 filled = bounds.pop(layer).filled()
                 arrays[f"lower/{layer}"][...], arrays[f"upper/{layer}"][...] = filled.lower, filled.upper
             _write_validation_rows(arrays, work)
@@ -124,7 +128,9 @@ class _Work:
                     f"{shown(cache)}: no usable {split} clips, which the {needed_for} need; see failures.csv"
                 )
         classes = class_names(view, clips)
-        steps = sum(view.layers.values()) * (len(usable["train"]) + len(classes) * len(usable["validation"]))
+        channels = sum(view.layers.values())
+        Size(len(classes), len(view.layers), channels, len(usable["validation"])).require_possible()
+        steps = channels * (len(usable["train"]) + len(classes) * len(usable["validation"]))
         plan = kernels.plan(steps, cores())
         return cls(view, clips, stored, usable["validation"], classes, settings, progress, plan)
 
@@ -183,7 +189,7 @@ def _write_deviations(arrays: Arrays, work: _Work, subsample_bounds: SubsampleBo
         count += len(targets)
         if view.outputs:
             arrays["validation/logits"][targets] = rows.logits[where]
-        for layer in view.layers:
+        for layer in _released(arrays, work, len(group)):
             scaled = work.scale(rows.descriptors[layer], where, layer)
             lower, upper = arrays[f"lower/{layer}"], arrays[f"upper/{layer}"]
             arrays[f"validation/deviation/{layer}"][targets] = deviations(
@@ -195,6 +201,23 @@ def _write_deviations(arrays: Arrays, work: _Work, subsample_bounds: SubsampleBo
         arrays.release()
     if count < len(row_of):
         raise _other_failures(view)
+
+
+def _released(arrays: Arrays, work: _Work, clips: int = 0) -> Iterator[str]:
+    """Yields the layers, and frees the memory of the mapped file each time that `_MAPPED` bytes of it were used.
+
+    Args:
+        arrays: Arrays of the file. Bounds of each layer are used, and its deviations of some clips.
+        work: Layers and classes.
+        clips: Number of these clips.
+    """
+    used = 0
+    for layer, channels in work.view.layers.items():
+        yield layer
+        used += 4 * len(work.classes) * (2 * channels + clips)
+        if used >= _MAPPED:
+            arrays.release()
+            used = 0
 
 
 def _other_failures(view: View) -> DamagedError:
@@ -225,7 +248,7 @@ def _mean(values: Array) -> float:
     return math.fsum(values.tolist()) / len(values) if len(values) else 0.0
 
 
-def _notes(arrays: Mapping[str, Array], work: _Work, training: int) -> Iterator[str]:
+def _notes(arrays: Arrays, work: _Work, training: int) -> Iterator[str]:
     """Yields notes for the user: classes without clips, class sizes, and layers that need attention."""
     counts, expected, epsilon, view = arrays["counts"], arrays["expected"], work.settings.epsilon, work.view
     validation_counts = np.bincount(arrays["validation/label"], minlength=len(work.classes))
@@ -245,7 +268,10 @@ def _notes(arrays: Mapping[str, Array], work: _Work, training: int) -> Iterator[
             f"new clip is outside a channel's range with {2 / (sizes.max() + 1):.1%} to {2 / (sizes.min() + 1):.1%} "
             f"probability); {correction}"
         )
-    raised = sum(touched(arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], counts, epsilon) for layer in view.layers)
+    raised = sum(
+        touched(arrays[f"lower/{layer}"], arrays[f"upper/{layer}"], counts, epsilon)
+        for layer in _released(arrays, work)
+    )
     if raised:
         total = sum(view.layers.values()) * int(np.count_nonzero(counts))
         yield f"epsilon {epsilon:g} is the denominator of {raised} of {total} upper bounds ({raised / total:.1%})"

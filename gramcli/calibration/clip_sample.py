@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.cache.labelled_rows import read_rows
+from gramcli.cache.labelled_rows import read_rows, take_rows
 from gramcli.cache.view import View
 from gramcli.dataset.clip import Clip, sample_clips
 from gramcli.progress import Progress
@@ -57,20 +57,26 @@ class ClipSample:
         if len(chosen) < len(clips):
             progress.note(f"fits over all layers use {len(chosen)} of {len(clips)} training and validation clips")
         progress.start("reading clips", len(chosen))
-        read: list[Clip] = []
-        logits: list[Array] = []
-        descriptors: dict[str, list[Array]] = {layer: [] for layer in layers}
-        means: dict[str, list[Array]] = {layer: [] for layer in layers if with_means}
+        position = {clip.key: n for n, clip in enumerate(chosen)}
+        usable = np.zeros(len(chosen), bool)
+        logits: Array = np.empty((len(chosen), 0), np.float32)
+        descriptors = {layer: np.empty((len(chosen), view.layers[layer]), np.float32) for layer in layers}
+        means = {layer: np.empty_like(values) for layer, values in descriptors.items() if with_means}
         for group, rows, where in read_rows(view, chosen, layers, progress.advance, with_means=with_means):
-            read += group
-            logits.append(rows.logits[where])
-            for parts_of, stored in ((descriptors, rows.descriptors), (means, rows.means)):
-                for layer, parts in parts_of.items():
-                    parts.append(stored[layer][where])
-        order = np.array(sorted(range(len(read)), key=lambda n: read[n].key), np.intp)
+            targets = [position[clip.key] for clip in group]
+            usable[targets] = True
+            if not logits.shape[1]:  # there may be outputs that are not the classes
+                logits = np.empty((len(chosen), rows.logits.shape[1]), np.float32)
+            for values, stored in (
+                (logits, rows.logits),
+                *((descriptors[layer], rows.descriptors[layer]) for layer in layers),
+                *((means[layer], rows.means[layer]) for layer in means),
+            ):
+                values[targets] = stored[where]
+        kept = np.flatnonzero(usable)
         return cls(
-            tuple(read[n] for n in order),
-            {layer: np.concatenate(parts)[order] for layer, parts in descriptors.items()},
-            {layer: np.concatenate(parts)[order] for layer, parts in means.items()},
-            np.concatenate(logits)[order],
+            tuple(chosen[n] for n in kept),
+            {layer: take_rows(values, kept) for layer, values in descriptors.items()},
+            {layer: take_rows(values, kept) for layer, values in means.items()},
+            take_rows(logits, kept),
         )

@@ -8,6 +8,7 @@ scores. Then the rule is fitted again on all validation clips.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gramcli.cache.decision import LayerRanking
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.labelled_rows import take_rows
 from gramcli.calibration.clip_sample import ClipSample
+from gramcli.calibration.size_limits import MAX_HELD_OUT
 from gramcli.calibration.validation_set import ValidationSet
 from gramcli.fitting import conditional_logit
 from gramcli.fitting.cross_fitting import LabelledClips, cross_fit
@@ -91,8 +93,6 @@ class _FitClips:
     """The first n validation clips: as many as fit into memory for fitting the rule."""
 
     validation: ValidationSet
-    deviations: Array
-    """(n, L, C)."""
     labels: npt.NDArray[np.intp]
     part_of: npt.NDArray[np.intp]
     log_p: Array | None
@@ -106,18 +106,25 @@ class _FitClips:
                 f"the rule is fitted on {count} of {total_count} validation clips, as more do not fit into memory with "
                 f"{len(validation.columns)} classes and {len(validation.layers)} layers"
             )
-        log_p = None if validation.log_p is None else validation.log_p[:count]
         return cls(
-            validation, validation.deviations(0, count), validation.labels[:count], validation.part_of[:count], log_p
+            validation,
+            validation.labels[:count],
+            validation.part_of[:count],
+            validation.log_p(count),
         )
 
-    def evidence_from(self, clips: Mask) -> Array:
-        """Returns z of the n clips, with E_l and size correction from the clips of a mask, (n, L, C).
+    @cached_property
+    def deviations(self) -> Array:
+        """(n, L, C). They are read when they are needed first, after the discriminant, which needs memory as well."""
+        return self.validation.deviations(0, len(self.labels))
+
+    def evidence_from(self, clips: Mask, rows: npt.NDArray[np.intp]) -> Array:
+        """Returns z of some of the n clips, with E_l and size correction from the clips of a mask, (N', L, C).
 
         If the mask has all n clips, the whole validation set is used, as for the final rule.
         """
         mask = self.validation.all_clips if clips.all() else clips
-        return self.validation.evidence_from(mask, self.deviations)
+        return self.validation.evidence_from(mask, self.deviations[rows])
 
 
 def _fit_gram(used: _FitClips, rule: FittedRule, wanted: DecisionSettings) -> FitResult:
@@ -179,8 +186,11 @@ def _fit_discriminant(
     keys = [bytes(key).hex() for key in validation.statistics.validation.keys[validation.rows]]
     row_of = {key: n for n, key in enumerate(keys)}
     index = {validation.statistics.classes[c]: n for n, c in enumerate(validation.columns)}
+    held_out = np.array([clip.key in row_of for clip in sample.clips])[~sample.training].sum()
+    # all scores of held-out clips are in memory at once; with too many classes only those that the rule is fitted on
+    last = len(keys) if held_out * len(index) <= MAX_HELD_OUT else len(used.labels)
     chosen = np.flatnonzero([
-        clip.label in index and (trained or clip.key in row_of)
+        clip.label in index and (trained or row_of.get(clip.key, last) < last)
         for clip, trained in zip(sample.clips, sample.training, strict=True)
     ])  # fmt: skip
     clips = [sample.clips[n] for n in chosen]
@@ -197,6 +207,7 @@ def _fit_discriminant(
     except ValueError as error:
         progress.note(f"no discriminant over all layers: {error}")
         return None, None
-    log_q = np.full((len(keys), len(index)), np.nan)
-    log_q[rows[part_of >= 0]] = fitted.held_out
-    return fitted.discriminant, log_q[: len(used.labels)]
+    log_q = np.full((len(used.labels), len(index)), np.nan)
+    rows = rows[part_of >= 0]
+    log_q[rows[rows < len(log_q)]] = fitted.held_out[rows < len(log_q)]
+    return fitted.discriminant, log_q

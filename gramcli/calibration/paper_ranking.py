@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gramcli.blocks import blocks
 from gramcli.cache.labelled_rows import label_indices, read_rows, take_rows
 from gramcli.cache.statistics import Statistics
 from gramcli.cache.view import View
@@ -17,6 +18,9 @@ from gramcli.gram.deviation import deviations
 from gramcli.gram.exact_mean import ExactMean
 from gramcli.progress import Progress
 from gramcli.system.cpu import cores
+
+_BLOCK = 1 << 22
+"""Deviations that are added at a time; an exact sum takes about 60 bytes for each."""
 
 
 def negative_means(view: View, clips: list[Clip], statistics: Statistics, progress: Progress) -> npt.NDArray[Any]:
@@ -42,10 +46,9 @@ def negative_means(view: View, clips: list[Clip], statistics: Statistics, progre
     progress.start("deviations of the negatives", len(clips))
     for group, rows, where in read_rows(view, clips, done=progress.advance):
         labels = label_indices(group, index)
-        others = present & (labels[:, None] != np.arange(len(index)))
-        scaled = (normalise(take_rows(rows.descriptors[layer], where), plan) for layer in bounds)
-        by_layer = [
-            deviations(one, *bounds[layer], statistics.epsilon, plan) for one, layer in zip(scaled, bounds, strict=True)
-        ]
-        means.add(np.stack(by_layer, axis=1), np.broadcast_to(others[:, None], (len(group), *means.shape)))
+        scaled = {layer: normalise(take_rows(rows.descriptors[layer], where), plan) for layer in bounds}
+        for some in blocks(len(group), means.counts.size, _BLOCK):
+            others = present & (labels[some, None] != np.arange(len(index)))
+            by_layer = [deviations(scaled[layer][some], *bounds[layer], statistics.epsilon, plan) for layer in bounds]
+            means.add(np.stack(by_layer, axis=1), np.broadcast_to(others[:, None], (len(others), *means.shape)))
     return means.mean()

@@ -9,16 +9,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gramcli.blocks import blocks
 from gramcli.cache import decision as decisions
 from gramcli.cache.calibrated import CalibratedCache
 from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.statistics import Statistics
-from gramcli.calibration.clip_sample import ClipSample
+from gramcli.calibration.clip_sample import MAX_CLIPS, ClipSample
 from gramcli.calibration.fit_rule import FitResult, fit_rule, fit_threshold, unfitted_rule
 from gramcli.calibration.paper_ranking import negative_means
+from gramcli.calibration.size_limits import (
+    MAX_DISCRIMINANT_BYTES,
+    MAX_NUMBERS,
+    discriminant_bytes,
+    require_negatives,
+)
 from gramcli.calibration.validation_set import ValidationSet
+from gramcli.dataset.clip import sample_clips
 from gramcli.errors import ArtefactError, UsageError
-from gramcli.gram.ranking import curve, how_many, layer_score, paper_score
+from gramcli.gram.ranking import correct, how_many, layer_score, paper_score
 from gramcli.progress import Progress, Silent
 from gramcli.settings.schema import DecisionSettings
 from gramcli.system import folder_lock
@@ -84,8 +92,7 @@ def make_decision(
         return Decision(ranking, fitted.rule, None, statistics.digest)
     sample = None
     if wanted.rule == "fused":
-        clips = source.clips.used("train", "validation")
-        sample = ClipSample.read(source.view, clips, ranking.layers, progress)
+        sample = _sample(source, ranking.layers, progress)
     fitted = fit_rule(validation, ranking, wanted, sample, progress)
     rule = fitted.rule
     if with_threshold:
@@ -93,12 +100,27 @@ def make_decision(
     return Decision(ranking, rule, fitted.held_out, statistics.digest)
 
 
+def _sample(source: CalibratedCache, layers: tuple[str, ...], progress: Progress) -> ClipSample | None:
+    """Reads the clips for the discriminant; None, with a note, if it would take too much memory."""
+    clips = source.clips.used("train", "validation")
+    count, channels = len(sample_clips(clips, MAX_CLIPS)), sum(source.statistics.layers[layer] for layer in layers)
+    if discriminant_bytes(count, channels, len(source.statistics.classes)) > MAX_DISCRIMINANT_BYTES:
+        progress.note(
+            f"no discriminant over all layers: {count} clips (one of each class at least) × {channels} channels take "
+            f"more than {MAX_DISCRIMINANT_BYTES / 2**30:g} GiB"
+        )
+        return None
+    return ClipSample.read(source.view, clips, layers, progress)
+
+
 def _rank(source: CalibratedCache, wanted: DecisionSettings, progress: Progress) -> LayerRanking:
     """Ranks the layers by their scores and chooses how many make up Δ̄."""
     statistics = source.statistics
     negatives = None
     if wanted.ranking == "paper":
-        negatives = negative_means(source.view, source.clips.used("train"), statistics, progress)
+        training = source.clips.used("train")
+        require_negatives(len(training), len(statistics.classes), len(statistics.layers))
+        negatives = negative_means(source.view, training, statistics, progress)
     scores = _scores(statistics, wanted.ranking, negatives, progress)
     # best first; equal scores in the order of the forward pass
     order = tuple(sorted(scores, key=lambda layer: -scores[layer]))
@@ -136,7 +158,9 @@ def _scores(statistics: Statistics, ranking: str, negatives: Array | None, progr
                 score = paper_score(negatives[n], negative_counts)
             else:
                 # divided by E_l, so that layers of many channels do not get larger scores
-                scaled = (statistics.validation_deviations(layer) / expected[n]).astype(np.float32)
+                scaled = statistics.validation_deviations(layer)
+                for rows in blocks(len(scaled), scaled.shape[1], MAX_NUMBERS):
+                    scaled[rows] = scaled[rows] / expected[n]  # in float64, then rounded
                 score = layer_score(scaled, labels, ranking, counts > 0)
             if np.isfinite(score):
                 scores[layer] = score
@@ -146,7 +170,12 @@ def _scores(statistics: Statistics, ranking: str, negatives: Array | None, progr
 
 def _curve(statistics: Statistics, order: tuple[str, ...]) -> npt.NDArray[np.float64]:
     """Returns the validation accuracy of the smallest Δ̄ over the first 1, 2, ... layers."""
-    logits = statistics.validation.logits
-    deviations = (statistics.validation_deviations(layer) for layer in order)  # one at a time: classes can be many
-    usable = logits if logits.shape[1] == len(statistics.classes) else None
-    return curve(deviations, statistics.expected_of(order), statistics.counts > 0, usable, statistics.validation.labels)
+    labels, logits = statistics.validation.labels, statistics.validation.logits
+    expected, present = statistics.expected_of(order), statistics.counts > 0
+    hits = np.zeros(len(order), np.int64)
+    for rows in blocks(len(labels), len(statistics.classes), MAX_NUMBERS):
+        # one layer and some clips at a time: classes can be many
+        deviations = (statistics.validation_deviations(layer, rows) for layer in order)
+        usable = logits[rows] if logits.shape[1] == len(statistics.classes) else None
+        hits += correct(deviations, expected, present, usable, labels[rows])
+    return hits / len(labels)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.view import View
+from gramcli.calibration.size_limits import require_subsamples
 from gramcli.dataset.clip import Clip
 from gramcli.gram.bounds import Bounds
 from gramcli.gram.descriptor import normalise
@@ -52,6 +53,7 @@ class SubsampleBounds:
 
         Raises:
             DamagedError: A file of the cache is damaged.
+            ResourceError: There are too many subsamples.
         """
         counts = np.bincount([index[clip.label] for clip in clips], minlength=len(index))
         sizes = subsample_sizes(counts)
@@ -60,11 +62,15 @@ class SubsampleBounds:
         per_group = clips_per_group(counts, groups)
         first = np.concatenate([[0], np.count_nonzero(sizes, axis=1).cumsum()])
         rows_of: dict[str, Array] = {}
-        for c in np.flatnonzero(np.diff(first)):
-            own = [clip for clip in clips if index[clip.label] == c]
+        of_class: dict[int, list[Clip]] = {}
+        for clip in clips:
+            of_class.setdefault(index[clip.label], []).append(clip)
+        for c in np.flatnonzero(np.diff(first)).tolist():
+            own = of_class[c]
             members = deal_subsamples([clip.key for clip in own], [clip.group for clip in own], sizes[c], per_group)
             rows_of |= {clip.key: first[c] + np.flatnonzero(row) for clip, row in zip(own, members, strict=True)}
         used = [clip for clip in clips if len(rows_of.get(clip.key, ()))]
+        require_subsamples(len(index), int(first[-1]), sum(view.layers.values()))
         bounds = {layer: Bounds.empty(int(first[-1]), channels) for layer, channels in view.layers.items()}
         progress.start("bounds of smaller classes", len(used))
         for group, rows, where in read_rows(view, used, done=progress.advance):

@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gramcli.blocks import blocks
 from gramcli.cache.statistics import Statistics
+from gramcli.calibration.size_limits import MAX_NUMBERS, clips_of_fit
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import deal_parts
 from gramcli.rule import class_size
 from gramcli.rule.class_size import SizeCorrection
 from gramcli.rule.fusion import evidence
 from gramcli.rule.novelty import strangeness
-
-MAX_NUMBERS = 1 << 23
-"""Number of deviations (clips times layers times classes) in memory at once, 32 MiB. A fit takes a dozen times that."""
-MIN_CLIPS = 500
-"""Number of clips that may be in memory at once in any case, even with more deviations than `MAX_NUMBERS`."""
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -47,8 +44,6 @@ class ValidationSet:
     """Group of each clip, (N,)."""
     part_of: npt.NDArray[np.intp]
     """Part with which each clip is held out in cross-fitting, (N,)."""
-    log_p: Array | None
-    """Log-probabilities of the network, (N, C); None if its outputs are not the classes."""
     own_deviations: Array
     """δ against the clip's own class, (N, L)."""
     subsampled: Array | None
@@ -69,7 +64,6 @@ class ValidationSet:
         rows = np.flatnonzero(np.isin(validation.labels, columns))
         labels = np.searchsorted(columns, validation.labels[rows])
         groups = validation.groups[rows]
-        mapped = validation.logits.shape[1] == len(statistics.classes)
         own = [statistics.validation_deviations(layer)[rows, columns[labels]] for layer in layers]
         subsampled = None
         if statistics.subsample_sizes is not None:
@@ -83,27 +77,36 @@ class ValidationSet:
             labels,
             groups,
             deal_parts(groups, labels),
-            log_softmax(validation.logits[np.ix_(rows, columns)]) if mapped else None,
             np.stack(own, axis=1),
             subsampled,
         )
 
     @property
     def most(self) -> int:
-        """Largest number of clips whose deviations from all classes are in memory at once."""
-        return max(MIN_CLIPS, MAX_NUMBERS // (len(self.layers) * len(self.columns)))
+        """Largest number of clips that a rule is fitted on."""
+        return clips_of_fit(len(self.layers), len(self.columns))
 
     @property
     def all_clips(self) -> Mask:
         """The mask of all clips, (N,)."""
         return np.ones(len(self.labels), bool)
 
+    def log_p(self, count: int) -> Array | None:
+        """Returns the network's log-probabilities of the first n clips, (n, C); None without such outputs."""
+        logits = self.statistics.validation.logits
+        if logits.shape[1] != len(self.statistics.classes):
+            return None
+        return log_softmax(logits[np.ix_(self.rows[:count], self.columns)])
+
     def deviations(self, first: int, stop: int) -> Array:
         """Reads δ of a range of clips, (stop - first, L, C)."""
         rows = self.rows[first:stop]
         stored = slice(int(rows[0]), int(rows[-1]) + 1)
         chosen = np.ix_(rows - rows[0], self.columns)
-        return np.stack([self.statistics.validation_deviations(layer, stored)[chosen] for layer in self.layers], axis=1)
+        result = np.empty((len(rows), len(self.layers), len(self.columns)), np.float32)
+        for n, layer in enumerate(self.layers):
+            result[:, n] = self.statistics.validation_deviations(layer, stored)[chosen]
+        return result
 
     def expected_from(self, clips: Mask) -> npt.NDArray[np.float64]:
         """Returns E_l from the clips of a mask, (L,). If classes differ in size, only the largest classes count."""
@@ -141,10 +144,9 @@ class ValidationSet:
     def strangeness(self) -> npt.NDArray[np.float64]:
         """Returns the strangeness of each clip, with E_l and size correction from the other parts, (N,)."""
         result = np.empty(len(self.labels))
-        for first in range(0, len(result), self.most):
-            stop = min(first + self.most, len(result))
-            deviations = self.deviations(first, stop)
-            for part in np.unique(self.part_of[first:stop]).tolist():
-                held = np.flatnonzero(self.part_of[first:stop] == part)
-                result[first + held] = strangeness(self.evidence_from(self.part_of != part, deviations[held]))
+        for some in blocks(len(result), len(self.layers) * len(self.columns), MAX_NUMBERS):
+            deviations = self.deviations(some.start, some.stop)
+            for part in np.unique(self.part_of[some]).tolist():
+                held = np.flatnonzero(self.part_of[some] == part)
+                result[some.start + held] = strangeness(self.evidence_from(self.part_of != part, deviations[held]))
         return result

@@ -14,7 +14,7 @@ from gramcli.cache.labelled_rows import require_extracted
 from gramcli.cache.view import CLEAN
 from gramcli.dataset.clip import SPLITS
 from gramcli.errors import NoInputError, UsageError
-from gramcli.evaluation.comparison import NETWORK, Decisions, JudgedClips
+from gramcli.evaluation.comparison import NETWORK, DecisionOutput, Decisions, JudgedClips
 from gramcli.evaluation.ood.study import OodStudy, compare_unknown
 from gramcli.extraction.conditions import extract_conditions
 from gramcli.inference.rule import Rule
@@ -24,6 +24,8 @@ from gramcli.settings.run_context import RunContext
 from gramcli.text import shown
 
 FORMAT = 2
+MAX_MATRIX = 1000
+"""Largest number of classes whose confusion matrix is given as a matrix, which has a million cells then."""
 
 Array = npt.NDArray[Any]
 
@@ -40,8 +42,12 @@ class ConditionResult:
     decisions: Mapping[str, Mapping[str, float | None]]
     """accuracy, balanced_accuracy, macro_f1, negative_log_likelihood (nats) and brier by decision; None where a
     decision gives no probabilities."""
-    confusion: Sequence[Sequence[int]]
-    """Confusion matrix of the default decision: clips by true class (rows) and predicted class (columns)."""
+    confusion: Sequence[Sequence[int]] | None
+    """Confusion matrix of the default decision: clips by true class (rows) and predicted class (columns). None with
+    more than `MAX_MATRIX` classes."""
+    confused: Sequence[Sequence[int]] | None
+    """With more than `MAX_MATRIX` classes, the cells of this matrix that are not 0: true class, predicted class, and
+    number of clips. Else None."""
     rejected: float | None
     """Share of these known clips that are called unknown; None without a threshold."""
     rejected_by_group: Mapping[str, float]
@@ -153,21 +159,23 @@ def _condition(judged: JudgedClips, default: str, classes: int) -> ConditionResu
         clips=len(labels),
         failed=judged.failed,
         groups=len({clip.group for clip in judged.clips}),
-        decisions={name: _measures(one.label, one.log_p, labels) for name, one in judged.decisions.items()},
-        confusion=classification.confusion(own, labels, classes).tolist(),
+        decisions={name: _measures(one, labels) for name, one in judged.decisions.items()},
+        confusion=classification.confusion(own, labels, classes).tolist() if classes <= MAX_MATRIX else None,
+        confused=classification.confused(own, labels, classes).tolist() if classes > MAX_MATRIX else None,
         rejected=None if judged.unknown is None else float(judged.unknown.mean()),
         rejected_by_group={group: sum(of) / len(of) for group, of in sorted(rejected.items())},
         comparison=comparison,
     )
 
 
-def _measures(predicted: Array, log_p: Array | None, labels: Array) -> dict[str, float | None]:
+def _measures(output: DecisionOutput, labels: Array) -> dict[str, float | None]:
+    predicted, surprise, squared_error = output.label, output.surprise, output.squared_error
     return {
         "accuracy": classification.accuracy(predicted, labels),
         "balanced_accuracy": classification.balanced_accuracy(predicted, labels),
         "macro_f1": classification.macro_f1(predicted, labels),
-        "negative_log_likelihood": None if log_p is None else classification.negative_log_likelihood(log_p, labels),
-        "brier": None if log_p is None else classification.brier(log_p, labels),
+        "negative_log_likelihood": None if surprise is None else classification.mean(surprise),
+        "brier": None if squared_error is None else classification.mean(squared_error),
     }
 
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from gramcli.cache.calibrated import CalibratedCache
 from gramcli.cache.labelled_rows import label_indices
-from gramcli.calibration.clip_sample import ClipSample
+from gramcli.calibration.clip_sample import MAX_CLIPS, ClipSample
+from gramcli.calibration.size_limits import require_rivals
+from gramcli.dataset.clip import sample_clips
 from gramcli.errors import NoInputError
 from gramcli.evaluation import baselines
 from gramcli.evaluation.baselines import Baseline
@@ -56,12 +58,13 @@ class FittedBaselines:
 
         Raises:
             NoInputError: There is no usable training clip.
-            ResourceError: scikit-learn is not installed.
+            ResourceError: scikit-learn is not installed, or there are too many classes and clips.
         """
-        view = source.view
+        view, used = source.view, source.clips.used("train", "validation")
+        require_rivals(len(sample_clips(used, MAX_CLIPS)), len(rule.classes))
         sample = ClipSample.read(
             view,
-            source.clips.used("train", "validation"),
+            used,
             rule.layers,
             progress,
             with_means=view.with_means,

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gramcli.blocks import blocks
+
 Array = NDArray[Any]
+
+BLOCK = 1 << 24
+"""Numbers of evidence of which the likelihood is computed at a time, 128 MiB."""
 
 
 def log_softmax(scores: Array) -> NDArray[np.float64]:
@@ -55,21 +60,26 @@ def fit(
     clips, classes, count = evidence.shape
     if labels.shape != (clips,) or not clips or not ((labels >= 0) & (labels < classes)).all():
         raise ValueError(f"expected labels from 0 to {classes - 1} of {clips} clips")
-    if not np.isfinite(evidence).all():
+    flat = np.ascontiguousarray(evidence)
+    in_blocks = list(blocks(clips, classes * count, BLOCK))
+    if not all(np.isfinite(flat[rows]).all() for rows in in_blocks):
         raise ValueError("evidence is not finite")
 
     from scipy.optimize import minimize  # takes a while to import
 
     ridges, centres = np.broadcast_to(ridge, count), np.broadcast_to(centre, count)
-    flat = np.ascontiguousarray(evidence).reshape(clips * classes, count)
     of_true_class = evidence[np.arange(clips), labels].sum(axis=0)
 
     def objective(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        log_p = log_softmax((flat @ weights).reshape(clips, classes))
-        loss = -log_p[np.arange(clips), labels].mean()
-        gradient = (np.exp(log_p).reshape(-1) @ flat - of_true_class) / clips
+        own, expected = np.empty(clips), np.zeros(count)
+        for rows in in_blocks:
+            some = flat[rows].reshape(-1, count)
+            log_p = log_softmax((some @ weights).reshape(-1, classes))
+            own[rows] = log_p[np.arange(len(log_p)), labels[rows]]
+            expected += np.exp(log_p).reshape(-1) @ some
+        gradient = (expected - of_true_class) / clips
         offset = weights - centres
-        return float(loss + 0.5 * (ridges * offset * offset).sum()), gradient + ridges * offset
+        return float(-own.mean() + 0.5 * (ridges * offset * offset).sum()), gradient + ridges * offset
 
     solution = minimize(
         objective,

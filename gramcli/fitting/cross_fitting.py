@@ -69,14 +69,20 @@ def deal_parts(groups: NDArray[Any], labels: NDArray[Any], count: int = PARTS) -
     if group_count < 2:
         raise ValueError(f"cross-fitting takes 2 groups, and there are {group_count}")
     count = min(count, group_count)
-    clips_of_group = np.zeros((group_count, int(class_of.max()) + 1))
-    np.add.at(clips_of_group, (group_of, class_of), 1)
-    clips_of_part = np.zeros((count, clips_of_group.shape[1]))
+    # each group has few of the classes, so the table of groups and classes is kept as a list of what is not 0
+    pairs, clips_of_pair = np.unique(np.stack([group_of, class_of]), axis=1, return_counts=True)
+    begin = np.searchsorted(pairs[0], np.arange(group_count + 1))
+    clips_of_part = np.zeros((count, int(class_of.max()) + 1), np.int64)
+    total_of_part = np.zeros(count, np.int64)
     part_of_group = np.empty(group_count, np.intp)
-    for group in np.argsort(-clips_of_group.sum(axis=1), kind="stable"):
-        same_classes = clips_of_part[:, clips_of_group[group] > 0].sum(axis=1)
-        part_of_group[group] = np.lexsort((clips_of_part.sum(axis=1), same_classes))[0]
-        clips_of_part[part_of_group[group]] += clips_of_group[group]
+    size = np.bincount(group_of)
+    for group in np.argsort(-size, kind="stable").tolist():
+        own = slice(begin[group], begin[group + 1])
+        classes, clips = pairs[1, own], clips_of_pair[own]
+        part = np.lexsort((total_of_part, clips_of_part[:, classes].sum(axis=1)))[0]
+        part_of_group[group] = part
+        clips_of_part[part, classes] += clips
+        total_of_part[part] += size[group]
     return np.unique(part_of_group, return_inverse=True)[1][group_of]
 
 

@@ -35,12 +35,13 @@ class Standardiser:
     """Floor, means and reciprocal standard deviations by layer. The reciprocal is 0 where a channel is constant."""
 
     @staticmethod
-    def fit(descriptors: Mapping[str, Array], kind: str) -> Standardiser:
+    def fit(descriptors: Mapping[str, Array], kind: str, which: NDArray[np.bool_] | None = None) -> Standardiser:
         """Computes means and standard deviations.
 
         Args:
             descriptors: ĝ, g̃ or channel means by layer, finite.
             kind: `LOG` or `PLAIN`.
+            which: The clips to use, (N,); all if None.
 
         Raises:
             ValueError: The kind is unknown, there is no clip, or a descriptor is not finite.
@@ -49,7 +50,8 @@ class Standardiser:
             - descriptors: (N, K_l) each
         """
         layers = {}
-        for layer, raw in descriptors.items():
+        for layer, of_all in descriptors.items():
+            raw = of_all if which is None else of_all[which]  # one layer at a time: all together are large
             if not len(raw) or not np.isfinite(raw).all():
                 raise ValueError(f"expected finite descriptors of at least one clip in {layer}")
             floor = FLOOR * float(np.abs(raw).mean(dtype=np.float64))

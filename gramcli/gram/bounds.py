@@ -58,11 +58,14 @@ class Bounds:
             widen(self.lower, self.upper, np.ascontiguousarray(scaled, np.float32), labels.astype(np.int64))
             np.add.at(self.counts, labels, 1)
             return
-        for label in np.unique(labels):
-            clips = scaled[labels == label]
-            np.minimum(self.lower[label], clips.min(axis=0), out=self.lower[label])
-            np.maximum(self.upper[label], clips.max(axis=0), out=self.upper[label])
-            self.counts[label] += len(clips)
+        order = np.argsort(labels, kind="stable")
+        present, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        if not len(present):
+            return
+        by_class = scaled[order]
+        self.lower[present] = np.minimum(self.lower[present], np.minimum.reduceat(by_class, first))
+        self.upper[present] = np.maximum(self.upper[present], np.maximum.reduceat(by_class, first))
+        self.counts[present] += counts
 
     def merge(self, other: Bounds) -> None:
         """Widens the bounds in place so that they include the bounds of other clips.

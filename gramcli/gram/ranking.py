@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramcli.gram.total import decide, running_totals
-from gramcli.metrics.classification import accuracy
 
 
 def layer_score(
@@ -48,44 +47,57 @@ def layer_score(
         raise ValueError(f"ranking must be rank or wasserstein, not {ranking!r}")
     clips, classes = deviations.shape
     columns = np.arange(classes) if present is None else np.flatnonzero(present)
-    values = np.ascontiguousarray(np.asarray(deviations, np.float32)[:, columns].T)
+    values = np.asarray(deviations, np.float32)
+    values = values if len(columns) == classes else values[:, columns]
     if labels.shape != (clips,) or not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError(f"expected finite deviations ≥ 0 and labels of {clips} clips")
     sizes = np.bincount(labels[labels >= 0], minlength=classes)[columns]
     qualified = np.flatnonzero((sizes > 0) & (sizes < clips))
     if len(qualified) == 0:
         return float("nan")
-    compared = _ranks(values) if ranking == "rank" else values
-    return float(np.mean([_wasserstein(compared[c], labels == columns[c]) for c in qualified]))
+    pool = _pool(values) if ranking == "rank" else None
+    return float(np.mean([_wasserstein(values[:, c], labels == columns[c], pool) for c in qualified]))
 
 
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the rank of each value among all values, from 0 to 1. Equal values share their mean rank.
+def _pool(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Returns all values in ascending order, as their bits: those of floats ≥ 0, read as whole numbers, sort alike.
 
-    Shape:
-        - values, returns: any, the same
+    Sorting whole numbers is faster, and nothing but one copy of the values is in memory.
     """
-    # The bits of floats ≥ 0, read as whole numbers, sort like the floats. With the index in the lower 32 bits, one sort
-    # gives values and order, which is faster than argsort.
-    bits = (values + np.float32(0)).view(np.uint32).ravel().astype(np.uint64)
-    packed = np.sort(bits << np.uint64(32) | np.arange(values.size, dtype=np.uint64))
-    first = np.flatnonzero(np.diff(packed >> np.uint64(32), prepend=~packed[:1]))
-    runs = np.diff(first, append=values.size)
-    ranks = np.empty(values.size)
-    ranks[packed & np.uint64(2**32 - 1)] = np.repeat((first + (runs - 1) / 2) / max(values.size - 1, 1), runs)
-    return ranks.reshape(values.shape)
+    pool = _bits(values.reshape(-1))
+    pool.sort()
+    return pool
 
 
-def _wasserstein(values: NDArray[np.floating], own: NDArray[np.bool_]) -> float:
+def _bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    return (values + np.float32(0)).view(np.uint32)  # -0 becomes 0
+
+
+def _ranks(values: NDArray[np.float32], pool: NDArray[np.uint32]) -> NDArray[np.float64]:
+    """Returns the rank of some values in the pool, from 0 to 1. Equal values share their mean rank.
+
+    Args:
+        values: Values of the pool. The search is faster if they are sorted.
+        pool: All values; see `_pool`.
+    """
+    bits = _bits(values)
+    first, stop = np.searchsorted(pool, bits), np.searchsorted(pool, bits, "right")
+    ranks: NDArray[np.float64] = (first + (stop - first - 1) / 2) / max(len(pool) - 1, 1)
+    return ranks
+
+
+def _wasserstein(values: NDArray[np.float32], own: NDArray[np.bool_], pool: NDArray[np.uint32] | None = None) -> float:
     """Returns W1 = ∫ |F - G|, with F and G the distribution functions of a class's own and of all other values.
 
-    Both are step functions, so the integral is a sum over the sorted values.
+    Both are step functions, so the integral is a sum over the sorted values. If there is a pool, the values are
+    replaced by their ranks in it.
     """
     order = np.argsort(values)
-    values, own = values[order].astype(np.float64), own[order]
+    ordered, own = values[order], own[order]
+    points = ordered.astype(np.float64) if pool is None else _ranks(ordered, pool)
     own_below, count = np.cumsum(own)[:-1], int(own.sum())
     difference = np.abs(own_below / count - (np.arange(1, len(own)) - own_below) / (len(own) - count))
-    return float(difference @ np.diff(values))
+    return float(difference @ np.diff(points))
 
 
 def paper_score(negative_means: NDArray[np.floating], counts: NDArray[np.integer]) -> float:
@@ -134,8 +146,19 @@ def curve(
         - labels: (N,)
         - returns: (L,)
     """
+    return correct(deviations, expected, present, logits, labels) / len(labels)
+
+
+def correct(
+    deviations: Iterable[NDArray[np.float32]],
+    expected: NDArray[np.floating],
+    present: NDArray[np.bool_],
+    logits: NDArray[Any] | None,
+    labels: NDArray[np.integer],
+) -> NDArray[np.int64]:
+    """Returns how many clips the smallest Δ̄ over the first 1, 2, ... layers classifies correctly, (L,); see `curve`."""
     totals = running_totals(deviations, expected)
-    return np.array([accuracy(decide(scores, present, logits).label, labels) for scores in totals])
+    return np.array([np.count_nonzero(decide(scores, present, logits).label == labels) for scores in totals], np.int64)
 
 
 def how_many(top_k: int | str, accuracy: NDArray[np.float64]) -> int:

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gramcli.blocks import blocks
+
+BLOCK = 1 << 20
+"""How many scores are compared at a time."""
+
 
 def running_totals(
     deviations: Iterable[NDArray[np.float32]], expected: NDArray[np.floating]
@@ -98,15 +103,22 @@ def decide(scores: NDArray[Any], present: NDArray[np.bool_], logits: NDArray[Any
     """
     if present.shape != scores.shape[1:] or (logits is not None and logits.shape != scores.shape):
         raise ValueError(f"the shapes of present or logits do not fit scores of {scores.shape}")
-    scores = np.asarray(scores, np.float64)
+    label, runner_up = np.empty(len(scores), np.int64), np.empty(len(scores), np.int64)
+    score, margin = np.empty(len(scores)), np.empty(len(scores))
+    tied = np.empty(len(scores), np.bool_)
+    for rows in blocks(len(scores), scores.shape[1], BLOCK):  # a few arrays of this size are in memory at once
+        some = None if logits is None else logits[rows]
+        one = _decide(np.asarray(scores[rows], np.float64), present, some)
+        label[rows], runner_up[rows], tied[rows] = one.label, one.runner_up, one.tied
+        score[rows], margin[rows] = one.score, one.margin
+    return Choice(label, runner_up, score, margin, tied)
+
+
+def _decide(scores: NDArray[np.float64], present: NDArray[np.bool_], logits: NDArray[Any] | None) -> Choice:
     candidate = present & ~np.isnan(scores)
-    tie_break = np.zeros_like(scores) if logits is None else -np.asarray(logits, np.float64)
-    # The last key comes first. NaN sorts last. Where all keys are equal, the class order stays.
-    order = np.lexsort((tie_break, np.where(candidate, scores, np.inf), ~candidate), axis=-1)
-    first, second = order[:, :1], order[:, 1:2]
-    if second.size == 0:
-        second = first  # with one class only, the count of candidates below leaves out the runner-up
     candidates = candidate.sum(axis=1)
+    order = _two_smallest(np.where(candidate, scores, np.inf), candidate, logits)
+    first, second = order[:, :1], order[:, 1:]
     best = np.take_along_axis(scores, first, axis=1)[:, 0]
     next_best = np.take_along_axis(scores, second, axis=1)[:, 0]
     tied = (candidates > 1) & (best == next_best)
@@ -119,3 +131,32 @@ def decide(scores: NDArray[Any], present: NDArray[np.bool_], logits: NDArray[Any
         margin=np.where(candidates > 1, margin, np.nan),
         tied=tied,
     )
+
+
+def _two_smallest(
+    scores: NDArray[np.float64], candidate: NDArray[np.bool_], logits: NDArray[Any] | None
+) -> NDArray[np.intp]:
+    """Returns the two classes of each clip that come first by score, logit and class order, (N, 2).
+
+    Only clips with equal scores are sorted: with many classes, sorting takes much longer than looking for the smallest.
+
+    Args:
+        scores: Scores, inf where there is no candidate; changed by this function.
+        candidate: Which classes can be chosen, (N, C).
+        logits: Outputs of the network, (N, C), or None.
+    """
+    clips = np.arange(len(scores))
+    order, unclear = np.empty((len(scores), 2), np.intp), np.zeros(len(scores), np.bool_)
+    as_given = scores.copy()
+    for column in (0, 1):
+        order[:, column] = scores.argmin(axis=1)
+        smallest = scores[clips, order[:, column]]
+        unclear |= (smallest == np.inf) | (np.count_nonzero(scores == smallest[:, None], axis=1) > 1)
+        scores[clips, order[:, column]] = np.inf
+    rows = np.flatnonzero(unclear)
+    if len(rows):
+        keys = as_given[rows], ~candidate[rows]
+        # The last key comes first. NaN sorts last. Where all keys are equal, the class order stays.
+        sorted_rows = np.lexsort(keys if logits is None else (-np.asarray(logits[rows], np.float64), *keys), axis=-1)
+        order[rows] = sorted_rows[:, [0, min(1, scores.shape[1] - 1)]]
+    return order

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gramcli.blocks import blocks
 from gramcli.cache.decision import Decision
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Statistics
@@ -24,6 +25,9 @@ from gramcli.rule.novelty import strangeness
 from gramcli.rule.threshold import Threshold
 
 Array = npt.NDArray[Any]
+
+_BLOCK = 1 << 22
+"""Deviations that are in memory at a time, as a rule takes about 50 bytes for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,19 @@ class RuleOutput:
     """Strangeness, (N,)."""
     unknown: npt.NDArray[np.bool_] | None
     """Whether the strangeness is above the threshold, (N,); None without a threshold."""
+
+    @staticmethod
+    def joined(parts: Sequence[RuleOutput]) -> RuleOutput:
+        """Joins the results for one block of clips after another."""
+        log_p = [part.log_p for part in parts if part.log_p is not None]
+        unknown = [part.unknown for part in parts if part.unknown is not None]
+        return RuleOutput(
+            Choice(*map(np.concatenate, zip(*(vars(part.choice).values() for part in parts), strict=True))),
+            np.concatenate([part.deviations for part in parts]),
+            np.concatenate(log_p) if log_p else None,
+            np.concatenate([part.strangeness for part in parts]),
+            np.concatenate(unknown) if unknown else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,19 @@ class Rule:
             - logits: (N, C)
             - prior: (C,), with a positive sum over the classes that have training clips
         """
+        clips, numbers = len(next(iter(descriptors.values()))), len(self.layers) * len(self.classes)
+        if clips * numbers <= _BLOCK:
+            return self._judge(descriptors, logits, prior, plan)
+        plan = plan or self.plan(clips)
+        parts = []
+        for rows in blocks(clips, numbers, _BLOCK):
+            some = {layer: values[rows] for layer, values in descriptors.items()}
+            parts.append(self._judge(some, None if logits is None else logits[rows], prior, plan))
+        return RuleOutput.joined(parts)
+
+    def _judge(
+        self, descriptors: Mapping[str, Array], logits: Array | None, prior: Array | None, plan: Plan | None
+    ) -> RuleOutput:
         fitted, present = self.fitted, self.present
         far = self.deviations(descriptors, plan)
         totals = self._total(far)

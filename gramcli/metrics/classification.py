@@ -31,8 +31,8 @@ def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
         - predicted, labels: (N,)
     """
     right = _right(predicted, labels)
-    recalls = [right[labels == label].mean() for label in np.unique(labels)]
-    return float(np.mean(recalls)) if recalls else float("nan")
+    class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+    return float(np.mean(np.bincount(class_of, right) / counts)) if len(counts) else float("nan")
 
 
 def macro_f1(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -47,11 +47,10 @@ def macro_f1(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
         - predicted, labels: (N,)
     """
     right = _right(predicted, labels)
-    classes = np.union1d(labels, predicted[predicted != -1])
-    scores = [
-        2 * right[labels == one].sum() / ((labels == one).sum() + (predicted == one).sum()) for one in classes.tolist()
-    ]
-    return float(np.mean(scores)) if scores else float("nan")
+    chosen = predicted[predicted != -1]
+    class_of = np.unique(np.concatenate([labels, chosen]), return_inverse=True)[1]
+    hits = np.bincount(class_of[: len(labels)], right, minlength=int(class_of.max(initial=-1)) + 1)
+    return float(np.mean(2 * hits / np.bincount(class_of))) if len(class_of) else float("nan")
 
 
 def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
@@ -66,11 +65,28 @@ def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], class
         - predicted, labels: (N,)
         - returns: (C, C)
     """
-    _right(predicted, labels)
     table = np.zeros((classes, classes), np.int64)
-    cell = (labels >= 0) & (labels < classes) & (predicted >= 0) & (predicted < classes)
-    np.add.at(table, (labels[cell], predicted[cell]), 1)
+    pairs = confused(predicted, labels, classes)
+    table[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
     return table
+
+
+def confused(predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Returns the cells of the confusion matrix that are not 0, as true class, predicted class and number of clips.
+
+    With many classes, the matrix would have far more cells than there are clips.
+
+    Raises:
+        ValueError: Numbers of clips differ.
+
+    Shape:
+        - predicted, labels: (N,)
+        - returns: (P, 3), ascending
+    """
+    _right(predicted, labels)
+    cell = (labels >= 0) & (labels < classes) & (predicted >= 0) & (predicted < classes)
+    pairs, counts = np.unique(np.stack([labels[cell], predicted[cell]], axis=1), axis=0, return_counts=True)
+    return np.column_stack([pairs, counts]).astype(np.int64)
 
 
 MIN_PROBABILITY = 1e-12
@@ -84,9 +100,7 @@ def negative_log_likelihood(log_probabilities: NDArray[Any], labels: NDArray[np.
         - log_probabilities: (N, C)
         - labels: (N,)
     """
-    clips = _with_column(log_probabilities, labels)
-    own = log_probabilities[clips, labels[clips]]
-    return float(-np.maximum(own, np.log(MIN_PROBABILITY)).mean()) if len(clips) else float("nan")
+    return mean(surprise(log_probabilities, labels))
 
 
 def brier(log_probabilities: NDArray[Any], labels: NDArray[np.integer]) -> float:
@@ -96,10 +110,39 @@ def brier(log_probabilities: NDArray[Any], labels: NDArray[np.integer]) -> float
         - log_probabilities: (N, C)
         - labels: (N,)
     """
-    clips = _with_column(log_probabilities, labels)
+    return mean(squared_error(log_probabilities, labels))
+
+
+def surprise(log_probabilities: NDArray[Any], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Returns -log p of each clip's true class, in nats; NaN for a class without a column.
+
+    Shape:
+        - log_probabilities: (N, C)
+        - labels, returns: (N,)
+    """
+    clips, result = _with_column(log_probabilities, labels), np.full(len(labels), np.nan)
+    result[clips] = -np.maximum(log_probabilities[clips, labels[clips]], np.log(MIN_PROBABILITY))
+    return result
+
+
+def squared_error(log_probabilities: NDArray[Any], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Returns Σ_c (p_c - 1[c true])² of each clip; NaN for a class without a column.
+
+    Shape:
+        - log_probabilities: (N, C)
+        - labels, returns: (N,)
+    """
+    clips, result = _with_column(log_probabilities, labels), np.full(len(labels), np.nan)
     wrong = np.exp(np.asarray(log_probabilities[clips], np.float64))
     wrong[np.arange(len(clips)), labels[clips]] -= 1
-    return float((wrong**2).sum(axis=1).mean()) if len(clips) else float("nan")
+    result[clips] = (wrong**2).sum(axis=1)
+    return result
+
+
+def mean(values: NDArray[np.float64]) -> float:
+    """Returns the mean of numbers that are not NaN; NaN if there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _with_column(log_probabilities: NDArray[Any], labels: NDArray[np.integer]) -> NDArray[np.intp]:

@@ -8,6 +8,7 @@ of the distribution changes too. Correcting mean and spread of the logarithm is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -77,10 +78,11 @@ def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer]
     subsample_sizes = np.unique(sizes[sizes > 0])
     if not len(subsample_sizes):
         return SizeCorrection(np.ones((layers, len(counts))), np.zeros((layers, len(counts))))
+    clips_of = _clips_by_class(labels)
     mean, log_spread = np.zeros((len(subsample_sizes), layers)), np.zeros((len(subsample_sizes), layers))
     for n, (small, large) in enumerate(pairwise(subsample_sizes), 1):
-        classes = np.flatnonzero((sizes == large).any(axis=1))
-        at_small, at_large = (_moments(evidence, labels, sizes, classes, size) for size in (small, large))
+        classes = [c for c in clips_of if (sizes[c] == large).any()]
+        at_small, at_large = (_moments(evidence, clips_of, sizes, classes, size) for size in (small, large))
         if n == 1:
             mean[0] = at_small.mean
         mean[n] = mean[n - 1] + at_large.mean - at_small.mean
@@ -88,7 +90,7 @@ def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer]
         if at_small.freedom >= MIN_FREEDOM:
             varies = (at_small.variance > _ROUNDING) & (at_large.variance > _ROUNDING)
             log_spread[n, varies] += 0.5 * np.log(at_large.variance[varies] / at_small.variance[varies])
-    remaining = _remaining_steps(evidence, labels, sizes, mean, np.exp(log_spread[-1] - log_spread))
+    remaining = _remaining_steps(evidence, clips_of, sizes, mean, np.exp(log_spread[-1] - log_spread))
     log_sizes, log_counts = np.log(subsample_sizes), np.log(counts)
     mean_of_class, log_spread_of_class = (
         np.array([np.interp(log_counts, log_sizes, column) for column in table.T]).reshape(layers, len(counts))
@@ -99,7 +101,16 @@ def fit(evidence: Array, labels: NDArray[np.integer], sizes: NDArray[np.integer]
     return SizeCorrection(scale, shift)
 
 
-def _remaining_steps(evidence: Array, labels: Array, sizes: Array, mean: Array, scale: Array) -> NDArray[np.float64]:
+def _clips_by_class(labels: NDArray[np.integer]) -> dict[int, NDArray[np.intp]]:
+    """Returns the clips of each class that has any, classes and clips ascending."""
+    order = np.argsort(labels, kind="stable")
+    classes, first = np.unique(labels[order], return_index=True)
+    return dict(zip(classes.tolist(), np.split(order, first)[1:], strict=True))
+
+
+def _remaining_steps(
+    evidence: Array, clips_of: Mapping[int, Array], sizes: Array, mean: Array, scale: Array
+) -> NDArray[np.float64]:
     """Returns ρ by size: how far evidence with corrected mean and spread still is above that of the largest size.
 
     The more often a clip is inside all bounds, the more skewed its evidence is. So if two classes have the same mean,
@@ -114,14 +125,16 @@ def _remaining_steps(evidence: Array, labels: Array, sizes: Array, mean: Array, 
     steps = np.zeros(len(subsample_sizes))
     for n, large in enumerate(subsample_sizes[1:]):
         differences = []
-        for c in np.flatnonzero((sizes == large).any(axis=1)):
-            own = evidence[labels == c]
+        for c, clips in clips_of.items():
+            if not (sizes[c] == large).any():
+                continue
+            own = evidence[clips]
             at_small, at_large = (
                 (scale[j][:, None] * (own[:, :, sizes[c] == subsample_sizes[j]] - mean[j][:, None])).mean(axis=1)
                 for j in (n, n + 1)
             )
             differences.append((at_small[:, :, None] - at_large[:, None]).ravel())
-        steps[n] = np.median(pooled) if len(pooled := np.concatenate(differences)) else 0.0
+        steps[n] = np.median(np.concatenate(differences)) if differences else 0.0
     return np.cumsum(steps[::-1])[::-1]
 
 
@@ -137,13 +150,14 @@ class _Moments:
     """Degrees of freedom of the variance."""
 
 
-def _moments(evidence: Array, labels: Array, sizes: Array, classes: Array, size: int) -> _Moments:
+def _moments(
+    evidence: Array, clips_of: Mapping[int, Array], sizes: Array, classes: Sequence[int], size: int
+) -> _Moments:
     layers = evidence.shape[1]
     total, squares, clips, freedom = np.zeros(layers), np.zeros(layers), 0, 0
     for c in classes:
-        own = evidence[labels == c][:, :, sizes[c] == size]
-        if len(own):
-            total += own.mean(axis=2).sum(axis=0)
-            squares += ((own - own.mean(axis=0)) ** 2).mean(axis=2).sum(axis=0)
-            clips, freedom = clips + len(own), freedom + len(own) - 1
+        own = evidence[clips_of[c]][:, :, sizes[c] == size]
+        total += own.mean(axis=2).sum(axis=0)
+        squares += ((own - own.mean(axis=0)) ** 2).mean(axis=2).sum(axis=0)
+        clips, freedom = clips + len(own), freedom + len(own) - 1
     return _Moments(total / max(clips, 1), squares / max(freedom, 1), freedom)

@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gramcli.blocks import blocks
 from gramcli.fitting.covariance import Scatter, ShrunkCovariance, class_means, scatter
 from gramcli.fitting.cross_fitting import LabelledClips
 from gramcli.fitting.features import LOG, ClipSpan, Standardiser, logged
 from gramcli.fitting.temperature import fit_inverse_temperature, floored_log_softmax
 
 Array = NDArray[Any]
+
+_BLOCK = 1 << 23
+"""Weights of a layer that are converted to or from float64 at a time, 64 MiB."""
 
 SHRINKAGES = (None, 0.01, 0.1, 0.5, 0.9)
 """Shrinkages of the covariance that are tried. None is the estimate of Ledoit and Wolf."""
@@ -63,8 +67,10 @@ class Discriminant:
         """
         total = np.zeros((len(next(iter(descriptors.values()))), len(self.bias)))
         for layer, weights in self.weights.items():
-            # einsum, as the rounding of a matrix product depends on the number of clips
-            total += np.einsum("nk,kc->nc", logged(descriptors[layer], self.floors[layer]), weights.astype(np.float64))
+            vectors = logged(descriptors[layer], self.floors[layer])
+            for some in blocks(len(self.bias), len(weights), _BLOCK):
+                # einsum, as the rounding of a matrix product depends on the number of clips
+                total[:, some] += np.einsum("nk,kc->nc", vectors, weights[:, some].astype(np.float64))
         return floored_log_softmax(total + self.bias)
 
 
@@ -104,7 +110,7 @@ def fit(
         - descriptors: (N, K_l) each
     """
     labels, held = clips.labels, clips.in_parts
-    standardiser = Standardiser.fit({layer: raw[~held] for layer, raw in descriptors.items()}, LOG)
+    standardiser = Standardiser.fit(descriptors, LOG, ~held)
     vectors = standardiser.apply(descriptors)
     span, features = ClipSpan.fit(vectors), vectors.shape[1]
     points = span.coordinates(vectors)[0]
@@ -140,29 +146,36 @@ class _Choice:
 
 def _choose_shrinkage(points: Array, features: int, clips: LabelledClips, progress: Callable[[], None]) -> _Choice:
     """Cross-fits with each shrinkage, and returns the one with the largest likelihood of the true classes."""
-    labels, held = clips.labels, clips.in_parts
-    fits: dict[float | None, list[tuple[Array, Array, _WhitenedMeans]]] = {one: [] for one in SHRINKAGES}
+    held = np.flatnonzero(clips.in_parts)
+    labels, parts = clips.labels[held], []
     for part in clips.parts:
-        fitted, out = clips.part_of != part, clips.part_of == part
-        means = _ClassMeans.of(points[fitted], labels[fitted], features)
-        for shrinkage, of_parts in fits.items():
-            covariance = means.scatter.shrunk(shrinkage)
-            of_parts.append((out, covariance.whiten(points[out]), means.whiten(covariance)))
+        fitted, out = clips.part_of != part, np.flatnonzero(clips.part_of[held] == part)
+        parts.append((out, _ClassMeans.of(points[fitted], clips.labels[fitted], features)))
         progress()
     best: _Choice | None = None
-    for shrinkage, of_parts in fits.items():
-        distances = [whitened.own_distances(new, labels[out]) for out, new, whitened in of_parts]
+    for shrinkage in SHRINKAGES:
+        distances = []
+        for out, means in parts:
+            new, whitened = _whitened(points[held[out]], means, shrinkage)
+            distances.append(whitened.own_distances(new, labels[out]))
         own_distance = float(np.concatenate(distances).mean())
-        scores = np.full((len(labels), clips.classes), -np.inf)
-        for out, new, whitened in of_parts:
+        scores = np.full((len(held), clips.classes), -np.inf)
+        for out, means in parts:  # whitened again, as the whitened means of all parts would take much memory
+            new, whitened = _whitened(points[held[out]], means, shrinkage)
             scores[np.ix_(out, whitened.present)] = new @ whitened.weights(own_distance) + whitened.bias(own_distance)
-        factor = fit_inverse_temperature(scores[held], labels[held])
-        log_q = floored_log_softmax(scores[held] * factor)
-        loss = -float(log_q[np.arange(len(log_q)), labels[held]].mean())
+        factor = fit_inverse_temperature(scores, labels)
+        scores *= factor
+        log_q = floored_log_softmax(scores)
+        loss = -float(log_q[np.arange(len(log_q)), labels].mean())
         if best is None or loss < best.loss:
             best = _Choice(loss, shrinkage, own_distance, factor, log_q)
     assert best is not None
     return best
+
+
+def _whitened(points: Array, means: _ClassMeans, shrinkage: float | None) -> tuple[Array, _WhitenedMeans]:
+    covariance = means.scatter.shrunk(shrinkage)
+    return covariance.whiten(points), means.whiten(covariance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,15 +252,23 @@ def _in_channels(
         - bias: (C,)
         - present: (C',)
     """
-    classes = len(bias)
-    floors, by_layer, first = {}, {}, 0
+    classes, bias = len(bias), bias.copy()
+    floors: dict[str, float] = {}
+    by_layer: dict[str, NDArray[np.float32]] = {}
+    first = 0
     for layer, (floor, mean, scale) in standardiser.layers.items():
         columns = slice(first, first + len(mean))
-        standardised = np.zeros((len(mean), classes))
-        standardised[:, present] = weights[columns] if span.basis is None else span.basis[columns] @ weights
-        bias = bias - span.centre[columns] @ standardised
-        unscaled = standardised * scale[:, None]
-        bias = bias - mean @ unscaled
-        floors[layer], by_layer[layer] = floor, unscaled.astype(np.float32)
+        floors[layer], by_layer[layer] = floor, np.zeros((len(mean), classes), np.float32)
+        for some in blocks(classes, len(mean), _BLOCK):
+            standardised = np.zeros((len(mean), some.stop - some.start))
+            begin, end = np.searchsorted(present, [some.start, some.stop])
+            own = weights[:, begin:end]
+            standardised[:, present[begin:end] - some.start] = (
+                own[columns] if span.basis is None else span.basis[columns] @ own
+            )
+            bias[some] -= span.centre[columns] @ standardised
+            unscaled = standardised * scale[:, None]
+            bias[some] -= mean @ unscaled
+            by_layer[layer][:, some] = unscaled
         first += len(mean)
     return Discriminant(floors, by_layer, bias)

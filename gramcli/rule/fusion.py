@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gramcli.blocks import blocks
 from gramcli.fitting import conditional_logit
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import LabelledClips, cross_fit
@@ -26,6 +28,9 @@ RIDGES = (0.1, 1.0, 10.0, 100.0)
 _MIN_WEIGHT = 1e-6
 """Smallest weight of a layer. If no layer separated the validation clips, all scores would be equal without it, and the
 first class would always win."""
+
+BLOCK = 1 << 22
+"""Numbers of evidence that are computed at a time, 32 MiB."""
 
 _WEAK_RIDGE = 1e-3
 """Ridge of weights that have no other ridge. It keeps them finite where clips are separable."""
@@ -107,18 +112,57 @@ def fit(evidence: Array, labels: NDArray[np.integer], ridge: float, *, uneven: b
         - evidence: (N, L, C)
         - labels: (N,)
     """
-    support = -evidence.transpose(0, 2, 1)
-    _, classes, layers = support.shape
-    frequency = [_class_frequency(labels, classes)[..., None]] if uneven else []
-    *of_frequency, common = conditional_logit.fit(
-        np.concatenate([*frequency, support.mean(axis=2, keepdims=True)], axis=2), labels, ridge=_WEAK_RIDGE
-    )
+    return _fit_weights(_Support.of(len(labels), lambda rows: evidence[rows], labels, uneven=uneven), labels, ridge)
+
+
+@dataclass(frozen=True, eq=False)
+class _Support:
+    """Evidence for the classes in the form that `conditional_logit.fit` takes, larger if a clip is more like a class.
+
+    The first column of both arrays is the frequency of the classes if they differ in size; see `_class_frequency`.
+    """
+
+    layers: NDArray[np.float64]
+    """-z of each layer, (N, C, L) or (N, C, 1 + L)."""
+    mean: NDArray[np.float64]
+    """Mean of -z over the layers, (N, C, 1) or (N, C, 2)."""
+
+    @property
+    def first(self) -> int:
+        """Column of the first layer."""
+        return int(self.mean.shape[2]) - 1
+
+    @staticmethod
+    def of(clips: int, evidence_of: Callable[[slice], Array], labels: NDArray[np.integer], *, uneven: bool) -> _Support:
+        """Collects the evidence of clips block by block, so that it is in memory once.
+
+        Args:
+            clips: N.
+            evidence_of: Returns z of a range of clips, (N', L, C).
+            labels: True classes, (N,).
+            uneven: Whether classes differ in size.
+        """
+        _, layers, classes = evidence_of(slice(0, 0)).shape
+        first = int(uneven)
+        of_layers, mean = np.empty((clips, classes, first + layers)), np.empty((clips, classes, first + 1))
+        for rows in blocks(clips, layers * classes, BLOCK):
+            support = -evidence_of(rows)
+            of_layers[rows, :, first:] = support.transpose(0, 2, 1)
+            mean[rows, :, first] = support.mean(axis=1)
+        if uneven:
+            of_layers[:, :, 0] = mean[:, :, 0] = _class_frequency(labels, classes)
+        return _Support(of_layers, mean)
+
+
+def _fit_weights(support: _Support, labels: NDArray[np.integer], ridge: float) -> Fusion:
+    first, layers = support.first, support.layers.shape[2] - support.first
+    *of_frequency, common = conditional_logit.fit(support.mean, labels, ridge=_WEAK_RIDGE)
     weights = conditional_logit.fit(
-        np.concatenate([*frequency, support], axis=2),
+        support.layers,
         labels,
-        ridge=np.array([_WEAK_RIDGE] * len(of_frequency) + [ridge] * layers),
+        ridge=np.array([_WEAK_RIDGE] * first + [ridge] * layers),
         centre=np.array([*of_frequency, *[common / layers] * layers]),
-    )[len(of_frequency) :]
+    )[first:]
     return Fusion(np.maximum(weights, _MIN_WEIGHT), ridge=ridge)
 
 
@@ -144,7 +188,7 @@ class FittedFusion:
 
 
 def choose(
-    evidence_from: Callable[[NDArray[np.bool_]], Array],
+    evidence_from: Callable[[NDArray[np.bool_], NDArray[np.intp]], Array],
     clips: LabelledClips,
     *,
     uneven: bool = False,
@@ -158,47 +202,61 @@ def choose(
     cross-fitted scores; see `_source_weights`. Then the layer weights are fitted again on all clips.
 
     Args:
-        evidence_from: Returns z of all clips, with E_l and size correction fitted on the clips of a mask.
+        evidence_from: Returns z of some clips, given by their indices, with E_l and size correction fitted on the clips
+            of a mask.
         clips: Labels and parts of the clips.
         uneven: Whether classes differ in size; see `fit`.
         log_q: Cross-fitted log-probabilities of the discriminant, or None. NaN for clips that have none.
         log_p: Log-probabilities of the network, which was not trained on the clips, or None.
 
     Shape:
-        - z, as returned by `evidence_from`: (N, L, C)
+        - z, as returned by `evidence_from`: (N', L, C)
         - log_p, log_q: (N, C)
     """
-    labels = clips.labels
-    evidence = evidence_from(np.ones(len(labels), bool))
-    frequency = [_class_frequency(labels, evidence.shape[2])] if uneven else []
+    labels, classes = clips.labels, clips.classes
+    frequency = [_class_frequency(labels, classes)] if uneven else []
+
+    def fitted_on(fitted: NDArray[np.bool_], ridge: float) -> Fusion:
+        rows = np.flatnonzero(fitted)
+        of_rows = _Support.of(len(rows), lambda some: evidence_from(fitted, rows[some]), labels[rows], uneven=uneven)
+        return _fit_weights(of_rows, labels[rows], ridge)
+
+    def scored_by(fitted: NDArray[np.bool_], held: NDArray[np.bool_], ridge: float) -> NDArray[np.float64]:
+        fusion, rows = fitted_on(fitted, ridge), np.flatnonzero(held)
+        scores = np.empty((len(rows), classes))
+        for some in blocks(len(rows), len(fusion.weights) * classes, BLOCK):
+            scores[some] = fusion.scores(evidence_from(fitted, rows[some]))
+        return scores
+
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for ridge in sorted(RIDGES, reverse=True):
-
-        def scores(fitted: NDArray[np.bool_], held: NDArray[np.bool_], ridge: float = ridge) -> NDArray[np.float64]:
-            of_all = evidence_from(fitted)
-            return fit(of_all[fitted], labels[fitted], ridge, uneven=uneven).scores(of_all[held])
-
-        held_out = cross_fit(clips.part_of, scores)
+        held_out = cross_fit(clips.part_of, partial(scored_by, ridge=ridge))
         # score ridges with the class frequencies partialled out
         loss = -_fit_sources([held_out], frequency, labels)[1] if uneven else -_log_likelihood(held_out, labels)
         if best is None or loss < best[0]:
             best = loss, ridge, held_out
     assert best is not None
     _, ridge, held_out = best
-    zero = np.zeros_like(held_out)
+    zero = np.broadcast_to(0.0, held_out.shape)
     sources = [held_out, *(zero if one is None else np.asarray(one, np.float64) for one in (log_q, log_p))]
-    complete = np.isfinite(sources).all(axis=(0, 2))
-    weights = _source_weights(
-        [one[complete] for one in sources], [one[complete] for one in frequency], labels[complete]
-    )
-    fusion = fit(evidence, labels, ridge, uneven=uneven)
+    complete = np.all([np.isfinite(one).all(axis=1) for one in sources], axis=0)
+    if complete.all():
+        weights = _source_weights(sources, frequency, labels)
+    else:
+        weights = _source_weights(
+            [one[complete] for one in sources], [one[complete] for one in frequency], labels[complete]
+        )
+    fusion = fitted_on(np.ones(len(labels), bool), ridge)
     fusion = replace(
         fusion,
         weights=fusion.weights * weights[0],
         discriminant_weight=float(weights[1]),
         network_weight=float(weights[2]),
     )
-    return FittedFusion(fusion, log_softmax(np.einsum("snc,s->nc", sources, weights)))
+    pooled = np.empty_like(held_out)
+    for rows in blocks(len(labels), len(sources) * classes, BLOCK):
+        pooled[rows] = log_softmax(np.einsum("snc,s->nc", [one[rows] for one in sources], weights))
+    return FittedFusion(fusion, pooled)
 
 
 def _source_weights(sources: list[Array], frequency: list[Array], labels: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -241,4 +299,7 @@ def _fit_sources(
 
 
 def _log_likelihood(scores: Array, labels: NDArray[np.integer]) -> float:
-    return float(log_softmax(scores)[np.arange(len(labels)), labels].sum())
+    own = np.empty(len(labels))
+    for rows in blocks(len(scores), scores.shape[1], BLOCK):
+        own[rows] = log_softmax(scores[rows])[np.arange(len(own[rows])), labels[rows]]
+    return float(own.sum())

@@ -55,10 +55,10 @@ def subsample_sizes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     """
     sizes = class_sizes(counts)
     rows: list[list[int]] = [[] for _ in counts]
+    most = {size: max(1, DRAWS // int((counts >= max(size, sizes[1])).sum())) for size in sizes.tolist()}
     for row, count in zip(rows, counts.tolist(), strict=True):
         for size in sizes.tolist() if len(sizes) and count >= sizes[1] else []:
-            most = DRAWS // int((counts >= max(size, sizes[1])).sum())
-            row += [size] * min(count // size, max(1, most))
+            row += [size] * min(count // size, most[size])
     table = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
     for padded, row in zip(table, rows, strict=True):
         padded[: len(row)] = row

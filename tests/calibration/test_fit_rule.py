@@ -6,7 +6,7 @@ import pytest
 import gramcli.cache
 from gramcli.cache import decision as decisions
 from gramcli.cache import statistics
-from gramcli.calibration import validation_set
+from gramcli.calibration import size_limits
 from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
 from gramcli.errors import UsageError
@@ -117,8 +117,8 @@ def test_clips_far_from_all_classes_are_unknown(both, rule):
 def test_if_memory_is_too_small_some_clips_fit_the_rule_and_all_set_the_threshold(both, monkeypatch):
     cache = both[0]
     whole, _ = select_layers(cache)
-    monkeypatch.setattr(validation_set, "MAX_NUMBERS", 1)
-    monkeypatch.setattr(validation_set, "MIN_CLIPS", 40)
+    monkeypatch.setattr(size_limits, "MAX_NUMBERS", 1)
+    monkeypatch.setattr(size_limits, "MIN_CLIPS", 40)
     progress = Silent()
     some, _ = select_layers(cache, progress=progress)
     assert any(note.startswith("the rule is fitted on 40 of 90 validation clips") for note in progress.notes)

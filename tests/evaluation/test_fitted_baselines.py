@@ -108,8 +108,10 @@ def test_shards_make_no_difference(known, tmp_path):
     assert [clip.key for clip in one.clips] == [clip.key for clip in two.clips]
     for name, output in one.decisions.items():
         np.testing.assert_array_equal(output.label, two.decisions[name].label)
-        if output.log_p is not None:
-            np.testing.assert_allclose(output.log_p, two.decisions[name].log_p, rtol=1e-9, atol=1e-9)
+        if output.surprise is not None:
+            other = two.decisions[name]
+            np.testing.assert_allclose(output.surprise, other.surprise, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(output.squared_error, other.squared_error, rtol=1e-9, atol=1e-9)
 
 
 def test_of_too_many_clips_each_class_contributes_in_proportion(known, monkeypatch):
@@ -159,5 +161,5 @@ def test_pooled_clips_keep_the_decisions_that_all_parts_have(known):
     both = JudgedClips.pooled([one, less])
     assert list(both.decisions) == ["map", "gram", "fused"]
     assert (len(both.clips), len(both.labels), both.failed, both.unknown) == (180, 180, 2, None)
-    assert both.decisions["gram"].log_p is None
-    np.testing.assert_array_equal(both.decisions["fused"].log_p[90:], one.decisions["fused"].log_p)
+    assert both.decisions["gram"].surprise is None
+    np.testing.assert_array_equal(both.decisions["fused"].surprise[90:], one.decisions["fused"].surprise)

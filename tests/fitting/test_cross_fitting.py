@@ -60,3 +60,25 @@ def test_no_fit_scores_the_clips_it_was_fitted_on():
 def test_zero_clips_are_refused():
     with pytest.raises(ValueError, match="no clips"):
         cross_fit(np.zeros(0, int), lambda seen, held: np.zeros(0))
+
+
+def dealt_by_a_table(groups, labels, count):
+    """Returns the parts that the table of all groups and classes gives, most of whose cells are 0."""
+    group_of, class_of = np.unique(groups, return_inverse=True)[1], np.unique(labels, return_inverse=True)[1]
+    clips = np.zeros((group_of.max() + 1, class_of.max() + 1))
+    np.add.at(clips, (group_of, class_of), 1)
+    count = min(count, len(clips))
+    dealt, part_of = np.zeros((count, clips.shape[1])), np.zeros(len(clips), int)
+    for group in np.argsort(-clips.sum(axis=1), kind="stable"):
+        of_same = dealt[:, clips[group] > 0].sum(axis=1)
+        part_of[group] = np.lexsort((dealt.sum(axis=1), of_same))[0]
+        dealt[part_of[group]] += clips[group]
+    return np.unique(part_of, return_inverse=True)[1][group_of]
+
+
+@given(st.integers(0, 2**32), st.integers(2, 30), st.integers(1, 8), st.integers(2, 6))
+def test_parts_are_those_of_the_table_of_groups_and_classes(seed, groups, classes, count):
+    rng = np.random.default_rng(seed)
+    group_of = np.concatenate([np.arange(groups), rng.integers(0, groups, 30)])
+    labels = rng.integers(0, classes, len(group_of))
+    np.testing.assert_array_equal(deal_parts(group_of, labels, count), dealt_by_a_table(group_of, labels, count))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from gramcli.gram import total as totals
 from gramcli.gram.total import decide, running_totals, total
 from tests import reference
 
@@ -47,6 +48,22 @@ def test_a_clip_does_not_depend_on_the_others(scores):
         alone = decide(scores[i : i + 1], present)
         for name in ("label", "runner_up", "score", "margin", "tied"):
             np.testing.assert_array_equal(getattr(alone, name), getattr(together, name)[i : i + 1])
+
+
+@given(tables, st.booleans(), st.integers(0, 2**32))
+def test_blocks_of_clips_and_sorting_all_scores_give_the_same(scores, with_logits, seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.choice([0.0, 1.0, math.nan, -math.inf], scores.shape) if with_logits else None
+    present = rng.random(scores.shape[1]) < 0.8
+    candidate = present & ~np.isnan(scores)
+    keys = np.where(candidate, scores, np.inf), ~candidate
+    order = np.lexsort(keys if logits is None else (-logits, *keys), axis=-1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(totals, "BLOCK", 1)
+        choice = decide(scores, present, logits)
+    count = candidate.sum(axis=1)
+    np.testing.assert_array_equal(choice.label, np.where(count > 0, order[:, 0], -1))
+    np.testing.assert_array_equal(choice.runner_up, np.where(count > 1, order[:, min(1, order.shape[1] - 1)], -1))
 
 
 def test_nan_never_wins(rng):

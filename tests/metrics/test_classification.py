@@ -12,6 +12,7 @@ from gramcli.metrics.classification import (
     accuracy,
     balanced_accuracy,
     brier,
+    confused,
     confusion,
     macro_f1,
     negative_log_likelihood,
@@ -56,6 +57,19 @@ def test_f1_and_confusion_are_those_of_scikit_learn(seed, clips, classes):
     assert macro_f1(predicted, labels) == pytest.approx(f1_score(labels, predicted, average="macro"))
     theirs = confusion_matrix(labels, predicted, labels=np.arange(classes))
     assert np.array_equal(confusion(predicted, labels, classes), theirs)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 60), st.integers(1, 6))
+def test_cells_that_are_not_0_are_those_of_the_matrix(seed, clips, classes):
+    rng = np.random.default_rng(seed)
+    labels, predicted = rng.integers(-2, classes, clips), rng.integers(-1, classes + 1, clips)
+    matrix = np.zeros((classes, classes), int)
+    for label, guess in zip(labels, predicted, strict=True):
+        if 0 <= label < classes and 0 <= guess < classes:
+            matrix[label, guess] += 1
+    np.testing.assert_array_equal(confusion(predicted, labels, classes), matrix)
+    cells = [[*where, matrix[tuple(where)]] for where in np.argwhere(matrix)]
+    assert confused(predicted, labels, classes).tolist() == np.reshape(cells, (-1, 3)).astype(int).tolist()
 
 
 def test_no_class_is_a_clip_missed_and_an_unknown_class_is_wrong():

@@ -136,7 +136,7 @@ def fitted(rng, uneven, *, bias=0.0, frequencies=(8, 300), network=None):
     log_p = None if network is None else fusion.log_softmax(network * np.eye(2)[labels] + np.log(frequencies))
     evidence = fusion.evidence(deviations, np.ones(2))
     clips = LabelledClips(labels, deal_parts(np.arange(len(labels)), labels), 2)
-    return fusion.choose(lambda mask: evidence, clips, uneven=uneven, log_p=log_p).fusion
+    return fusion.choose(lambda mask, rows: evidence[rows], clips, uneven=uneven, log_p=log_p).fusion
 
 
 def test_a_layer_gets_no_weight_for_class_frequencies(rng):
@@ -154,3 +154,14 @@ def test_layers_without_information_still_break_ties(rng):
     assert (corrected.weights > 0).all()
     scores = corrected.scores(fusion.evidence(rng.lognormal(size=(200, 2, 2)), np.ones(2)))
     assert 0.2 < (scores[:, 0] > scores[:, 1]).mean() < 0.8
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_evidence_of_few_clips_at_a_time_gives_the_same_rule(rng, monkeypatch, uneven):
+    before = rng.bit_generator.state
+    whole = fitted(rng, uneven, network=1.0)
+    rng.bit_generator.state = before
+    monkeypatch.setattr(fusion, "BLOCK", 4)
+    of_blocks = fitted(rng, uneven, network=1.0)
+    np.testing.assert_array_equal(of_blocks.weights, whole.weights)
+    assert (of_blocks.network_weight, of_blocks.ridge) == (whole.network_weight, whole.ridge)

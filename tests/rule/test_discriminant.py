@@ -166,3 +166,15 @@ def test_too_few_parts_and_numbers_that_are_not_finite_are_refused(data):
     broken["late"][0, 0] = np.nan
     with pytest.raises(ValueError, match="expected finite descriptors of at least one clip in late"):
         discriminant.fit(broken, LabelledClips(data.labels, data.part_of, 3))
+
+
+def test_blocks_of_classes_give_the_same_discriminant(monkeypatch):
+    data = Data(sizes=(6, 0, 9, 12, 5))
+    whole = data.fit().discriminant
+    wanted = whole.log_probabilities(data.more)
+    monkeypatch.setattr(discriminant, "_BLOCK", 100)  # two or three classes of a layer
+    np.testing.assert_allclose(whole.log_probabilities(data.more), wanted, rtol=1e-9)
+    of_blocks = data.fit().discriminant
+    for layer, weights in whole.weights.items():
+        np.testing.assert_allclose(of_blocks.weights[layer], weights, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(of_blocks.bias, whole.bias, rtol=1e-9)

@@ -203,10 +203,10 @@ def _expecter(far: Array, labels: Array) -> Callable[[Array], Array]:
     return expect
 
 
-def _evidence_from(far: Array, labels: Array) -> Callable[[Array], Array]:
+def _evidence_from(far: Array, labels: Array) -> Callable[[Array, Array], Array]:
     """Returns z of all clips, in units of E_l of some of them."""
     expect = _expecter(far, labels)
-    return lambda clips: fusion.evidence(far, expect(clips))
+    return lambda clips, rows: fusion.evidence(far[rows], expect(clips))
 
 
 def _weights(measure: Measure, known: Clips, *, network: bool = True, equal: bool = False) -> Score:

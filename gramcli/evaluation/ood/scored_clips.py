@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.view import View
+from gramcli.calibration.size_limits import MAX_DISCRIMINANT_BYTES, discriminant_bytes
 from gramcli.dataset.clip import Clip, sample_clips
 from gramcli.errors import AudioError
 from gramcli.evaluation.ood.acoustics import AcousticMeter, Acoustics, concatenate
@@ -46,7 +47,8 @@ class ClipScorer:
     Args:
         view: The cache's clean view.
         rule: Its decision.
-        training: Its training clips; of more than `MAX_CLIPS` each class gives its share.
+        training: Its training clips; of more than `MAX_CLIPS` each class gives its share, or if that takes too much
+            memory, the first ones by their keys are used.
         progress: Told of steps and notes.
 
     Raises:
@@ -57,10 +59,13 @@ class ClipScorer:
         self._view, self._rule, self._progress = view, rule, progress
         index = {label: n for n, label in enumerate(rule.classes)}
         chosen = sample_clips(sorted(training, key=lambda clip: clip.key), MAX_CLIPS)
+        shares = "each class by its share"
+        if discriminant_bytes(len(chosen), sum(view.layers.values()), len(index)) > MAX_DISCRIMINANT_BYTES:
+            chosen, shares = chosen[:MAX_CLIPS], "not all classes, as clips of all would take too much memory"
         if len(chosen) < len(training):
             progress.note(
                 f"rival scores of unknown sounds are fitted on {len(chosen)} of {len(training)} training clips, "
-                "each class by its share"
+                f"{shares}"
             )
         progress.start("reading training clips", len(chosen))
         kept: list[Clip] = []

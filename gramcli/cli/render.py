@@ -30,6 +30,8 @@ SCHEMA_VERSION = 1
 
 _MIN_WIDTH = 8
 """Smallest width of a column that is shortened, in characters."""
+_NARROWEST = 20
+"""Width for which lines are broken on a terminal that is narrower, or that claims to have no width."""
 _LONGEST = 2000
 """Longest message on stderr, in characters: it may hold a path or an argument of any length."""
 
@@ -93,7 +95,7 @@ def print_text(text: str) -> None:
 
 def _wrapped(text: str) -> str:
     """Breaks a line between words to fit the terminal; a longer word, such as a path, is not broken."""
-    return textwrap.fill(text, Console().width, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, max(Console().width, _NARROWEST), break_long_words=False, break_on_hyphens=False)
 
 
 def rows(

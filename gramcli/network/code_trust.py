@@ -42,6 +42,7 @@ class CodeOrigin:
 
 _LARGEST = 65536
 _LONGEST = 64
+_LONGEST_SHOWN = 200
 _WORD = re.compile(r"[A-Za-z0-9_]{0,32}", re.ASCII)
 
 # fmt: off
@@ -104,14 +105,16 @@ def refusal(name: str, arguments: Mapping[str, Any], own: OwnNetwork, origin: st
         own: As for `verdict`.
         origin: What names the network, e.g. ``gramcli.toml``.
     """
+    short = shown(name[:_LONGEST_SHOWN])
     if ":" in name:
         return UnsafeError(
-            f"network.name = {shown(name)} (named by {origin}): is not built, as it would run code: if you trust that "
-            f"code, name it yourself with --network {shown(name)}, or give --trust-code"
+            f"network.name = {short} (named by {origin}): is not built, as it would run code: if you trust that code, "
+            f"name it yourself with --network {short}, or give --trust-code"
         )
     first = refused_arguments(arguments, own)[0]
+    value = shown(repr(arguments[first])[:_LONGEST_SHOWN])
     return UnsafeError(
-        f"network.args: {shown(first)} = {shown(repr(arguments[first]))[:200]} (for {shown(name)}): is not among the "
+        f"network.args: {shown(first[:_LONGEST_SHOWN])} = {value} (for {short}): is not among the "
         "arguments that a settings file, checkpoint, cache or model may give, as it could load or fetch something: "
         "give it yourself with --arg, or give --trust-code"
     )

@@ -79,6 +79,7 @@ def permit(
     dropped = {"num_classes", "pretrained"} if weights_follow and ":" not in name else {"num_classes"}
     arguments = {key: value for key, value in network.args.items() if key not in dropped}
     said = origin_of_network(context, name) or ("the metadata of its checkpoint" if origin is None else origin.name)
+    said = {"command line": "you", "environment": "GRAMCLI_NETWORK_NAME"}.get(said, said)
     trusted = context.trust_code or context.remember_code
     found = code_trust.verdict(name, arguments, own)
     if found is Verdict.REFUSED:

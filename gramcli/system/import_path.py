@@ -16,8 +16,8 @@ def leave_out_working_folder() -> None:
         here = os.getcwd()  # noqa: PTH109 - pathlib could come from the working folder
     except FileNotFoundError:
         return
-    # an unset PYTHONPATH counts as the working folder, too: python -m puts it there
-    drop = {os.path.normpath(f"{here}/{one}") for one in stated if not one.startswith(os.sep)} - absolute
+    # the empty entry is what python -m adds
+    drop = {os.path.normpath(f"{here}/{one}") for one in ("", *stated) if not one.startswith(os.sep)} - absolute
     sys.path[:] = [one for one in sys.path if one and os.path.normpath(one) not in drop]
 
 

@@ -43,6 +43,12 @@ def test_sentences_end_between_words_on_a_terminal():
     assert lines == ["error:", f"{name}:", "cannot be read: No such file or", "directory"]
 
 
+@pytest.mark.parametrize("columns", ["0", "1"])
+def test_a_terminal_without_width(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert render._wrapped("a sentence of words that are longer than that").splitlines()[0] == "a sentence of words"
+
+
 def test_sentences_are_one_line_in_a_pipe(capfd):
     render.print_stderr("note", "word " * 40)
     render.print_text("word " * 40)
@@ -116,3 +122,11 @@ def test_no_name_reaches_a_terminal_raw(tmp_path, monkeypatch):
     (tmp_path / "\x1b]0;pwn\x07").mkdir()
     for arguments in (["classify", "\x1b]0;pwn\x07"], ["guide", "\x1b[31m"], ["cache", "info", "--cache", "\x1b[31m"]):
         assert not {c for line in typed(*arguments, columns=80) for c in line if not c.isprintable()}
+
+
+def test_csv_on_a_terminal_sends_no_escapes_of_strangers(capfd, monkeypatch):
+    monkeypatch.setattr("gramcli.cli.streams.stdout_is_terminal", lambda: True)
+    render.rows(["a"], [{"a": f"={EVIL}"}], render.Format.csv)
+    out = capfd.readouterr().out
+    assert not escapes(out)
+    assert out.splitlines()[1].startswith("'=\\x1b]0;x")

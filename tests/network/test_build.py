@@ -182,7 +182,7 @@ def test_whose_code_ran_is_said(folder: Path) -> None:
         build(network, 3, 0, named(network, folder, progress))
     (note,) = progress.warnings
     place = folder / "mynets" / "factories.py"
-    assert note == f"running the code of {place} (network.name = mynets.factories:fails, named by command line)"
+    assert note == f"running the code of {place} (network.name = mynets.factories:fails, named by you)"
     build(NetworkSettings(name="test_resnet"), 3, 0, named(NetworkSettings(name="test_resnet"), folder, progress))
     assert len(progress.warnings) == 1
 

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.cache import safetensors_header
-from gramcli.cache.safetensors_header import Shapes, StoredTensor
+from gramcli import json_values
 from gramcli.errors import ArtefactError, DamagedError, NewerError, ResourceError
-from gramcli.system import durable_files
+from gramcli.system import durable_files, safetensors_header
+from gramcli.system.safetensors_header import Shapes, StoredTensor
 from gramcli.text import shown
 
 FORMATS = {"decision": 2, "model": 2}
@@ -233,18 +233,20 @@ def load(path: Path, kind: str) -> Sealed:
         file = _File(path)
         head = bytes(file.read(0, 8))
         head += file.read(8, min(int.from_bytes(head, "little"), safetensors_header.LONGEST))
-        header = safetensors_header.parse(head)
+        header = _header(head)
         if safetensors_header.is_of_another_program(header):
             raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} file of gramcli; {advice}")
         digest = _checked_digest(file, head)
         if digest is None:
             raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
         metadata = header.pop("__metadata__")
-        about, stored_kind = json.loads(metadata["gramcli"]), metadata["kind"]
-        if not isinstance(stored_kind, str):
-            raise TypeError("kind")
+        about, stored_kind = json_values.parse(metadata["gramcli"]), metadata["kind"]
+        if not isinstance(stored_kind, str) or not isinstance(about, dict):
+            raise TypeError("kind or content")
         if stored_kind != kind:
             raise ArtefactError(f"{shown(path)}: is a {shown(stored_kind)} file, not a {kind} file; {advice}")
+        if not isinstance(about["format"], int) or isinstance(about["format"], bool) or about["format"] < 1:
+            raise TypeError("format")
         if about["format"] > FORMATS.get(kind, 1):
             raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
         tensors = safetensors_header.tensors(header, len(head), file.size)
@@ -255,6 +257,14 @@ def load(path: Path, kind: str) -> Sealed:
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     return Sealed(path, kind, digest, about, file, tensors)
+
+
+def _header(head: bytes) -> dict[str, Any]:
+    """Returns the header of a file; {} if there is none, as in a damaged file, whose digest is wrong too."""
+    try:
+        return safetensors_header.parse(head)
+    except ValueError:
+        return {}
 
 
 def _checked_digest(file: _File, head: bytes) -> str | None:

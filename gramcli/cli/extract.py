@@ -76,19 +76,21 @@ def extract_cmd(
     from gramcli.extraction.reopen import require_network
     from gramcli.network import checkpoint
     from gramcli.settings.configure import configure, names_extract
+    from gramcli.text import shown
 
     if dry_run and (condition or retry_failed or profile):
         raise UsageError("--dry-run goes without --condition, --retry-failed and --profile; leave these out")
     given.put("data", "manifest", manifest)
     conditions = [parse(text) for text in condition or ()]  # before the network is built
     with Bar(quiet=given.quiet) as bar:
-        context, earlier = given.context(bar), None
+        context, earlier, origin = given.context(bar), None, "earlier extract"
         if not names_extract(context) and (given.cache / "views").is_dir():
             view = View.open(given.cache)
             require_network(view)
+            origin = shown(view.folder / "view.json")
             earlier, context = view.recorded["settings"], replace(context, folder=Path(view.recorded["folder"]))
         settings = configure(
-            context, earlier=earlier, metadata=checkpoint.as_source, override_metadata=override_metadata
+            context, earlier=earlier, origin=origin, metadata=checkpoint.as_source, override_metadata=override_metadata
         )
         given.note_settings(bar, settings)
         if dry_run:

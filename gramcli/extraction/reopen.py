@@ -39,5 +39,10 @@ def reopen_network(clean: View, context: RunContext) -> tuple[Settings, Prepared
         ResourceError: The device is missing.
     """
     require_network(clean)
-    settings = configure(context, earlier=clean.recorded["settings"], metadata=checkpoint.as_source)
+    settings = configure(
+        context,
+        earlier=clean.recorded["settings"],
+        origin=shown(clean.folder / "view.json"),
+        metadata=checkpoint.as_source,
+    )
     return settings, prepare(settings, clean.outputs, Path(clean.recorded["folder"]), StoredNetwork(clean.identity))

@@ -11,12 +11,14 @@ from typing import Any
 import numpy.typing as npt
 
 from gramcli.cache import decision, fitted_rule, sealed, statistics
+from gramcli.cache.sealed import Sealed
 from gramcli.cache.view import View
 from gramcli.errors import UsageError
 from gramcli.extraction.reopen import require_network
 from gramcli.identity import require_identity
 from gramcli.inference.rule import Rule
 from gramcli.network.prepare import StoredNetwork, prepare
+from gramcli.settings import sources
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
 from gramcli.text import shown
@@ -85,8 +87,17 @@ def from_file(path: Path) -> ModelBundle:
         if not isinstance(about["identity"]["weights"], str):
             raise TypeError("weights")
         weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
+        _require_settings(file, about["settings"])
         # the module of a network factory is looked for beside the model, as it is beside gramcli.toml
         return ModelBundle(about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights)
+
+
+def _require_settings(file: Sealed, settings: Mapping[str, Any]) -> None:
+    """Raises a DamagedError unless a model's settings are valid ones."""
+    try:
+        sources.require_moderate(sources.resolve(sources.source(settings, "its settings", file.path.parent)))
+    except UsageError as error:
+        raise sealed.damaged(file, str(error)) from None
 
 
 def save(path: Path, model: ModelBundle) -> None:

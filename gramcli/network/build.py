@@ -10,7 +10,7 @@ import importlib.machinery
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class BuiltNetwork:
     """Number of outputs."""
     code: str = ""
     """File whose code ran to build it; empty for a network of timm."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """``gramcli`` metadata of the checkpoint, from the same bytes as the weights."""
 
     def notes(self) -> Iterator[str]:
         """Yields notes for the user on how it was built."""
@@ -55,7 +57,13 @@ def require_name(network: NetworkSettings) -> str:
     return network.name
 
 
-def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: Path) -> BuiltNetwork:
+def build(
+    network: NetworkSettings,
+    num_classes: int | None,
+    seed: int,
+    folder: Path,
+    stated_settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> BuiltNetwork:
     """Builds the network of the settings and loads its weights.
 
     Args:
@@ -63,6 +71,7 @@ def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: 
         num_classes: Number of outputs; if None, ``args.num_classes`` or, for a network of timm, the checkpoint's.
         seed: Of the random weights, where no checkpoint is given.
         folder: First on the import path while a factory is imported and called.
+        stated_settings: Settings that the metadata of the checkpoint must still state; None for any.
 
     Raises:
         UsageError: Unknown network, arguments it does not take, or an unknown number of outputs.
@@ -70,7 +79,10 @@ def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: 
     """
     name = require_name(network)
     path = None if network.weights is None else Path(network.weights)
-    state = None if path is None else checkpoint.read(path)
+    opened = None if path is None else checkpoint.read(path)
+    if opened is not None:
+        opened.require_stated(stated_settings)
+    state = None if opened is None else opened.weights()
     arguments = dict(network.args)
     stated = arguments.pop("num_classes", None)
     if None not in (num_classes, stated) and num_classes != stated:
@@ -91,12 +103,12 @@ def build(network: NetworkSettings, num_classes: int | None, seed: int, folder: 
             stored = None if state is None else _classifier_outputs(zoo, name, state)
             outputs = _outputs(name, num_classes, stated, stored)
             module = _call(name, functools.partial(_create, zoo, name), outputs, arguments)
-    if path is None or state is None:
-        weights = checkpoint.state_digest(module)
+    if opened is None or state is None:
+        weights, metadata = checkpoint.state_digest(module), {}
     else:
-        checkpoint.load_into(module, state, path)
-        weights = checkpoint.digest(path)
-    return BuiltNetwork(module.eval(), name, arguments, weights, outputs, code)
+        checkpoint.load_into(module, state, opened.path)
+        weights, metadata = opened.digest, dict(opened.metadata)
+    return BuiltNetwork(module.eval(), name, arguments, weights, outputs, code, metadata)
 
 
 def _outputs(name: str, *known: Any) -> int:

@@ -10,7 +10,8 @@ Safetensors files may carry a JSON text under the metadata key ``gramcli``::
         "segment": {"seconds": 5.0},
     }
 
-Of pickled files, only tensors and plain values are loaded, never code. torch is imported only to read weights.
+Of pickled files, only tensors and plain values are loaded, never code. A checkpoint is opened once and its bytes are
+read once, so its digest, metadata and weights are of the same bytes. torch is imported only to read weights.
 """
 
 from __future__ import annotations
@@ -18,48 +19,121 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
+import os
 import stat
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gramcli.errors import ArtefactError, NoInputError, UnsafeError, UsageError
+from gramcli import json_values
+from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError
 from gramcli.settings import sources
+from gramcli.system import safetensors_header
 from gramcli.text import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _SETTINGS = {"architecture": "name", "args": "args", "classes": "classes"}
+_BLOCK = 1 << 24
+"""Bytes that are read at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The bytes of a checkpoint, all read at one time, and what they say."""
+
+    path: Path
+    digest: str
+    """SHA-256 of the bytes."""
+    metadata: Mapping[str, Any]
+    """``gramcli`` metadata of a safetensors file; {} where there is none."""
+    _head: bytes
+    """Length and header of a safetensors file; empty for a pickled file."""
+    _body: bytearray
+    """All bytes that follow."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Returns the weights by their names in the file; those of a safetensors file are views of its bytes.
+
+        A pickled state dict may be part of a larger checkpoint, under ``state_dict``, ``model`` and the like.
+
+        Raises:
+            ArtefactError: It holds no weights, or tensors that cannot be weights.
+            UnsafeError: It holds objects whose loading could run code.
+        """
+        from gramcli.network import stored_tensors
+
+        if not self._head:
+            return stored_tensors.of_pickle(self._body, self.path)
+        return stored_tensors.of_safetensors(self._head, self._body, self.path)
+
+    def require_stated(self, settings: Mapping[str, Mapping[str, Any]] | None) -> None:
+        """Checks that this is the file whose metadata the settings of the run were put together from.
+
+        Args:
+            settings: `gramcli.settings.schema.Settings.stated`; nothing is checked if None.
+
+        Raises:
+            ArtefactError: Its metadata states other settings.
+        """
+        if settings is not None and source_of(self.metadata, self.path).values != settings:
+            raise changed(self.path)
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads a checkpoint: all its bytes, once.
+
+    Raises:
+        NoInputError: The file cannot be read.
+        ArtefactError: It is no safetensors file though it begins as one, or it changed while it was read.
+        ResourceError: It is larger than the memory of this machine.
+    """
+    with _opened(path) as file:
+        head, header = _header(file)
+        size = file.size - len(head)
+        if not head:
+            _check_pickle(file)
+        _require_memory(path, size)
+        body = bytearray(size)
+        whole = hashlib.sha256(head)
+        position = 0
+        with memoryview(body) as view:
+            while count := file.into(view[position : position + _BLOCK]):
+                whole.update(view[position : position + count])
+                position += count
+        file.require_unchanged(whole_read=position == size)
+    return Checkpoint(path, whole.hexdigest(), _metadata(header, path), head, body)
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """Returns the ``gramcli`` metadata of a safetensors file, {} where there is none.
+    """Returns the ``gramcli`` metadata of a safetensors file, {} where there is none. Weights are not read.
 
     Raises:
         NoInputError: The file cannot be read.
         ArtefactError: The metadata is no JSON object.
     """
-    if not _is_safetensors(path):
-        return {}
-    from safetensors import SafetensorError, safe_open
+    with _opened(path) as file:
+        return _metadata(_header(file)[1], path)
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get("gramcli", "{}")
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{shown(path)}: is no safetensors file: {_first_line(error)}") from None
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no JSONDecodeError
-        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not JSON: {_first_line(error)}") from None
-    if not isinstance(values, dict):
-        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not a JSON object")
-    return values
+
+def identify(path: Path) -> tuple[str, dict[str, Any]]:
+    """Returns the SHA-256 of a file and its metadata, of the same bytes, with little of it in memory.
+
+    Raises:
+        NoInputError, ArtefactError: As `read`.
+    """
+    with _opened(path) as file:
+        head, header = _header(file)
+        whole, position, block = hashlib.sha256(head), len(head), bytearray(_BLOCK)
+        with memoryview(block) as view:
+            while count := file.into(view):
+                whole.update(view[:count])
+                position += count
+        file.require_unchanged(whole_read=position == file.size)
+        return whole.hexdigest(), _metadata(header, path)
 
 
 def as_source(path: Path) -> sources.Source:
@@ -69,70 +143,22 @@ def as_source(path: Path) -> sources.Source:
         NoInputError: The file cannot be read.
         ArtefactError: The metadata holds no valid settings.
     """
-    values = metadata(path)
+    return source_of(metadata(path), path)
+
+
+def source_of(values: Mapping[str, Any], path: Path) -> sources.Source:
+    """Returns metadata that was read already as a source of settings; see `as_source`."""
     sections: dict[str, Any] = {
         "network": {key: values[name] for name, key in _SETTINGS.items() if name in values},
         "frontend": values.get("frontend", {}),
         "segment": values.get("segment", {}),
     }
     try:
-        return sources.source(sections, shown(path.name), path.parent)
+        found = sources.source(sections, shown(path.name), path.parent)
+        sources.require_moderate(sources.resolve(found))
     except UsageError as error:  # the fault is in the file, not in a flag
         raise ArtefactError(f"{error} (gramcli metadata of {shown(path)})") from None
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """Returns the weights of a safetensors file or a state dict, by their names in the file.
-
-    The state dict may be part of a larger checkpoint, under ``state_dict``, ``model`` and the like.
-
-    Raises:
-        NoInputError: The file cannot be read.
-        ArtefactError: It holds no weights.
-        UnsafeError: It holds objects whose loading could run code.
-    """
-    if _is_safetensors(path):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ArtefactError(f"{shown(path)}: is no safetensors file: {_first_line(error)}") from None
-    import pickle
-
-    import torch
-
-    _require_size(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if refused := _refused_object(str(error)):
-            raise UnsafeError(
-                f"{shown(path)}: holds {shown(refused)}, which could run code and is not loaded: "
-                "save the state dict alone, best as safetensors"
-            ) from None
-        raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
-    except Exception as error:  # torch.load fails in many ways on what is no checkpoint
-        raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
-    opened: list[Any] = []
-    while isinstance(found, Mapping):
-        if any(found is one for one in opened):
-            raise ArtefactError(
-                f"{shown(path)}: its state_dict holds itself, so it has no weights: save the state dict of the network"
-            )
-        opened.append(found)
-        weights = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
-        for name, tensor in weights.items():
-            dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
-            # a view can make a tensor larger than memory out of a few stored numbers
-            if not dense or tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-                raise ArtefactError(f"{shown(path)}: {shown(name)} is no dense tensor; save it as one")
-        nested = next((found[name] for name in _NESTS if isinstance(found.get(name), Mapping)), None)
-        if nested is None and weights:
-            return weights
-        found = nested
-    raise ArtefactError(f"{shown(path)}: holds no weights: save the state dict of the network")
+    return found
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -141,20 +167,31 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     Prefixes that wrappers add to names (``module.``, ``model.``, ``_orig_mod.``) are removed if more names fit then.
 
     Raises:
-        ArtefactError: Names or shapes differ; the first of each are listed.
+        ArtefactError: Names, shapes or kinds of number differ, or numbers are not finite in the network's dtype; the
+            first of each are listed.
     """
     wanted = module.state_dict()
     state = max(_without_prefixes(state), key=lambda candidate: len(candidate.keys() & wanted.keys()))
+    both = {name: (state[name], wanted[name]) for name in wanted if name in state}
     # The number of batches that a batch norm has seen is not used in eval mode, and old checkpoints lack it.
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
+    missing = [name for name in wanted if name not in state and name not in counters]
     extra = [name for name in state if name not in wanted]
     misshapen = [
-        f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        f"{name} {tuple(one.shape)} for {tuple(other.shape)}"
+        for name, (one, other) in both.items()
+        if one.shape != other.shape
     ]
-    infinite = [name for name in wanted if name in state and not _finite(state[name])]
-    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen, "not finite": infinite}
+    other_kind = [
+        f"{name} {_type(one)} for {_type(other)}"
+        for name, (one, other) in both.items()
+        if _kind(one) != _kind(other) and name not in counters
+    ]
+    infinite = [name for name, pair in both.items() if not misshapen and not other_kind and not _finite(*pair)]
+    kinds = {
+        "missing": missing, "extra": extra, "misshapen": misshapen, "of another kind": other_kind,
+        "not finite": infinite,
+    }  # fmt: skip
     problems = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if problems:
         raise ArtefactError(
@@ -164,19 +201,27 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     module.load_state_dict(state, strict=False)
 
 
-def _finite(tensor: Tensor) -> bool:
-    known = tensor.is_floating_point() and tensor.itemsize > 1  # torch cannot test smaller ones
-    return not known or bool(tensor.isfinite().all())
+def _kind(tensor: Tensor) -> str:
+    """Returns what a tensor's numbers are: floats are never loaded from integers, nor complex numbers from floats."""
+    return "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "whole"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _finite(stored: Tensor, wanted: Tensor) -> bool:
+    """Tells whether all numbers are finite in the dtype that they get: 1e300 is none in float32."""
+    return _kind(wanted) == "whole" or bool(stored.to(wanted.dtype).isfinite().all())
 
 
 def digest(path: Path) -> str:
     """Returns the SHA-256 of a file.
 
     Raises:
-        NoInputError: The file cannot be read.
+        NoInputError, ArtefactError: As `read`.
     """
-    with _opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return identify(path)[0]
 
 
 def state_digest(module: nn.Module) -> str:
@@ -190,42 +235,131 @@ def state_digest(module: nn.Module) -> str:
     return whole.hexdigest()
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Tells whether a file begins as safetensors files do: the length of a JSON header, then the header."""
-    with _opened(path) as file:
-        return file.read(9)[8:] == b"{"
+def changed(path: Path) -> ArtefactError:
+    """Returns the error for a checkpoint that another program writes at this moment."""
+    return ArtefactError(
+        f"{shown(path)}: changed while it was read; wait until it is written, and run the same command again"
+    )
+
+
+class _File:
+    """An open regular file and its state when it was opened."""
+
+    def __init__(self, path: Path, file: io.FileIO) -> None:
+        self.path, self._file = path, file
+        self._state = self._now()
+        self.size = self._state[0]
+
+    def _now(self) -> tuple[int, int, int]:
+        about = os.fstat(self._file.fileno())
+        return about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+    def read(self, size: int) -> bytes:
+        """Returns the next bytes; fewer than `size` where the file ends."""
+        blocks = []
+        while size and (block := self._file.read(min(size, _BLOCK))):
+            blocks.append(block)
+            size -= len(block)
+        return b"".join(blocks)
+
+    def into(self, view: memoryview) -> int:
+        """Reads the next bytes into a buffer, and returns their number; 0 at the end."""
+        return self._file.readinto(view) or 0 if len(view) else 0
+
+    def at(self, offset: int, size: int) -> bytes:
+        """Returns some bytes of the file; the place of `read` stays."""
+        return os.pread(self._file.fileno(), size, offset)
+
+    def require_unchanged(self, *, whole_read: bool) -> None:
+        """Raises an ArtefactError if the file was written to since it was opened, or is shorter than it was."""
+        now = self._now()
+        # links and permissions change the last of the three alone; writing changes the time of change too
+        if not whole_read or now[:2] != self._state[:2]:
+            raise changed(self.path)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
+def _opened(path: Path) -> Iterator[_File]:
     """Opens a regular file; a FIFO would hang for ever."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise NoInputError(f"{shown(path)}: is not a regular file; name a checkpoint")
-        with path.open("rb") as file:
-            yield file
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     except ValueError:
         raise NoInputError(f"{shown(path)}: is not a valid file name") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NoInputError(f"{shown(path)}: is not a regular file; name a checkpoint")
+    try:
+        with io.FileIO(descriptor) as file:
+            yield _File(path, file)
+    except OSError as error:
+        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
 
 
-def _require_size(path: Path) -> None:
-    """Checks that an archive is not compressed, as torch never compresses weights.
+def _header(file: _File) -> tuple[bytes, dict[str, Any]]:
+    """Reads the header of a safetensors file and checks that its tensors fill the file.
+
+    Returns:
+        The bytes of the header with its length before it, and what it holds; b"" and {} for a file of another kind,
+        which is then read from its start.
 
     Raises:
-        UnsafeError: It unpacks to far more bytes than it has, or to two files of one name.
+        ArtefactError: It begins as safetensors files do, with a length and a brace, and is none.
     """
+    start = file.at(0, 9)
+    if start[8:] != b"{":
+        return b"", {}
+    length = int.from_bytes(start[:8], "little")
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(one.file_size for one in archive.infolist())
-            names = [one.filename for one in archive.infolist()]
-    except Exception:  # no archive: an older format, or no checkpoint, which torch.load reports
+        if length > min(safetensors_header.LONGEST, file.size - 8):
+            raise ValueError(f"its header would have {length} bytes")
+        head = file.read(8 + length)
+        header = safetensors_header.parse(head)
+        tensors = {name: one for name, one in header.items() if name != "__metadata__"}
+        safetensors_header.layout(tensors, len(head), file.size)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{shown(file.path)}: is no safetensors file: {first_line(error)}") from None
+    return head, header
+
+
+def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    about = header.get("__metadata__", {})
+    text = about.get("gramcli", "{}") if isinstance(about, dict) else None
+    if not isinstance(text, str):
+        raise ArtefactError(f"{shown(path)}: is no safetensors file: its metadata is no table of texts")
+    try:
+        values = json_values.parse(text)
+    except ValueError as error:
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not JSON: {first_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not a JSON object")
+    return values
+
+
+def _check_pickle(file: _File) -> None:
+    """Refuses what cannot be a state dict, before more than a few bytes of it are read."""
+    start = file.at(0, 4)
+    if not (start == b"PK\3\4" or (start[:1] == b"\x80" and file.size <= _LARGEST_OLD)):
+        size = f" of {file.size} bytes" if start[:1] == b"\x80" else ""
+        raise ArtefactError(
+            f"{shown(file.path)}: is no checkpoint: neither a safetensors file nor a state dict{size} that torch.save "
+            "wrote; save the state dict anew, best as safetensors"
+        )
+
+
+_LARGEST_OLD = 1 << 32
+"""Bytes of a checkpoint in the format of torch before 1.6, at most: nothing states its size beforehand."""
+
+
+def _require_memory(path: Path, size: int) -> None:
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
         return
-    if unpacked > 2 * path.stat().st_size + (1 << 20) or len(set(names)) < len(names):
-        raise UnsafeError(
-            f"{shown(path)}: unpacks to {unpacked} bytes from {path.stat().st_size}, or to files of one name; no such "
-            "archive is loaded: save the state dict anew, best as safetensors"
+    if 0 < memory < size:
+        raise ResourceError(
+            f"{shown(path)}: has {size} bytes, and this machine has {memory} bytes of memory; use a smaller network"
         )
 
 
@@ -238,17 +372,10 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]
         yield names
 
 
-def _refused_object(message: str) -> str:
-    """Returns the object that torch's restricted unpickler refused, or "" if it failed for another reason."""
-    import re
-
-    found = re.search(r"GLOBAL (\S+)|(?:but got|function) (<[^>]+>|\S+)", message)
-    return (found[1] or found[2]) if found else ""
-
-
 def _some(names: list[str]) -> str:
     return ", ".join(shown(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Returns the first line of an exception's text, or its type where it has none, for a message."""
     return shown(str(error).strip().partition("\n")[0]) or type(error).__name__

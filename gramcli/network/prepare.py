@@ -116,7 +116,7 @@ def build_network(
     network = settings.network
     wanted = len(classes) if classes and (network.head == "map" or network.classes) else None
     if state is None:
-        built = build.build(network, wanted, settings.data.seed, folder)
+        built = build.build(network, wanted, settings.data.seed, folder, settings.stated)
     else:
         built = build.build(dataclasses.replace(network, weights=None), wanted, settings.data.seed, folder)
         checkpoint.load_into(built.module, dict(state), Path("the exported model"))

@@ -6,12 +6,13 @@ Nothing here reads a checkpoint: callers that want its metadata hand over the fu
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gramcli.errors import UsageError
+from gramcli.errors import ArtefactError, UsageError
 from gramcli.settings import sources
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import PRESETS, Settings
@@ -31,6 +32,7 @@ def configure(
     *,
     preset: str | None = None,
     earlier: Mapping[str, Any] | None = None,
+    origin: str = "earlier extract",
     metadata: MetadataReader | None = None,
     override_metadata: bool = False,
 ) -> Settings:
@@ -40,19 +42,21 @@ def configure(
         context: Settings of the caller, and the settings file.
         preset: Name of a preset. It wins over settings file and environment; the caller's settings win over it.
         earlier: Settings of the extract that made the cache; all others win over them.
+        origin: The file that `earlier` comes from, for messages.
         metadata: Reads the metadata of the checkpoint, over which all others win. None: they are not needed.
         override_metadata: Whether other settings may contradict the metadata.
 
     Raises:
         UsageError: Unknown or invalid settings.
-        ArtefactError: Settings contradict the metadata of the checkpoint.
+        ArtefactError: Settings contradict the metadata of the checkpoint, or those of the extract are invalid.
     """
     explicit = _explicit(context)
     if preset is not None:
         if preset not in PRESETS:
             raise UsageError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
         explicit.insert(-1, sources.source(PRESETS[preset], f"preset {preset}", Path.cwd()))
-    return _resolve(explicit, earlier, metadata, override_metadata)
+    base = [] if earlier is None else [_stored(earlier, origin)]
+    return _resolve(explicit, base, metadata, override_metadata)
 
 
 def complete(
@@ -74,34 +78,47 @@ def complete(
         return settings
     explicit = _explicit(context)
     explicit.insert(-1, sources.source(settings, "settings", Path.cwd()))
-    return _resolve(explicit, None, metadata, override_metadata=False)
+    return _resolve(explicit, [], metadata, override_metadata=False)
 
 
-def configure_stored(context: RunContext, stored: Mapping[str, Any]) -> Settings:
+def configure_stored(context: RunContext, stored: Mapping[str, Any], origin: str = "the exported model") -> Settings:
     """Returns stored settings of a network; of the context count only [run] and the limits of audio files.
 
     Args:
         context: Settings of the caller, and the settings file.
         stored: All that there is to know of the network: no checkpoint is read.
+        origin: The file that they come from, for messages.
 
     Raises:
-        UsageError: Unknown or invalid settings.
+        UsageError: Unknown or invalid settings of the context.
+        ArtefactError: Unknown or invalid stored settings.
     """
     explicit = [Source(one.origin, _of_a_run(one.values)) for one in _explicit(context)]
-    return _resolve(explicit, stored, None, override_metadata=False)
+    return _resolve(explicit, [_stored(stored, origin)], None, override_metadata=False)
 
 
 def _resolve(
-    explicit: list[Source], earlier: Mapping[str, Any] | None, metadata: MetadataReader | None, override_metadata: bool
+    explicit: list[Source], earlier: list[Source], metadata: MetadataReader | None, override_metadata: bool
 ) -> Settings:
-    base = [] if earlier is None else [sources.source(earlier, "earlier extract", Path.cwd())]
+    base, found = list(earlier), None
     path = sources.resolve(*base, *explicit).network.weights
     if metadata is not None and path is not None:
         found = metadata(Path(path))
         if not override_metadata:
             sources.check_metadata(found, explicit, base[0] if base else None)
         base.insert(0, found)
-    return sources.resolve(*base, *explicit)
+    settings = sources.require_moderate(sources.resolve(*base, *explicit))
+    return settings if found is None else dataclasses.replace(settings, stated=found.values)
+
+
+def _stored(settings: Mapping[str, Any], origin: str) -> Source:
+    """Checks settings that a file of gramcli holds; such a file may hold anything."""
+    try:
+        found = sources.source(settings, origin, Path.cwd())
+        sources.require_moderate(sources.resolve(found))
+    except UsageError as error:
+        raise ArtefactError(f"{error}; this gramcli never writes such settings") from None
+    return found
 
 
 def _of_a_run(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from gramcli.evaluation.evaluate import Evaluation, judge_conditions, summarise
 from gramcli.extraction.extract import extract
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
+from gramcli.network.checkpoint_file import changed
 from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
@@ -93,7 +94,7 @@ def evaluate_folds(
         progress.note(f"fold {shown(fold.name)}: {shown(fold.weights)}, validated on fold {shown(fold.validation)}")
         extract(settings, context)
         if View.open(fold.cache).identity["weights"] != fold.digest:
-            raise checkpoint.changed(fold.weights)
+            raise changed(fold.weights)
         calibrate(fold.cache, settings.calibrate, progress=progress)
         select_layers(fold.cache, settings.decision, progress=progress)
         run = {"network": {"weights": str(fold.weights)}, "run": context.settings.get("run", {})}

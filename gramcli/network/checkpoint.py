@@ -16,20 +16,16 @@ read once, so its digest, metadata and weights are of the same bytes. torch is i
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gramcli import json_values
-from gramcli.errors import ArtefactError, NoInputError, ResourceError, UsageError
+from gramcli.errors import ArtefactError, UsageError
+from gramcli.network.checkpoint_file import BLOCK, changed, first_line, header_of, opened, require_readable
 from gramcli.settings import sources
-from gramcli.system import safetensors_header
 from gramcli.text import shown
 
 if TYPE_CHECKING:
@@ -37,8 +33,6 @@ if TYPE_CHECKING:
 
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _SETTINGS = {"architecture": "name", "args": "args", "classes": "classes"}
-_BLOCK = 1 << 24
-"""Bytes that are read at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +83,17 @@ def read(path: Path) -> Checkpoint:
     Raises:
         NoInputError: The file cannot be read.
         ArtefactError: It is no safetensors file though it begins as one, or it changed while it was read.
+        UnsafeError: It is an archive that torch.save does not write.
         ResourceError: It is larger than the memory of this machine.
     """
-    with _opened(path) as file:
-        head, header = _header(file)
-        size = file.size - len(head)
-        if not head:
-            _check_pickle(file)
-        _require_memory(path, size)
+    with opened(path) as file:
+        head, header = header_of(file)
+        require_readable(file, head)
+        file.seek(len(head))
+        size, position, whole = file.size - len(head), 0, hashlib.sha256(head)
         body = bytearray(size)
-        whole = hashlib.sha256(head)
-        position = 0
         with memoryview(body) as view:
-            while count := file.into(view[position : position + _BLOCK]):
+            while count := file.into(view[position : position + BLOCK]):
                 whole.update(view[position : position + count])
                 position += count
         file.require_unchanged(whole_read=position == size)
@@ -115,8 +107,8 @@ def metadata(path: Path) -> dict[str, Any]:
         NoInputError: The file cannot be read.
         ArtefactError: The metadata is no JSON object.
     """
-    with _opened(path) as file:
-        return _metadata(_header(file)[1], path)
+    with opened(path) as file:
+        return _metadata(header_of(file)[1], path)
 
 
 def identify(path: Path) -> tuple[str, dict[str, Any]]:
@@ -125,11 +117,12 @@ def identify(path: Path) -> tuple[str, dict[str, Any]]:
     Raises:
         NoInputError, ArtefactError: As `read`.
     """
-    with _opened(path) as file:
-        head, header = _header(file)
-        whole, position, block = hashlib.sha256(head), len(head), bytearray(_BLOCK)
+    with opened(path) as file:
+        head, header = header_of(file)
+        file.seek(len(head))
+        whole, position, block = hashlib.sha256(head), len(head), bytearray(BLOCK)
         with memoryview(block) as view:
-            while count := file.into(view):
+            while count := file.into(view[: file.size - position]):  # not more: it may grow as fast as it is read
                 whole.update(view[:count])
                 position += count
         file.require_unchanged(whole_read=position == file.size)
@@ -235,94 +228,6 @@ def state_digest(module: nn.Module) -> str:
     return whole.hexdigest()
 
 
-def changed(path: Path) -> ArtefactError:
-    """Returns the error for a checkpoint that another program writes at this moment."""
-    return ArtefactError(
-        f"{shown(path)}: changed while it was read; wait until it is written, and run the same command again"
-    )
-
-
-class _File:
-    """An open regular file and its state when it was opened."""
-
-    def __init__(self, path: Path, file: io.FileIO) -> None:
-        self.path, self._file = path, file
-        self._state = self._now()
-        self.size = self._state[0]
-
-    def _now(self) -> tuple[int, int, int]:
-        about = os.fstat(self._file.fileno())
-        return about.st_size, about.st_mtime_ns, about.st_ctime_ns
-
-    def read(self, size: int) -> bytes:
-        """Returns the next bytes; fewer than `size` where the file ends."""
-        blocks = []
-        while size and (block := self._file.read(min(size, _BLOCK))):
-            blocks.append(block)
-            size -= len(block)
-        return b"".join(blocks)
-
-    def into(self, view: memoryview) -> int:
-        """Reads the next bytes into a buffer, and returns their number; 0 at the end."""
-        return self._file.readinto(view) or 0 if len(view) else 0
-
-    def at(self, offset: int, size: int) -> bytes:
-        """Returns some bytes of the file; the place of `read` stays."""
-        return os.pread(self._file.fileno(), size, offset)
-
-    def require_unchanged(self, *, whole_read: bool) -> None:
-        """Raises an ArtefactError if the file was written to since it was opened, or is shorter than it was."""
-        now = self._now()
-        # links and permissions change the last of the three alone; writing changes the time of change too
-        if not whole_read or now[:2] != self._state[:2]:
-            raise changed(self.path)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[_File]:
-    """Opens a regular file; a FIFO would hang for ever."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise NoInputError(f"{shown(path)}: is not a valid file name") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise NoInputError(f"{shown(path)}: is not a regular file; name a checkpoint")
-    try:
-        with io.FileIO(descriptor) as file:
-            yield _File(path, file)
-    except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-
-
-def _header(file: _File) -> tuple[bytes, dict[str, Any]]:
-    """Reads the header of a safetensors file and checks that its tensors fill the file.
-
-    Returns:
-        The bytes of the header with its length before it, and what it holds; b"" and {} for a file of another kind,
-        which is then read from its start.
-
-    Raises:
-        ArtefactError: It begins as safetensors files do, with a length and a brace, and is none.
-    """
-    start = file.at(0, 9)
-    if start[8:] != b"{":
-        return b"", {}
-    length = int.from_bytes(start[:8], "little")
-    try:
-        if length > min(safetensors_header.LONGEST, file.size - 8):
-            raise ValueError(f"its header would have {length} bytes")
-        head = file.read(8 + length)
-        header = safetensors_header.parse(head)
-        tensors = {name: one for name, one in header.items() if name != "__metadata__"}
-        safetensors_header.layout(tensors, len(head), file.size)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{shown(file.path)}: is no safetensors file: {first_line(error)}") from None
-    return head, header
-
-
 def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
     about = header.get("__metadata__", {})
     text = about.get("gramcli", "{}") if isinstance(about, dict) else None
@@ -337,32 +242,6 @@ def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_pickle(file: _File) -> None:
-    """Refuses what cannot be a state dict, before more than a few bytes of it are read."""
-    start = file.at(0, 4)
-    if not (start == b"PK\3\4" or (start[:1] == b"\x80" and file.size <= _LARGEST_OLD)):
-        size = f" of {file.size} bytes" if start[:1] == b"\x80" else ""
-        raise ArtefactError(
-            f"{shown(file.path)}: is no checkpoint: neither a safetensors file nor a state dict{size} that torch.save "
-            "wrote; save the state dict anew, best as safetensors"
-        )
-
-
-_LARGEST_OLD = 1 << 32
-"""Bytes of a checkpoint in the format of torch before 1.6, at most: nothing states its size beforehand."""
-
-
-def _require_memory(path: Path, size: int) -> None:
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return
-    if 0 < memory < size:
-        raise ResourceError(
-            f"{shown(path)}: has {size} bytes, and this machine has {memory} bytes of memory; use a smaller network"
-        )
-
-
 def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]]:
     """Yields the weights as they are, then with one prefix after another taken off."""
     names = dict(state)
@@ -374,8 +253,3 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]
 
 def _some(names: list[str]) -> str:
     return ", ".join(shown(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an exception's text, or its type where it has none, for a message."""
-    return shown(str(error).strip().partition("\n")[0]) or type(error).__name__

@@ -9,7 +9,6 @@ import io
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gramcli.errors import ArtefactError, UnsafeError
+from gramcli.network.checkpoint_file import first_line, no_checkpoint, require_archive
 from gramcli.system import safetensors_header
 from gramcli.text import shown
 
@@ -78,7 +78,9 @@ def of_pickle(content: bytearray, path: Path) -> dict[str, Tensor]:
         ArtefactError: It holds no weights, or tensors that are not dense.
         UnsafeError: It holds objects whose loading could run code, or is no archive as torch writes it.
     """
-    _require_archive(content, path)
+    if content[:4] == b"PK\3\4":  # checked on the bytes that are loaded, too
+        with memoryview(content) as view:
+            require_archive(io.BufferedReader(_Bytes(view)), len(content), path)
     found = _load(content, path)
     opened: list[Any] = []
     while isinstance(found, Mapping):
@@ -109,9 +111,9 @@ def _load(content: bytearray, path: Path) -> Any:
                 f"{shown(path)}: holds {shown(refused)}, which could run code and is not loaded: "
                 "save the state dict alone, best as safetensors"
             ) from None
-        raise _no_checkpoint(path, error) from None
+        raise no_checkpoint(path, first_line(error)) from None
     except Exception as error:  # torch.load fails in many ways on what is no checkpoint
-        raise _no_checkpoint(path, error) from None
+        raise no_checkpoint(path, first_line(error)) from None
 
 
 class _Bytes(io.RawIOBase):
@@ -144,28 +146,6 @@ class _Bytes(io.RawIOBase):
         return len(part)
 
 
-def _require_archive(content: bytearray, path: Path) -> None:
-    """Checks that an archive is one as torch writes it, which never compresses weights.
-
-    Raises:
-        UnsafeError: It unpacks to more bytes than it has, or to two files of one name.
-    """
-    try:
-        with memoryview(content) as view, zipfile.ZipFile(io.BufferedReader(_Bytes(view))) as archive:
-            members = archive.infolist()
-    except Exception:  # no archive: an older format, or no checkpoint, which torch.load reports
-        return
-    if any(one.filename.endswith("/constants.pkl") for one in members):
-        raise ArtefactError(f"{shown(path)}: is no checkpoint: a TorchScript program; save its state dict")
-    unpacked, names = sum(one.file_size for one in members), {one.filename for one in members}
-    compressed = any(one.compress_type != zipfile.ZIP_STORED or one.flag_bits & 1 for one in members)
-    if compressed or unpacked > len(content) or len(names) < len(members):
-        raise UnsafeError(
-            f"{shown(path)}: unpacks to {unpacked} bytes from {len(content)}, or to files of one name; no such "
-            "archive is loaded: save the state dict anew, best as safetensors"
-        )
-
-
 def _require_dense(name: str, tensor: Tensor, path: Path) -> None:
     """Raises an ArtefactError unless a tensor is a dense one of a type that weights have, within its storage."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
@@ -185,11 +165,6 @@ def _other_type(path: Path, name: str, stored: str) -> ArtefactError:
 
 def _no_weights(path: Path) -> ArtefactError:
     return ArtefactError(f"{shown(path)}: holds no weights: save the state dict of the network")
-
-
-def _no_checkpoint(path: Path, error: Exception) -> ArtefactError:
-    line = shown(str(error).strip().partition("\n")[0]) or type(error).__name__
-    return ArtefactError(f"{shown(path)}: is no checkpoint: {line}")
 
 
 def _refused_object(message: str) -> str:

@@ -134,6 +134,8 @@ def tensors(header: Mapping[str, Any], start: int, size: int) -> dict[str, Store
 
 
 def _offsets(tensor: Any) -> tuple[int, int]:
+    if not isinstance(tensor, dict):
+        raise ValueError("an entry is no tensor")
     first, stop = tensor["data_offsets"]
     if not _is_size(first) or not _is_size(stop):
         raise TypeError("data_offsets")

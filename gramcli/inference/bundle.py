@@ -39,6 +39,8 @@ class ModelBundle:
     rule: Rule
     weights: Mapping[str, npt.NDArray[Any]] | None
     """Weights of the network by name; None if `settings` name a checkpoint."""
+    origin: str = "the exported model"
+    """The file that holds the settings, for messages."""
 
 
 def load(path: Path) -> ModelBundle:
@@ -61,7 +63,14 @@ def from_cache(cache: Path) -> ModelBundle:
 
 def of_view(view: View, rule: Rule) -> ModelBundle:
     """Returns the network of a view with a rule, which need not be stored; see `reopen.require_network`."""
-    return ModelBundle(view.identity, view.recorded["settings"], Path(view.recorded["folder"]), rule, None)
+    return ModelBundle(
+        view.identity,
+        view.recorded["settings"],
+        Path(view.recorded["folder"]),
+        rule,
+        None,
+        shown(view.folder / "view.json"),
+    )
 
 
 def from_file(path: Path) -> ModelBundle:
@@ -89,13 +98,17 @@ def from_file(path: Path) -> ModelBundle:
         weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
         _require_settings(file, about["settings"])
         # the module of a network factory is looked for beside the model, as it is beside gramcli.toml
-        return ModelBundle(about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights)
+        return ModelBundle(
+            about["identity"], dict(about["settings"]), path.absolute().parent, rule, weights, shown(path)
+        )
 
 
 def _require_settings(file: Sealed, settings: Mapping[str, Any]) -> None:
     """Raises a DamagedError unless a model's settings are valid ones."""
     try:
-        sources.require_moderate(sources.resolve(sources.source(settings, "its settings", file.path.parent)))
+        sources.require_moderate(
+            sources.resolve(sources.source(settings, "its settings", file.path.parent)), "its settings"
+        )
     except UsageError as error:
         raise sealed.damaged(file, str(error)) from None
 

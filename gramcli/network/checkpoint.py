@@ -148,7 +148,7 @@ def source_of(values: Mapping[str, Any], path: Path) -> sources.Source:
     }
     try:
         found = sources.source(sections, shown(path.name), path.parent)
-        sources.require_moderate(sources.resolve(found))
+        sources.require_moderate(sources.resolve(found), shown(path.name))
     except UsageError as error:  # the fault is in the file, not in a flag
         raise ArtefactError(f"{error} (gramcli metadata of {shown(path)})") from None
     return found

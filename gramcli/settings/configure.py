@@ -115,7 +115,7 @@ def _stored(settings: Mapping[str, Any], origin: str) -> Source:
     """Checks settings that a file of gramcli holds; such a file may hold anything."""
     try:
         found = sources.source(settings, origin, Path.cwd())
-        sources.require_moderate(sources.resolve(found))
+        sources.require_moderate(sources.resolve(found), origin)
     except UsageError as error:
         raise ArtefactError(f"{error}; this gramcli never writes such settings") from None
     return found

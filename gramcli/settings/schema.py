@@ -106,7 +106,7 @@ class FrontendSettings:
     mel_scale: str = option("htk", "Formula of the mel scale.", "word", words=("htk", "slaney"))
     norm: str = option("none", "Area normalisation of the mel filters.", "word", words=("none", "slaney"))
     log: str = option("db", "Decibels, or natural logarithm.", "word", words=("db", "ln"))
-    amin: float = option(1e-10, "Power below which the logarithm is clamped.", "number", above=0, most=1e30)
+    amin: float = option(1e-10, "Power below which the logarithm is clamped.", "number", above=0, most=1e20)
     top_db: float | str = option(
         80.0, "Range below the window's own maximum that is kept, in dB.", "number", words=("none",), above=0, most=1e4
     )
@@ -172,7 +172,7 @@ class CalibrateSettings:
     """How deviations are computed from class bounds."""
 
     epsilon: float = option(
-        0.05, "Smallest denominator of a deviation (epsilon of Eq. 9).", "number", least=1e-30, most=1e30
+        0.05, "Smallest denominator of a deviation (epsilon of Eq. 9).", "number", least=1e-30, most=1e20
     )
     class_size: str = option(
         "level", "Correct the fused rule for unequal class sizes.", "word", words=("level", "ignore")

@@ -223,10 +223,10 @@ def resolve(*sources: Source) -> Settings:
     return Settings(**sections)
 
 
-def require_moderate(settings: Settings) -> Settings:
+def require_moderate(settings: Settings, origin: str = "settings") -> Settings:
     """Returns settings; raises a UsageError if together they are larger than any use of them needs."""
     if excess := settings.excess():
-        raise UsageError(f"{excess}; give smaller ones")
+        raise UsageError(f"{origin}: {excess}; give smaller ones")
     return settings
 
 

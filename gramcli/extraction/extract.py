@@ -151,7 +151,7 @@ def _check_unseen(
     if settings.network.weights is not None:
         path = Path(settings.network.weights)
         provenance.check_unseen(clips, metadata, path)
-        if count := provenance.chose_by(clips, metadata):
+        if count := provenance.chose_by(clips, metadata, path):
             notes.append(
                 f"{count} test clips were validation clips when {shown(path.name)} was trained, and its epoch was "
                 "chosen on them: figures measured on them are too good"

@@ -10,7 +10,11 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gramcli.json_values import require_shallow
 from gramcli.text import shown
+
+_MOST = 1 << 31
+"""Channels or outputs; a network with more cannot be run."""
 
 Identity = Mapping[str, Any]
 """JSON values: format, architecture, arguments, weights, outputs, head, layers, frontend, segment, ..."""
@@ -50,17 +54,25 @@ def differences(stored: Identity, wanted: Identity) -> list[str]:
 
 
 def require_identity(identity: Identity) -> None:
-    """Raises a KeyError, TypeError or ValueError unless architecture, layers, head and outputs are valid."""
+    """Raises a KeyError, TypeError or ValueError unless it can be encoded, and what gramcli uses of it is valid."""
     names, head, outputs = [], identity["head"], identity["outputs"]
     for name, channels in identity["layers"]:
-        if not isinstance(name, str) or not isinstance(channels, int) or channels < 1:
+        if not isinstance(name, str) or not _is_count(channels):
             raise ValueError("layers")
         names.append(name)
     labels = head == "map" and isinstance(outputs, list) and all(isinstance(label, str) for label in outputs)
-    if len(set(names)) < len(names) or not (labels or (head == "none" and isinstance(outputs, int))):
+    if len(set(names)) < len(names) or not (labels or (head == "none" and _is_count(outputs, 0))):
         raise ValueError("layers or outputs")
     if not isinstance(identity["architecture"], str):
         raise TypeError("architecture")
+    if not isinstance(identity.get("with_means", False), bool) or not isinstance(identity.get("precision", ""), str):
+        raise TypeError("with_means or precision")
+    require_shallow(identity)
+    canonical(identity)  # what has no canonical JSON, as NaN, has no fingerprint
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST
 
 
 def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bytes]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gramcli.audio.condition import Condition
 from gramcli.audio.decoder_pool import Decoders
 from gramcli.audio.reader import Samples
-from gramcli.audio.requests import Request
+from gramcli.audio.requests import HashedFile, Request
 from gramcli.errors import AudioError, NoInputError
 from gramcli.text import shown
 
@@ -71,7 +71,9 @@ class Backgrounds:
 
     def _decoded(self, path: str) -> Samples:
         if path not in self._kept:
-            (found,) = self._decoders.decode([Request(path, (None,), self._rate, "mix")])
+            digest = self._condition.contents[self._condition.recordings.index(path)]
+            expected = HashedFile(digest, -1, -1)  # hashed whenever it is decoded, as the condition's name holds it
+            (found,) = self._decoders.decode([Request(path, (None,), self._rate, "mix", expected)])
             if found.samples is None:
                 raise _unusable(path, found.error)
             self._kept[path] = found.samples

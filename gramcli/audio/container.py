@@ -6,17 +6,22 @@ The message of an `AudioError` raised here gives the reason only; the caller add
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
+from collections.abc import Callable
 from typing import Any
 
 import soundfile
 
 from gramcli.audio.limits import FORMATS, MAX_CHANNELS, MAX_FRAMES_PER_BYTE, RATES, Limits
+from gramcli.audio.requests import HashedFile
 from gramcli.audio.truncation import truncation
 from gramcli.errors import AudioError
 from gramcli.text import shown
 
+CHANGED = "changed while it was read; run the same command again once nothing writes to it"
+"""Why a file cannot be used whose content is not, or no longer, the one that was hashed."""
 _READ = "WAV, FLAC, OGG, MP3, AIFF, AU, CAF, NIST"
 _REASONS = {
     errno.ENOENT: "no such file",
@@ -37,24 +42,86 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class AudioFile:
-    """An open audio file whose header has been checked.
+    """An open audio file whose header has been checked, and which is the file that was hashed before.
 
     Args:
         path: The file; its name need not be UTF-8.
         limits: Longest file, and whether a truncated one may be used.
+        expected: The file that it must be; None for any.
+        alive: Called every now and then while it is hashed, to report that work goes on.
 
     Raises:
-        AudioError: It is no audio file, exceeds a limit, or cannot be read.
+        AudioError: It is no audio file, exceeds a limit, cannot be read, or has another content.
     """
 
-    def __init__(self, path: str, limits: Limits) -> None:
+    def __init__(
+        self, path: str, limits: Limits, expected: HashedFile | None = None, alive: Callable[[], None] = lambda: None
+    ) -> None:
         self.descriptor, self.size = _open(path)
+        self._expected, self._alive = expected, alive
+        self._state = self._now()
+        """Size and times of the content that was opened."""
         try:
+            about = os.fstat(self.descriptor)
+            if expected is not None and not expected.is_surely(about):
+                self._require_digest(expected)
             self.sound = _sound(self.descriptor)
             _check(self.sound, self.descriptor, self.size, limits)
-        except BaseException:
+        except OSError as error:
             os.close(self.descriptor)
+            raise AudioError(f"cannot be read: {error.strerror}") from None
+        except BaseException as error:
+            changed = isinstance(error, AudioError) and self._changed()
+            os.close(self.descriptor)
+            if changed:  # which explains any other fault
+                raise AudioError(CHANGED) from None
             raise
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the open file, read from its start.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        found, offset = hashlib.sha256(), 0
+        # not more than there was: a recording may grow as fast as it is read
+        while block := os.pread(self.descriptor, min(1 << 20, self.size - offset), offset):
+            found.update(block)
+            offset += len(block)
+            self._alive()
+        return found.hexdigest()
+
+    def require_unchanged(self) -> None:
+        """Checks that the open file still has the content that was opened.
+
+        Where the digest is known, a file that was only touched, moved or linked counts as unchanged.
+
+        Raises:
+            AudioError: It was written to.
+        """
+        if self._changed():
+            raise AudioError(CHANGED)
+
+    def _changed(self) -> bool:
+        now = self._now()
+        if now == self._state:
+            return False
+        if self._expected is None:
+            return now[:2] != self._state[:2]  # a link or a new name changes the last time alone
+        try:
+            self._require_digest(self._expected)
+        except (AudioError, OSError):
+            return True
+        self._state = now
+        return False
+
+    def _require_digest(self, expected: HashedFile) -> None:
+        if self.digest() != expected.digest:
+            raise AudioError(CHANGED)
+
+    def _now(self) -> tuple[int, int, int]:
+        about = os.fstat(self.descriptor)
+        return about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
     def close(self) -> None:
         """Closes the file."""

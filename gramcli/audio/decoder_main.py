@@ -4,12 +4,20 @@ It is a program of its own rather than a `multiprocessing` child, which would im
 need a main guard there. Requests are JSON lines on standard input::
 
     {"probe": path, "hashed": true, "limits": [max_seconds, allow_truncated]}
-    {"path": path, "windows": [null | [start, end], ...], "sample_rate": 16000, "channel": "mix", "limits": ...}
+    {
+        "path": path,
+        "windows": [null | [start, end], ...],
+        "sample_rate": 16000,
+        "channel": "mix",
+        "limits": ...,
+        "expected": null | [digest, bytes, mtime_ns, since_ns],
+    }
 
-The limits are the fields of `gramcli.audio.limits.Limits`. Replies are JSON lines on standard output, in order::
+The limits are the fields of `gramcli.audio.limits.Limits`, and what is expected those of
+`gramcli.audio.requests.HashedFile`. Replies are JSON lines on standard output, in order::
 
     {"ready": true}                                                                     once, at the start
-    {"probe": [frames, sample_rate, channels, digest, bytes], "seconds": {"hash": s}}   to a probe
+    {"probe": [frames, sample_rate, channels, digest, bytes, mtime_ns], "seconds": {...}}   to a probe
     {"samples": n, "seconds": {"decode": s, "resample": s}}                             to each window
     {"error": reason}                                                                   in place of either
     {}                                                                                  work goes on
@@ -30,6 +38,7 @@ from typing import Any, BinaryIO
 
 from gramcli.audio.limits import Limits
 from gramcli.audio.reader import Reader, Samples, probe
+from gramcli.audio.requests import HashedFile
 from gramcli.errors import AudioError
 from gramcli.text import shown
 
@@ -73,11 +82,13 @@ class Worker:
     ) -> tuple[Samples, float]:
         """Returns the samples of a window, and the seconds that resampling took."""
         wanted = (request["path"], request["sample_rate"], request["channel"])
-        if self._open is None or self._open[0] != (wanted, limits) or not self._open[1].reaches(window):
+        expected = HashedFile(*request["expected"]) if request.get("expected") else None
+        about = (wanted, limits, expected)
+        if self._open is None or self._open[0] != about or not self._open[1].reaches(window):
             if self._open is not None:
                 self._open[1].close()
                 self._open = None
-            self._open = (wanted, limits), Reader(*wanted, self._keep_alive, limits=limits)
+            self._open = about, Reader(*wanted, self._keep_alive, limits=limits, expected=expected)
         reader = self._open[1]
         before = reader.resampling_s
         return reader.read(window), reader.resampling_s - before

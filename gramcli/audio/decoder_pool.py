@@ -9,8 +9,9 @@ import atexit
 import os
 import queue
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,9 @@ WINDOWS_PER_JOB = 8
 """Most windows that are asked of a child in one message."""
 STRIKES = 2
 """Crashes or timeouts of one file after which its remaining windows are given up."""
+
+CLOCKS_NS = 2_000_000_000
+"""Nanoseconds by which a file system's clock may be behind this machine's."""
 
 _SPARE: deque[Child] = deque()
 """Child processes that were started before they were needed."""
@@ -97,6 +101,8 @@ class Decoders:
         self.seconds: Counter[str] = Counter()
         """Seconds that the children took together, by step: hash, decode, resample."""
         self._limits = [limits.max_seconds, limits.allow_truncated]
+        # a file that changed since then may have done so between its hashing and its decoding
+        self._since_ns = time.time_ns() - CLOCKS_NS
         self._ahead = ahead
         self._closed = False
         self._lanes = [_Lane(timeout_s, command) for _ in range(count)]
@@ -131,8 +137,7 @@ class Decoders:
         """
         jobs = (_Job(path, {"probe": _absolute(path), "hashed": hashed, "limits": self._limits}, 1) for path in paths)
         for reply, _ in self._run(jobs):
-            found = "error" not in reply and "probe" in reply
-            yield Probe(*reply["probe"]) if found else AudioError(reply.get("error", UNREADABLE))
+            yield _probe(reply)
 
     def decode(self, requests: Iterable[Request]) -> Iterator[Decoded]:
         """Yields one result for each window, in order.
@@ -142,7 +147,7 @@ class Decoders:
         Raises:
             ResourceError: No child can be started.
         """
-        jobs = (job for request in requests for job in _jobs(request, self._limits))
+        jobs = (job for request in requests for job in _jobs(request, self._limits, self._since_ns))
         for reply, samples in self._run(jobs):
             yield Decoded(samples, reply.get("error", "" if samples is not None else UNREADABLE))
 
@@ -175,6 +180,16 @@ class Decoders:
                 job.abandoned = True
 
 
+def _probe(reply: Mapping[str, Any]) -> Probe | AudioError:
+    """Returns what a reply says of a file; a hostile file may have corrupted the decoder's memory."""
+    if "error" in reply:
+        return AudioError(str(reply["error"]))
+    match reply.get("probe"):
+        case [int(), int(), int(), str(), int(), int()] as found if min(found[0], found[1], found[2]) > 0:
+            return Probe(*found)
+    return AudioError(UNREADABLE)
+
+
 @dataclass
 class _Job:
     """A message to a child and the replies to it."""
@@ -196,17 +211,24 @@ def _absolute(path: str) -> str:
     return os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 - pathlib would drop what `..` behind a link means
 
 
-def _jobs(request: Request, limits: Sequence[Any]) -> Iterator[_Job]:
+def _jobs(request: Request, limits: Sequence[Any], since_ns: int) -> Iterator[_Job]:
     """Cuts a request into jobs of a few windows each, since the windows decoded ahead are counted by whole jobs."""
     common = {
         "path": _absolute(request.path),
         "sample_rate": request.sample_rate,
         "channel": request.channel,
         "limits": limits,
+        "expected": _expected(request, since_ns),
     }
     for first in range(0, len(request.windows), WINDOWS_PER_JOB):
         windows = request.windows[first : first + WINDOWS_PER_JOB]
         yield _Job(request.path, {**common, "windows": windows}, len(windows))
+
+
+def _expected(request: Request, since_ns: int) -> list[Any] | None:
+    """Returns the file that a request is about, with the time from which on it must be hashed again if it changed."""
+    file = request.expected
+    return None if file is None else [file.digest, file.bytes, file.mtime_ns, file.since_ns or since_ns]
 
 
 class _Lane:

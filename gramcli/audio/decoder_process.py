@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from gramcli import json_values
 from gramcli.audio.reader import Samples
 from gramcli.errors import ResourceError
 from gramcli.system import import_path
@@ -130,11 +131,11 @@ class Child:
     def _parsed(self, line: bytearray) -> dict[str, Any]:
         """Returns the object of a line, checked: a hostile audio file may have corrupted the decoder's memory."""
         try:
-            reply = json.loads(line)
-        except (ValueError, RecursionError):
+            reply = json_values.parse(line)
+        except ValueError:
             raise self._unreadable() from None
         size = reply.get("samples", 0) if isinstance(reply, dict) else None
-        if not isinstance(size, int) or size < 0 or not reply.keys() <= KEYS:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0 or not reply.keys() <= KEYS:
             raise self._unreadable()
         return dict(reply)
 

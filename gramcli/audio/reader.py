@@ -5,7 +5,6 @@ The message of an `AudioError` raised here gives the reason only; the caller add
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import soxr
 
 from gramcli.audio.container import AudioFile, truncated, unreadable
 from gramcli.audio.limits import LIMITS, LOUDEST, Limits
+from gramcli.audio.requests import HashedFile
 from gramcli.audio.truncation import MAX_MISSING
 from gramcli.audio.windows import Window
 from gramcli.errors import AudioError
@@ -44,6 +44,8 @@ class Probe:
     """SHA-256 of the file's bytes; empty if only the header was read."""
     bytes: int
     """Size of the file."""
+    mtime_ns: int
+    """When it was last changed, in nanoseconds since 1970."""
 
     @property
     def duration(self) -> float:
@@ -67,17 +69,12 @@ def probe(path: str, alive: Callable[[], None] = _nothing, *, limits: Limits = L
     Raises:
         AudioError: It is no audio file, exceeds a limit, or cannot be read.
     """
-    file = AudioFile(path, limits)
+    file = AudioFile(path, limits, alive=alive)
     try:
-        sound = file.sound
-        if not hashed:
-            return Probe(sound.frames, sound.samplerate, sound.channels, "", file.size)
-        digest = hashlib.sha256()
-        os.lseek(file.descriptor, 0, os.SEEK_SET)  # libsndfile is done with the header
-        while block := os.read(file.descriptor, 1 << 20):
-            digest.update(block)
-            alive()
-        return Probe(sound.frames, sound.samplerate, sound.channels, digest.hexdigest(), file.size)
+        sound, changed = file.sound, os.fstat(file.descriptor).st_mtime_ns
+        digest = file.digest() if hashed else ""
+        file.require_unchanged()
+        return Probe(sound.frames, sound.samplerate, sound.channels, digest, file.size, changed)
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from None
     finally:
@@ -96,9 +93,10 @@ class Reader:
         channel: Channel counted from 0, or "mix" for the mean of all.
         alive: Called every now and then while samples are skipped, to report that work goes on.
         limits: Longest file, and whether a truncated one may be used.
+        expected: The file that it must be; None for any.
 
     Raises:
-        AudioError: It is no audio file, exceeds a limit, cannot be read, or lacks the channel.
+        AudioError: It is no audio file, exceeds a limit, cannot be read, has another content, or lacks the channel.
     """
 
     def __init__(
@@ -109,8 +107,9 @@ class Reader:
         alive: Callable[[], None] = _nothing,
         *,
         limits: Limits = LIMITS,
+        expected: HashedFile | None = None,
     ) -> None:
-        self._file = AudioFile(path, limits)
+        self._file = AudioFile(path, limits, expected, alive)
         self._limits = limits
         self._sound = self._file.sound
         self._rate = sample_rate
@@ -156,9 +155,16 @@ class Reader:
                 ``round(start·rate)`` up to, not including, ``round(end·rate)``.
 
         Raises:
-            AudioError: The samples are missing, cannot be decoded, are not finite or far beyond full scale.
+            AudioError: The samples are missing, cannot be decoded, are not finite or far beyond full scale; or the file
+                was written to since it was opened.
             ValueError: The window begins before the one read last.
         """
+        try:
+            return self._read(window)
+        finally:
+            self._file.require_unchanged()  # which explains any other fault
+
+    def _read(self, window: Window | None) -> Samples:
         start, stop = self._frames(window)
         if start < self._start:
             raise ValueError(f"window {window} begins before the one read last")

@@ -6,6 +6,7 @@ computed from. Equal statistics and settings give equal bytes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from gramcli.errors import ArtefactError
 from gramcli.text import shown
 
 FILE = "decision.safetensors"
+METHODS = ("rank", "wasserstein", "paper")
+"""Ways to rank the layers."""
 
 
 @dataclass(frozen=True)
@@ -94,4 +97,20 @@ def load(cache: Path, statistics: Statistics) -> Decision:
             tuple(file["accuracy"].tolist()),
             rule.chosen,
         )
+        _check(ranking, about["held_out"])
         return Decision(ranking, rule, about["held_out"], made_from)
+
+
+def _check(ranking: LayerRanking, held_out: object) -> None:
+    """Raises a ValueError or TypeError if a ranking or an accuracy is one that select-layers never writes."""
+    layers = len(ranking.layers)
+    if ranking.method not in METHODS:
+        raise ValueError(f"the ranking is {ranking.method!r}, not one of {', '.join(METHODS)}")
+    if not isinstance(ranking.top_k, str) or not (ranking.top_k in ("auto", "all") or ranking.top_k.isdecimal()):
+        raise ValueError(f"top_k is {ranking.top_k!r}, not a number, auto or all")
+    if len(ranking.scores) != layers or any(map(math.isinf, ranking.scores)):  # NaN where no class could be scored
+        raise ValueError(f"the scores are not {layers} numbers")
+    if len(ranking.accuracy) != layers or not all(0 <= one <= 1 for one in ranking.accuracy):
+        raise ValueError(f"the accuracies are not {layers} numbers from 0 to 1")
+    if held_out is not None and not (isinstance(held_out, float | int) and 0 <= held_out <= 1):
+        raise ValueError(f"the held-out accuracy is {held_out!r}")

@@ -72,7 +72,7 @@ class FittedRule:
             raise ValueError("the rule fused needs fusion weights, and the rule gram has none")
         if self.name == "gram" and self.discriminant is not None:
             raise ValueError("the rule gram has no discriminant")
-        if not isinstance(self.chosen, int) or not 1 <= self.chosen <= layers:
+        if not isinstance(self.chosen, int) or isinstance(self.chosen, bool) or not 1 <= self.chosen <= layers:
             raise ValueError(f"the number of chosen layers is {self.chosen!r}, not one of 1 to {layers}")
         _require_numbers("E_l", self.expected, (layers,), least=TINY)
         if self.fusion is not None:
@@ -89,9 +89,11 @@ class FittedRule:
             _require_finite("the inverse temperature", self.inverse_temperature)
         if self.threshold is not None:
             limit = self.threshold
-            _require_finite(
-                "a number of the threshold", limit.value, limit.false_reject, limit.low, limit.high, limit.groups
-            )
+            _require_finite("a number of the threshold", limit.value, limit.false_reject, limit.low, limit.high)
+            if not isinstance(limit.groups, int) or isinstance(limit.groups, bool) or limit.groups < 1:
+                raise ValueError(f"the threshold was set on {limit.groups!r} groups")
+            if not 0 < limit.false_reject < 1 or not 0 <= limit.low <= limit.high <= 1:
+                raise ValueError("a rate of the threshold is not between 0 and 1")
             if not isinstance(limit.folder, str | None):
                 raise TypeError(f"the folder of the threshold is {limit.folder!r}, not text")
 
@@ -114,7 +116,7 @@ def _require_numbers(what: str, array: Array, shape: tuple[int, ...], least: flo
 
 
 def _require_finite(what: str, *values: float) -> None:
-    if not all(math.isfinite(value) for value in values):
+    if any(isinstance(value, bool) or not math.isfinite(value) for value in values):
         raise ValueError(f"{what} is not finite")
 
 
@@ -198,4 +200,5 @@ def _discriminant(file: Sealed) -> Discriminant | None:
     if about is None:
         return None
     floors = {layer: float(floor) for layer, floor in about["floors"].items()}
-    return Discriminant(floors, {layer: file[f"discriminant/{layer}"] for layer in floors}, np.array(about["bias"]))
+    bias = np.array(about["bias"], np.float64)
+    return Discriminant(floors, {layer: file[f"discriminant/{layer}"] for layer in floors}, bias)

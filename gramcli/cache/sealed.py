@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gramcli.cache import safetensors_header
-from gramcli.cache.safetensors_header import Shapes, StoredTensor
+from gramcli import json_values
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, ResourceError
-from gramcli.system import durable_files, opener
+from gramcli.system import durable_files, opener, safetensors_header
+from gramcli.system.safetensors_header import Shapes, StoredTensor
 from gramcli.text import shown
 
 FORMATS = {"decision": 2, "model": 2}
@@ -247,11 +247,13 @@ def load(path: Path, kind: str, *, below: Path | None = None) -> Sealed:
         if digest is None:
             raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
         metadata = header.pop("__metadata__")
-        about, stored_kind = json.loads(metadata["gramcli"]), metadata["kind"]
-        if not isinstance(stored_kind, str):
-            raise TypeError("kind")
+        about, stored_kind = json_values.parse(metadata["gramcli"]), metadata["kind"]
+        if not isinstance(stored_kind, str) or not isinstance(about, dict):
+            raise TypeError("kind or content")
         if stored_kind != kind:
             raise ArtefactError(f"{shown(path)}: is a {shown(stored_kind)} file, not a {kind} file; {advice}")
+        if not isinstance(about["format"], int) or isinstance(about["format"], bool) or about["format"] < 1:
+            raise TypeError("format")
         if about["format"] > FORMATS.get(kind, 1):
             raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
         tensors = safetensors_header.tensors(header, len(head), file.size)
@@ -280,13 +282,16 @@ def kind_of(path: Path) -> str:
 
 
 def _read_header(file: _File) -> tuple[bytes, dict[str, Any]]:
-    """Returns the bytes before the first tensor, and the header in them; {} if there is none."""
+    """Returns the bytes before the first tensor, and the header in them; {} if there is none, as in a damaged file."""
     head = bytes(file.read(0, 8))
     size = int.from_bytes(head, "little")
     if size > min(safetensors_header.LONGEST, file.size - 8):
         return head, {}
     head += file.read(8, size)
-    return head, safetensors_header.parse(head)
+    try:
+        return head, safetensors_header.parse(head)
+    except ValueError:
+        return head, {}
 
 
 def _checked_digest(file: _File, head: bytes) -> str | None:

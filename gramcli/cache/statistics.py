@@ -16,8 +16,8 @@ from typing import Any
 import numpy.typing as npt
 
 from gramcli.cache import sealed
-from gramcli.cache.safetensors_header import Shapes
 from gramcli.errors import ArtefactError
+from gramcli.system.safetensors_header import Shapes
 from gramcli.text import shown
 
 Array = npt.NDArray[Any]

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gramcli import json_values
 from gramcli.cache import inventory, regular_file, shard
 from gramcli.errors import ArtefactError, DamagedError, NewerError
 from gramcli.identity import Identity, canonical, differences, fingerprint, require_identity
@@ -122,9 +123,9 @@ class View:
                 )
             raise ArtefactError(f"{shown(cache)}: no extracted clips there; run gramcli extract first")
         try:
-            stored = json.loads(content)
+            stored = json_values.parse(content)
             digest = stored.pop("sha256")
-            newer = stored["format"] > FORMAT
+            newer = _version(stored["format"]) > FORMAT
             # a file of this format must be equal to the byte, white space included
             intact = hashlib.sha256(canonical(stored)).hexdigest() == digest and (
                 newer or content == _with_digest(stored)
@@ -132,6 +133,7 @@ class View:
             view = cls(folder, stored["identity"], dict(stored["recorded"]))
             if not newer:
                 require_identity(view.identity)
+                _require_recorded(view.recorded)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             intact = False
         if not intact:
@@ -264,6 +266,21 @@ class View:
             return shard.read_bytes(path, self.cache) == content
         self._generations.setdefault(number, []).append(generation)
         return True
+
+
+def _version(stored: Any) -> int:
+    """Returns the format of a view; raises a ValueError if it is no whole number from 1 on."""
+    if not isinstance(stored, int) or isinstance(stored, bool) or stored < 1:
+        raise ValueError("format")
+    return stored
+
+
+def _require_recorded(recorded: Mapping[str, Any]) -> None:
+    """Raises a TypeError unless the settings, folder and versions that extract recorded have their types."""
+    settings, versions = recorded.get("settings", {}), recorded.get("versions", {})
+    tables = isinstance(settings, dict) and all(isinstance(table, dict) for table in settings.values())
+    if not tables or not isinstance(versions, dict) or not isinstance(recorded.get("folder", ""), str):
+        raise TypeError("settings, folder or versions")
 
 
 def shard_name(name: str) -> tuple[int, int] | None:

@@ -84,14 +84,14 @@ def extract_cmd(
     conditions = [parse(text) for text in condition or ()]  # before the network is built
     cache = given.cache  # refused if it is a link that the user has not named
     with Bar(quiet=given.quiet) as bar:
-        context, earlier = given.context(bar), None
+        context, earlier, origin = given.context(bar), None, "earlier extract"
         if not names_extract(context) and inventory.holds(cache, cache / "views"):
             view = View.open(cache)
             require_network(view)
-            earlier = view.recorded["settings"]
+            earlier, origin = view.recorded["settings"], code_origin(view).name
             context = replace(context, folder=code_origin(view).folder or context.folder)
         settings = configure(
-            context, earlier=earlier, metadata=checkpoint.as_source, override_metadata=override_metadata
+            context, earlier=earlier, origin=origin, metadata=checkpoint.as_source, override_metadata=override_metadata
         )
         given.note_settings(bar, settings)
         if dry_run:

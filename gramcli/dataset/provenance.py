@@ -52,7 +52,10 @@ def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path)
         ArtefactError: The metadata cannot be understood.
     """
     try:
-        keys = set(map(str, metadata.get("trained_on", ())))
+        listed = metadata.get("trained_on", ())
+        if not isinstance(listed, list | tuple):
+            raise TypeError("trained_on")
+        keys = set(map(str, listed))
         stretches = {
             str(digest): [(float(start), float(end)) for start, end in spans]
             for digest, spans in metadata.get("trained_stretches", {}).items()
@@ -73,9 +76,19 @@ def check_unseen(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path)
             )
 
 
-def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any]) -> int:
-    """Returns how many test clips were validation clips of the training, whose accuracy chose the epoch."""
-    keys = set(map(str, metadata.get("chosen_on", ())))
+def chose_by(clips: Iterable[Clip], metadata: Mapping[str, Any], path: Path) -> int:
+    """Returns how many test clips were validation clips of the training, whose accuracy chose the epoch.
+
+    Raises:
+        ArtefactError: The metadata cannot be understood.
+    """
+    listed = metadata.get("chosen_on", ())
+    if not isinstance(listed, list | tuple):
+        raise ArtefactError(
+            f"{shown(path)}: chosen_on in its gramcli metadata cannot be read; train the network again, or remove it "
+            "from the metadata"
+        )
+    keys = set(map(str, listed))
     return sum(clip.split in ("test", UNKNOWN) and clip.key in keys for clip in clips)
 
 

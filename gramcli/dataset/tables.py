@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gramcli import json_values
 from gramcli.cells import original
 from gramcli.dataset.clip import SPLITS
 from gramcli.dataset.splits import split_named
@@ -187,8 +188,10 @@ def _jsonl(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):  # a number of thousands of digits is no JSONDecodeError
+            values = json_values.parse(line)
+        except json_values.ExcessiveError as error:
+            raise UsageError(f"{name}:{number}: is not a JSON object that can be used: {error}") from None
+        except ValueError:
             raise UsageError(f"{name}:{number}: is not one JSON object per line") from None
         if not isinstance(values, dict):
             raise UsageError(f"{name}:{number}: is not a JSON object")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gramcli.audio.condition import parse
 from gramcli.cache import inventory
+from gramcli.cache.view import View
 from gramcli.calibration.calibrate import calibrate
 from gramcli.calibration.select_layers import select_layers
 from gramcli.dataset import manifest
@@ -21,6 +22,7 @@ from gramcli.evaluation.evaluate import Evaluation, judge_conditions, summarise
 from gramcli.extraction.extract import extract
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
+from gramcli.network.checkpoint_file import changed
 from gramcli.settings.configure import cache_folder, configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
@@ -40,6 +42,10 @@ class Fold:
     """Fold whose clips are the validation split."""
     weights: Path
     cache: Path
+    digest: str
+    """SHA-256 of the checkpoint, which is that of the extract too."""
+    names_training: bool
+    """Whether the checkpoint says which clips it was trained on."""
 
 
 def evaluate_folds(
@@ -78,7 +84,7 @@ def evaluate_folds(
     # errors of any fold that need no audio to be found are raised before the first fold is extracted
     chosen = [_settings(fold, context, override_metadata) for fold in folds]
     for fold in folds:
-        if not checkpoint.metadata(fold.weights).get("trained_on"):
+        if not fold.names_training:
             progress.note(
                 f"{shown(fold.weights)}: does not say which clips it was trained on; it is assumed that fold "
                 f"{shown(fold.name)} is not among them"
@@ -89,6 +95,8 @@ def evaluate_folds(
         progress.note(f"fold {shown(fold.name)}: {shown(fold.weights)}, validated on fold {shown(fold.validation)}")
         inventory.require_folder(fold.cache.parents[1], fold.cache)  # the root of what follows, so links would count
         extract(settings, context)
+        if View.open(fold.cache).identity["weights"] != fold.digest:
+            raise changed(fold.weights)
         calibrate(fold.cache, settings.calibrate, progress=progress)
         select_layers(fold.cache, settings.decision, progress=progress)
         named = {**context.settings.get("network", {}), "weights": str(fold.weights)}
@@ -136,7 +144,7 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
         inventory.require_folder(cache, fold.cache)
     first: dict[str, Fold] = {}
     for fold in folds:
-        other = first.setdefault(checkpoint.digest(fold.weights), fold)
+        other = first.setdefault(fold.digest, fold)
         if other is not fold:
             raise UsageError(
                 f"{shown(other.weights)} and {shown(fold.weights)} are the same checkpoint, which was trained on fold "
@@ -150,11 +158,12 @@ def _folds(pattern: str, names: Sequence[str], cache: Path) -> Iterator[Fold]:
         weights = Path(pattern.replace(FOLD_PLACEHOLDER, name))
         if not weights.is_file():
             raise NoInputError(f"{shown(weights)}: the checkpoint of fold {shown(name)} is missing")
-        training = checkpoint.metadata(weights).get("training")
+        digest, metadata = checkpoint.identify(weights)
+        training = metadata.get("training")
         # a checkpoint of another program does not name its validation fold: any other fold will do
         stated = str(training.get("validation_fold")) if isinstance(training, dict) else ""
         validation = stated if stated in names and stated != name else names[(n + 1) % len(names)]
-        yield Fold(name, validation, weights, cache / "folds" / _folder(name))
+        yield Fold(name, validation, weights, cache / "folds" / _folder(name), digest, bool(metadata.get("trained_on")))
 
 
 def _folder(name: str) -> str:

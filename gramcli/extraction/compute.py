@@ -87,13 +87,17 @@ def _require_room(view: View, clips: int) -> None:
 
 
 def compute_shards(
-    extractor: Extractor, todo: Mapping[int, Sequence[Clip]], condition: Condition | None = None
+    extractor: Extractor,
+    todo: Mapping[int, Sequence[Clip]],
+    condition: Condition | None = None,
+    *,
+    hash_again: bool = False,
 ) -> Iterator[tuple[int, shard.Shard]]:
-    """Yields the rows of each shard, in order; see `fill_shards`."""
+    """Yields the rows of each shard, in order; see `fill_shards`, and `requests` for `hash_again`."""
     settings, stopwatch = extractor.settings, extractor.network.scorer.stopwatch
     alter = None if condition is None else _altering(extractor, condition)
     pending = itertools.chain.from_iterable(todo.values())
-    decoded = extractor.decoders.decode(requests(pending, settings))
+    decoded = extractor.decoders.decode(requests(pending, settings, hash_again=hash_again))
     for number, group in todo.items():
         batches = []
         for first in range(0, len(group), settings.run.batch):

@@ -124,7 +124,7 @@ def _extract(
             previous = clip_table.read(cache)
         with stopwatch.step("wait for hashes"):
             clips = windows.find_clips(start.listed, previous, decoders, settings.segment.seconds, progress)
-        notes += _check_unseen(clips, settings, progress)
+        notes += _check_unseen(clips, settings, ready.built.metadata, progress)
         view = View.create(cache, ready.identity, recorded)
         rows = _plan(clips, previous, cache, view, settings)
         reasons = failures.read(cache, view, rows)
@@ -144,7 +144,9 @@ def _extract(
     return done, dict(decoders.seconds), troubles[0] if troubles else ""
 
 
-def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress) -> list[str]:
+def _check_unseen(
+    clips: Sequence[Clip], settings: Settings, metadata: Mapping[str, Any], progress: Progress
+) -> list[str]:
     """Refuses validation and test clips that the network was trained on, as far as its checkpoint says.
 
     Returns:
@@ -153,9 +155,8 @@ def _check_unseen(clips: Sequence[Clip], settings: Settings, progress: Progress)
     notes = []
     if settings.network.weights is not None:
         path = Path(settings.network.weights)
-        metadata = checkpoint.metadata(path)
         provenance.check_unseen(clips, metadata, path)
-        if count := provenance.chose_by(clips, metadata):
+        if count := provenance.chose_by(clips, metadata, path):
             notes.append(
                 f"{count} test clips were validation clips when {shown(path.name)} was trained, and its epoch was "
                 "chosen on them: figures measured on them are too good"

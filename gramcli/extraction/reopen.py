@@ -61,6 +61,6 @@ def reopen_network(clean: View, context: RunContext) -> tuple[Settings, Prepared
         UnsafeError: The cache names code or arguments that the user has not named or trusted.
     """
     require_network(clean)
-    settings = configure(context, earlier=clean.recorded["settings"], metadata=checkpoint.as_source)
-    stored = StoredNetwork(clean.identity, origin=code_origin(clean))
-    return settings, prepare(settings, clean.outputs, context, stored)
+    origin = code_origin(clean)
+    settings = configure(context, earlier=clean.recorded["settings"], origin=origin.name, metadata=checkpoint.as_source)
+    return settings, prepare(settings, clean.outputs, context, StoredNetwork(clean.identity, origin=origin))

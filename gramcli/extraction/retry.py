@@ -47,7 +47,7 @@ def retry_failed_clips(
     progress = extractor.progress
     progress.start("retrying failed clips", total)
     left = dict(reasons)
-    for number, recomputed in compute_shards(extractor, todo):
+    for number, recomputed in compute_shards(extractor, todo, hash_again=True):  # some may have failed as they changed
         left.update(zip(recomputed.keys, recomputed.status, strict=True))
         if any(recomputed.usable()):
             replaced = [clip.row for clip in todo[number] if clip.row is not None]

@@ -161,6 +161,8 @@ def _cut(
         return [clip._replace(error=stat)]
     if probe is None or isinstance(probe, AudioError):
         return [clip._replace(error=str(probe))]
+    # of the content that was hashed, even if the file was replaced since it was listed
+    clip = clip._replace(bytes=probe.bytes, mtime_ns=probe.mtime_ns)
     try:
         parts = windows(probe.duration, row.start, row.end, seconds)
     except AudioError as error:

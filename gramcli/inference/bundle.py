@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from gramcli.cache import decision, fitted_rule, sealed, statistics
+from gramcli.cache.sealed import Sealed
 from gramcli.cache.view import View
 from gramcli.errors import UsageError
 from gramcli.extraction.reopen import code_origin, require_network
@@ -18,6 +19,7 @@ from gramcli.identity import require_identity
 from gramcli.inference.rule import Rule
 from gramcli.network.code_trust import CodeOrigin
 from gramcli.network.prepare import StoredNetwork, prepare
+from gramcli.settings import sources
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files
@@ -87,9 +89,20 @@ def from_file(path: Path) -> ModelBundle:
         if not isinstance(about["identity"]["weights"], str):
             raise TypeError("weights")
         weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
+        _require_settings(file, about["settings"])
         # the module of a network factory is looked for beside the model, as it is beside gramcli.toml
         origin = CodeOrigin(f"the model {shown(path)}", path.absolute().parent)
         return ModelBundle(about["identity"], dict(about["settings"]), origin, rule, weights)
+
+
+def _require_settings(file: Sealed, settings: Mapping[str, Any]) -> None:
+    """Raises a DamagedError unless a model's settings are valid ones."""
+    try:
+        sources.require_moderate(
+            sources.resolve(sources.source(settings, "its settings", file.path.parent)), "its settings"
+        )
+    except UsageError as error:
+        raise sealed.damaged(file, str(error)) from None
 
 
 def save(path: Path, model: ModelBundle) -> None:

@@ -156,9 +156,11 @@ class GramClassifier:
         """Builds a model that was read already; see `load` for arguments and errors."""
         context = context or RunContext()
         if model.weights is None:
-            settings = configure(context, earlier=model.settings, metadata=checkpoint.as_source)
+            settings = configure(
+                context, earlier=model.settings, origin=model.origin.name, metadata=checkpoint.as_source
+            )
         else:
-            settings = configure_stored(context, model.settings)
+            settings = configure_stored(context, model.settings, model.origin.name)
         return cls(settings, model, prior, context)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -32,6 +32,10 @@ class WindowRef:
     """In seconds, as it is reported; `stop` likewise."""
     stop: float | None = None
     error: str = ""
+    file_digest: str = ""
+    """SHA-256 of the recording when its windows were cut, with its size and time of change."""
+    bytes: int = 0
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +97,9 @@ def _parts(paths: Sequence[str], decoders: Decoders, seconds: float) -> Iterator
         if isinstance(probe, AudioError):
             yield WindowRef(path, error=str(probe))
             continue
+        whole = WindowRef(path, file_digest=probe.digest, bytes=probe.bytes, mtime_ns=probe.mtime_ns)
         for part in windows(probe.duration, None, None, seconds):
             if part is None:
-                yield WindowRef(path, None, None, 0.0, min(probe.duration, seconds))
+                yield replace(whole, begin=0.0, stop=min(probe.duration, seconds))
             else:
-                yield WindowRef(path, *part, *part)
+                yield replace(whole, start=part[0], end=part[1], begin=part[0], stop=part[1])

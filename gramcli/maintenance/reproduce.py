@@ -103,7 +103,7 @@ def reproduce(cache: Path, count: int, context: RunContext | None = None) -> Rep
         worst.difference,
         worst.where,
         max(one.logits for one in found),
-        TOLERANCE if view.identity["precision"] == "fp32" else None,
+        TOLERANCE if view.identity.get("precision") == "fp32" else None,
         tuple(f"{part} {before.get(part)} → {now}" for part, now in versions().items() if before.get(part) != now),
     )
 

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class BuiltNetwork:
     """SHA-256 of the checkpoint; without one, of the random weights."""
     outputs: int
     """Number of outputs."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """``gramcli`` metadata of the checkpoint, from the same bytes as the weights."""
 
 
 def build(
@@ -44,6 +46,7 @@ def build(
     context: RunContext,
     origin: CodeOrigin | None = None,
     *,
+    stated_settings: Mapping[str, Mapping[str, Any]] | None = None,
     weights_follow: bool = False,
 ) -> BuiltNetwork:
     """Builds the network of the settings and loads its weights.
@@ -55,6 +58,7 @@ def build(
         context: Folder of the project, what the user named himself, and whether he trusts the code of files; its
             progress is warned before somebody's code runs.
         origin: The cache or model that names the network, if one does.
+        stated_settings: Settings that the metadata of the checkpoint must still state; None for any.
         weights_follow: Whether the caller loads weights afterwards.
 
     Raises:
@@ -66,7 +70,10 @@ def build(
     permission = factory.permit(network, context, origin, weights_follow=weighted)
     name = permission.name
     path = None if network.weights is None else Path(network.weights)
-    state = None if path is None else checkpoint.read(path)
+    opened = None if path is None else checkpoint.read(path)
+    if opened is not None:
+        opened.require_stated(stated_settings)
+    state = None if opened is None else opened.weights()
     arguments = dict(network.args)
     stated = arguments.pop("num_classes", None)
     if None not in (num_classes, stated) and num_classes != stated:
@@ -88,12 +95,12 @@ def build(
             module = _call(name, functools.partial(_create, zoo, name), outputs, permission.arguments)
             if context.remember_code:
                 _remember(permission, context)
-    if path is None or state is None:
-        weights = checkpoint.state_digest(module)
+    if opened is None or state is None:
+        weights, metadata = checkpoint.state_digest(module), {}
     else:
-        checkpoint.load_into(module, state, path)
-        weights = checkpoint.digest(path)
-    return BuiltNetwork(module.eval(), name, arguments, weights, outputs)
+        checkpoint.load_into(module, state, opened.path)
+        weights, metadata = opened.digest, dict(opened.metadata)
+    return BuiltNetwork(module.eval(), name, arguments, weights, outputs, metadata)
 
 
 def _remember(permission: Permission, context: RunContext) -> None:

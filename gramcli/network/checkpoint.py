@@ -10,56 +10,123 @@ Safetensors files may carry a JSON text under the metadata key ``gramcli``::
         "segment": {"seconds": 5.0},
     }
 
-Of pickled files, only tensors and plain values are loaded, never code. torch is imported only to read weights.
+Of pickled files, only tensors and plain values are loaded, never code. A checkpoint is opened once and its bytes are
+read once, so its digest, metadata and weights are of the same bytes. torch is imported only to read weights.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import json
-import stat
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gramcli.errors import ArtefactError, NoInputError, UnsafeError, UsageError
+from gramcli import json_values
+from gramcli.errors import ArtefactError, UsageError
+from gramcli.network.checkpoint_file import BLOCK, changed, first_line, header_of, opened, require_readable
 from gramcli.settings import sources
 from gramcli.text import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _SETTINGS = {"architecture": "name", "args": "args", "classes": "classes"}
 
 
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The bytes of a checkpoint, all read at one time, and what they say."""
+
+    path: Path
+    digest: str
+    """SHA-256 of the bytes."""
+    metadata: Mapping[str, Any]
+    """``gramcli`` metadata of a safetensors file; {} where there is none."""
+    _head: bytes
+    """Length and header of a safetensors file; empty for a pickled file."""
+    _body: bytearray
+    """All bytes that follow."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Returns the weights by their names in the file; those of a safetensors file are views of its bytes.
+
+        A pickled state dict may be part of a larger checkpoint, under ``state_dict``, ``model`` and the like.
+
+        Raises:
+            ArtefactError: It holds no weights, or tensors that cannot be weights.
+            UnsafeError: It holds objects whose loading could run code.
+        """
+        from gramcli.network import stored_tensors
+
+        if not self._head:
+            return stored_tensors.of_pickle(self._body, self.path)
+        return stored_tensors.of_safetensors(self._head, self._body, self.path)
+
+    def require_stated(self, settings: Mapping[str, Mapping[str, Any]] | None) -> None:
+        """Checks that this is the file whose metadata the settings of the run were put together from.
+
+        Args:
+            settings: `gramcli.settings.schema.Settings.stated`; nothing is checked if None.
+
+        Raises:
+            ArtefactError: Its metadata states other settings.
+        """
+        if settings is not None and source_of(self.metadata, self.path).values != settings:
+            raise changed(self.path)
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads a checkpoint: all its bytes, once.
+
+    Raises:
+        NoInputError: The file cannot be read.
+        ArtefactError: It is no safetensors file though it begins as one, or it changed while it was read.
+        UnsafeError: It is an archive that torch.save does not write.
+        ResourceError: It is larger than the memory of this machine.
+    """
+    with opened(path) as file:
+        head, header = header_of(file)
+        require_readable(file, head)
+        file.seek(len(head))
+        size, position, whole = file.size - len(head), 0, hashlib.sha256(head)
+        body = bytearray(size)
+        with memoryview(body) as view:
+            while count := file.into(view[position : position + BLOCK]):
+                whole.update(view[position : position + count])
+                position += count
+        file.require_unchanged(whole_read=position == size)
+    return Checkpoint(path, whole.hexdigest(), _metadata(header, path), head, body)
+
+
 def metadata(path: Path) -> dict[str, Any]:
-    """Returns the ``gramcli`` metadata of a safetensors file, {} where there is none.
+    """Returns the ``gramcli`` metadata of a safetensors file, {} where there is none. Weights are not read.
 
     Raises:
         NoInputError: The file cannot be read.
         ArtefactError: The metadata is no JSON object.
     """
-    if not _is_safetensors(path):
-        return {}
-    from safetensors import SafetensorError, safe_open
+    with opened(path) as file:
+        return _metadata(header_of(file)[1], path)
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get("gramcli", "{}")
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{shown(path)}: is no safetensors file: {_first_line(error)}") from None
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no JSONDecodeError
-        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not JSON: {_first_line(error)}") from None
-    if not isinstance(values, dict):
-        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not a JSON object")
-    return values
+
+def identify(path: Path) -> tuple[str, dict[str, Any]]:
+    """Returns the SHA-256 of a file and its metadata, of the same bytes, with little of it in memory.
+
+    Raises:
+        NoInputError, ArtefactError: As `read`.
+    """
+    with opened(path) as file:
+        head, header = header_of(file)
+        file.seek(len(head))
+        whole, position, block = hashlib.sha256(head), len(head), bytearray(BLOCK)
+        with memoryview(block) as view:
+            while count := file.into(view[: file.size - position]):  # not more: it may grow as fast as it is read
+                whole.update(view[:count])
+                position += count
+        file.require_unchanged(whole_read=position == file.size)
+        return whole.hexdigest(), _metadata(header, path)
 
 
 def as_source(path: Path) -> sources.Source:
@@ -69,70 +136,22 @@ def as_source(path: Path) -> sources.Source:
         NoInputError: The file cannot be read.
         ArtefactError: The metadata holds no valid settings.
     """
-    values = metadata(path)
+    return source_of(metadata(path), path)
+
+
+def source_of(values: Mapping[str, Any], path: Path) -> sources.Source:
+    """Returns metadata that was read already as a source of settings; see `as_source`."""
     sections: dict[str, Any] = {
         "network": {key: values[name] for name, key in _SETTINGS.items() if name in values},
         "frontend": values.get("frontend", {}),
         "segment": values.get("segment", {}),
     }
     try:
-        return sources.source(sections, shown(path.name), path.parent)
+        found = sources.source(sections, shown(path.name), path.parent)
+        sources.require_moderate(sources.resolve(found), shown(path.name))
     except UsageError as error:  # the fault is in the file, not in a flag
         raise ArtefactError(f"{error} (gramcli metadata of {shown(path)})") from None
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """Returns the weights of a safetensors file or a state dict, by their names in the file.
-
-    The state dict may be part of a larger checkpoint, under ``state_dict``, ``model`` and the like.
-
-    Raises:
-        NoInputError: The file cannot be read.
-        ArtefactError: It holds no weights.
-        UnsafeError: It holds objects whose loading could run code.
-    """
-    if _is_safetensors(path):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ArtefactError(f"{shown(path)}: is no safetensors file: {_first_line(error)}") from None
-    import pickle
-
-    import torch
-
-    _require_size(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if refused := _refused_object(str(error)):
-            raise UnsafeError(
-                f"{shown(path)}: holds {shown(refused)}, which could run code and is not loaded: "
-                "save the state dict alone, best as safetensors"
-            ) from None
-        raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
-    except Exception as error:  # torch.load fails in many ways on what is no checkpoint
-        raise ArtefactError(f"{shown(path)}: is no checkpoint: {_first_line(error)}") from None
-    opened: list[Any] = []
-    while isinstance(found, Mapping):
-        if any(found is one for one in opened):
-            raise ArtefactError(
-                f"{shown(path)}: its state_dict holds itself, so it has no weights: save the state dict of the network"
-            )
-        opened.append(found)
-        weights = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
-        for name, tensor in weights.items():
-            dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
-            # a view can make a tensor larger than memory out of a few stored numbers
-            if not dense or tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-                raise ArtefactError(f"{shown(path)}: {shown(name)} is no dense tensor; save it as one")
-        nested = next((found[name] for name in _NESTS if isinstance(found.get(name), Mapping)), None)
-        if nested is None and weights:
-            return weights
-        found = nested
-    raise ArtefactError(f"{shown(path)}: holds no weights: save the state dict of the network")
+    return found
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -141,20 +160,31 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     Prefixes that wrappers add to names (``module.``, ``model.``, ``_orig_mod.``) are removed if more names fit then.
 
     Raises:
-        ArtefactError: Names or shapes differ; the first of each are listed.
+        ArtefactError: Names, shapes or kinds of number differ, or numbers are not finite in the network's dtype; the
+            first of each are listed.
     """
     wanted = module.state_dict()
     state = max(_without_prefixes(state), key=lambda candidate: len(candidate.keys() & wanted.keys()))
+    both = {name: (state[name], wanted[name]) for name in wanted if name in state}
     # The number of batches that a batch norm has seen is not used in eval mode, and old checkpoints lack it.
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
+    missing = [name for name in wanted if name not in state and name not in counters]
     extra = [name for name in state if name not in wanted]
     misshapen = [
-        f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        f"{name} {tuple(one.shape)} for {tuple(other.shape)}"
+        for name, (one, other) in both.items()
+        if one.shape != other.shape
     ]
-    infinite = [name for name in wanted if name in state and not _finite(state[name])]
-    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen, "not finite": infinite}
+    other_kind = [
+        f"{name} {_type(one)} for {_type(other)}"
+        for name, (one, other) in both.items()
+        if _kind(one) != _kind(other) and name not in counters
+    ]
+    infinite = [name for name, pair in both.items() if not misshapen and not other_kind and not _finite(*pair)]
+    kinds = {
+        "missing": missing, "extra": extra, "misshapen": misshapen, "of another kind": other_kind,
+        "not finite": infinite,
+    }  # fmt: skip
     problems = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if problems:
         raise ArtefactError(
@@ -164,19 +194,27 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     module.load_state_dict(state, strict=False)
 
 
-def _finite(tensor: Tensor) -> bool:
-    known = tensor.is_floating_point() and tensor.itemsize > 1  # torch cannot test smaller ones
-    return not known or bool(tensor.isfinite().all())
+def _kind(tensor: Tensor) -> str:
+    """Returns what a tensor's numbers are: floats are never loaded from integers, nor complex numbers from floats."""
+    return "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "whole"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _finite(stored: Tensor, wanted: Tensor) -> bool:
+    """Tells whether all numbers are finite in the dtype that they get: 1e300 is none in float32."""
+    return _kind(wanted) == "whole" or bool(stored.to(wanted.dtype).isfinite().all())
 
 
 def digest(path: Path) -> str:
     """Returns the SHA-256 of a file.
 
     Raises:
-        NoInputError: The file cannot be read.
+        NoInputError, ArtefactError: As `read`.
     """
-    with _opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return identify(path)[0]
 
 
 def state_digest(module: nn.Module) -> str:
@@ -190,43 +228,18 @@ def state_digest(module: nn.Module) -> str:
     return whole.hexdigest()
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Tells whether a file begins as safetensors files do: the length of a JSON header, then the header."""
-    with _opened(path) as file:
-        return file.read(9)[8:] == b"{"
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
-    """Opens a regular file; a FIFO would hang for ever."""
+def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    about = header.get("__metadata__", {})
+    text = about.get("gramcli", "{}") if isinstance(about, dict) else None
+    if not isinstance(text, str):
+        raise ArtefactError(f"{shown(path)}: is no safetensors file: its metadata is no table of texts")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise NoInputError(f"{shown(path)}: is not a regular file; name a checkpoint")
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise NoInputError(f"{shown(path)}: is not a valid file name") from None
-
-
-def _require_size(path: Path) -> None:
-    """Checks that an archive is not compressed, as torch never compresses weights.
-
-    Raises:
-        UnsafeError: It unpacks to far more bytes than it has, or to two files of one name.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(one.file_size for one in archive.infolist())
-            names = [one.filename for one in archive.infolist()]
-    except Exception:  # no archive: an older format, or no checkpoint, which torch.load reports
-        return
-    if unpacked > 2 * path.stat().st_size + (1 << 20) or len(set(names)) < len(names):
-        raise UnsafeError(
-            f"{shown(path)}: unpacks to {unpacked} bytes from {path.stat().st_size}, or to files of one name; no such "
-            "archive is loaded: save the state dict anew, best as safetensors"
-        )
+        values = json_values.parse(text)
+    except ValueError as error:
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not JSON: {first_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ArtefactError(f"{shown(path)}: its gramcli metadata is not a JSON object")
+    return values
 
 
 def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]]:
@@ -238,17 +251,5 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]
         yield names
 
 
-def _refused_object(message: str) -> str:
-    """Returns the object that torch's restricted unpickler refused, or "" if it failed for another reason."""
-    import re
-
-    found = re.search(r"GLOBAL (\S+)|(?:but got|function) (<[^>]+>|\S+)", message)
-    return (found[1] or found[2]) if found else ""
-
-
 def _some(names: list[str]) -> str:
     return ", ".join(shown(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
-
-
-def _first_line(error: Exception) -> str:
-    return shown(str(error).strip().partition("\n")[0]) or type(error).__name__

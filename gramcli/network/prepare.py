@@ -119,7 +119,7 @@ def build_network(
     wanted = len(classes) if classes and (network.head == "map" or network.classes) else None
     origin, state = (None, None) if stored is None else (stored.origin, stored.weights)
     if state is None:
-        built = build.build(network, wanted, settings.data.seed, context, origin)
+        built = build.build(network, wanted, settings.data.seed, context, origin, stated_settings=settings.stated)
     else:
         bare = dataclasses.replace(network, weights=None)
         built = build.build(bare, wanted, settings.data.seed, context, origin, weights_follow=True)

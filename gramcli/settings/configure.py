@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gramcli.errors import UnsafeError, UsageError
+from gramcli.errors import ArtefactError, UnsafeError, UsageError
 from gramcli.settings import sources
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import PRESETS, Settings
@@ -33,6 +33,7 @@ def configure(
     *,
     preset: str | None = None,
     earlier: Mapping[str, Any] | None = None,
+    origin: str = "earlier extract",
     metadata: MetadataReader | None = None,
     override_metadata: bool = False,
 ) -> Settings:
@@ -42,19 +43,21 @@ def configure(
         context: Settings of the caller, and the settings file.
         preset: Name of a preset. It wins over settings file and environment; the caller's settings win over it.
         earlier: Settings of the extract that made the cache; all others win over them.
+        origin: The file that `earlier` comes from, for messages.
         metadata: Reads the metadata of the checkpoint, over which all others win. None: they are not needed.
         override_metadata: Whether other settings may contradict the metadata.
 
     Raises:
         UsageError: Unknown or invalid settings.
-        ArtefactError: Settings contradict the metadata of the checkpoint.
+        ArtefactError: Settings contradict the metadata of the checkpoint, or those of the extract are invalid.
     """
     explicit = _explicit(context)
     if preset is not None:
         if preset not in PRESETS:
             raise UsageError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
         explicit.insert(-1, sources.source(PRESETS[preset], f"preset {preset}", Path.cwd()))
-    return _resolve(explicit, earlier, metadata, override_metadata)
+    base = [] if earlier is None else [_stored(earlier, origin)]
+    return _resolve(explicit, base, metadata, override_metadata)
 
 
 def complete(
@@ -84,38 +87,51 @@ def complete(
         for section, table in one.values.items():
             args = {**sections.get(section, {}).get("args", {}), **table.get("args", {})}
             sections[section] = {**sections.get(section, {}), **table, **({"args": args} if args else {})}
-    return _resolve(explicit, None, metadata, override_metadata=False), replace(context, settings=sections)
+    return _resolve(explicit, [], metadata, override_metadata=False), replace(context, settings=sections)
 
 
-def configure_stored(context: RunContext, stored: Mapping[str, Any]) -> Settings:
+def configure_stored(context: RunContext, stored: Mapping[str, Any], origin: str = "the exported model") -> Settings:
     """Returns stored settings of a network; of the context count only [run] and the limits of audio files.
 
     Args:
         context: Settings of the caller, and the settings file.
         stored: All that there is to know of the network: no checkpoint is read.
+        origin: The file that they come from, for messages.
 
     Raises:
-        UsageError: Unknown or invalid settings.
+        UsageError: Unknown or invalid settings of the context.
+        ArtefactError: Unknown or invalid stored settings.
     """
     explicit = [Source(one.origin, _of_a_run(one.values)) for one in _explicit(context)]
-    return _resolve(explicit, stored, None, override_metadata=False)
+    return _resolve(explicit, [_stored(stored, origin)], None, override_metadata=False)
 
 
 def _resolve(
-    explicit: list[Source], earlier: Mapping[str, Any] | None, metadata: MetadataReader | None, override_metadata: bool
+    explicit: list[Source], earlier: list[Source], metadata: MetadataReader | None, override_metadata: bool
 ) -> Settings:
-    # what is written goes to the cache that was named, wherever a cache says that it was made
-    sections = {name: table for name, table in (earlier or {}).items() if name != "cache"} | {
-        "cache": {key: value for key, value in (earlier or {}).get("cache", {}).items() if key != "dir"}
-    }
-    base = [] if earlier is None else [sources.source(sections, "earlier extract", Path.cwd())]
+    base, found = list(earlier), None
     path = sources.resolve(*base, *explicit).network.weights
     if metadata is not None and path is not None:
         found = metadata(Path(path))
         if not override_metadata:
             sources.check_metadata(found, explicit, base[0] if base else None)
         base.insert(0, found)
-    return sources.resolve(*base, *explicit)
+    settings = sources.require_moderate(sources.resolve(*base, *explicit))
+    return settings if found is None else replace(settings, stated=found.values)
+
+
+def _stored(settings: Mapping[str, Any], origin: str) -> Source:
+    """Checks settings that a file of gramcli holds; such a file may hold anything."""
+    # what is written goes to the cache that was named, wherever a cache says that it was made
+    cache = settings.get("cache")
+    if isinstance(cache, Mapping):
+        settings = {**settings, "cache": {key: value for key, value in cache.items() if key != "dir"}}
+    try:
+        found = sources.source(settings, origin, Path.cwd())
+        sources.require_moderate(sources.resolve(found), origin)
+    except UsageError as error:
+        raise ArtefactError(f"{error}; this gramcli never writes such settings") from None
+    return found
 
 
 def _of_a_run(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def option(
     *,
     words: tuple[str, ...] = (),
     least: float | None = None,
+    most: float | None = None,
     above: float | None = None,
     below: float | None = None,
     flag: str | None = None,
@@ -33,12 +34,14 @@ def option(
             ``table`` (key = value) or ``word`` (one of `words`).
         words: Valid words; for numbers, words that are valid instead of a number.
         least: Smallest valid number.
+        most: Largest valid number: what is larger can only be a mistake, and would overflow or exhaust memory.
         above: Valid numbers are larger than this.
         below: Valid numbers are smaller than this.
         flag: Name of the command-line flag, if it is not the key with dashes.
     """
     about = {
-        "help": help, "kind": kind, "words": words, "least": least, "above": above, "below": below, "flag": flag,
+        "help": help, "kind": kind, "words": words, "flag": flag,
+        "least": least, "most": most, "above": above, "below": below,
     }  # fmt: skip
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
@@ -61,9 +64,9 @@ class DataSettings:
     hold_out: tuple[str, ...] = option(
         (), "Labels kept out of training and validation; their test clips serve as unknown sounds.", "names"
     )
-    max_seconds: float = option(90_000.0, "Longest audio file that is read, in seconds.", "number", above=0)
+    max_seconds: float = option(90_000.0, "Longest audio file that is read, in seconds.", "number", above=0, most=1e9)
     allow_truncated: bool = option(False, "Use truncated audio files as far as they can be decoded.", "switch")
-    seed: int = option(0, "Seed of random splits and random weights.", "int", least=0)
+    seed: int = option(0, "Seed of random splits and random weights.", "int", least=0, most=2**63 - 1)
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ class SegmentSettings:
     """How clips are cut into windows."""
 
     seconds: float = option(
-        10.0, "Length of a window in seconds; longer clips are cut into several.", "number", above=0
+        10.0, "Length of a window in seconds; longer clips are cut into several.", "number", above=0, most=86_400
     )
     pad: str = option("zero", "Fill a shorter clip with zeros, or repeat it.", "word", words=("zero", "repeat"))
     channel: int | str = option(
-        "mix", "Channel to use, counted from 0, or the mean of all (mix).", "int", words=("mix",), least=0
+        "mix", "Channel to use, counted from 0, or the mean of all (mix).", "int", words=("mix",), least=0, most=1023
     )
 
 
@@ -86,24 +89,29 @@ class FrontendSettings:
     kind: str = option(
         "logmel", "Input of the network: log-mel spectrogram, or audio samples.", "word", words=("logmel", "waveform")
     )
-    sample_rate: int = option(16000, "Sample rate that audio is resampled to, in Hz.", "int", least=1000)
-    n_fft: int = option(1024, "Length of the Fourier transform, in samples.", "int", least=2)
-    window_ms: float = option(40.0, "Length of the Hann window, in milliseconds.", "number", above=0)
-    hop_ms: float = option(20.0, "Step between frames, in milliseconds.", "number", above=0)
-    n_mels: int = option(128, "Number of mel bands.", "int", least=1)
-    f_min: float = option(0.0, "Lowest frequency, in Hz.", "number", least=0)
+    sample_rate: int = option(16000, "Sample rate that audio is resampled to, in Hz.", "int", least=1000, most=768_000)
+    n_fft: int = option(1024, "Length of the Fourier transform, in samples.", "int", least=2, most=2**20)
+    window_ms: float = option(40.0, "Length of the Hann window, in milliseconds.", "number", above=0, most=1e6)
+    hop_ms: float = option(20.0, "Step between frames, in milliseconds.", "number", above=0, most=1e6)
+    n_mels: int = option(128, "Number of mel bands.", "int", least=1, most=16_384)
+    f_min: float = option(0.0, "Lowest frequency, in Hz.", "number", least=0, most=384_000)
     f_max: float | str = option(
-        "nyquist", "Highest frequency, in Hz, or half the sample rate (nyquist).", "number", words=("nyquist",), above=0
+        "nyquist",
+        "Highest frequency, in Hz, or half the sample rate (nyquist).",
+        "number",
+        words=("nyquist",),
+        above=0,
+        most=384_000,
     )
     mel_scale: str = option("htk", "Formula of the mel scale.", "word", words=("htk", "slaney"))
     norm: str = option("none", "Area normalisation of the mel filters.", "word", words=("none", "slaney"))
     log: str = option("db", "Decibels, or natural logarithm.", "word", words=("db", "ln"))
-    amin: float = option(1e-10, "Power below which the logarithm is clamped.", "number", above=0)
+    amin: float = option(1e-10, "Power below which the logarithm is clamped.", "number", above=0, most=1e20)
     top_db: float | str = option(
-        80.0, "Range below the window's own maximum that is kept, in dB.", "number", words=("none",), above=0
+        80.0, "Range below the window's own maximum that is kept, in dB.", "number", words=("none",), above=0, most=1e4
     )
-    mean: float = option(0.0, "Mean that is subtracted from the log-mel.", "number")
-    std: float = option(1.0, "Standard deviation that the log-mel is then divided by.", "number", above=0)
+    mean: float = option(0.0, "Mean that is subtracted from the log-mel.", "number", least=-1e8, most=1e8)
+    std: float = option(1.0, "Standard deviation that the log-mel is then divided by.", "number", above=0, most=1e8)
 
 
 @dataclass(frozen=True)
@@ -131,22 +139,22 @@ class RunSettings:
     """How the computer is used. Apart from `precision`, results depend on it only by rounding."""
 
     device: str = option("auto", "Device for the network: auto, cpu, cuda or cuda:N.")
-    batch: int = option(16, "Windows in one forward pass of the network.", "int", least=1)
-    threads: int | None = option(None, "Threads for the network (default: torch's own).", "int", least=1)
+    batch: int = option(16, "Windows in one forward pass of the network.", "int", least=1, most=2**20)
+    threads: int | None = option(None, "Threads for the network (default: torch's own).", "int", least=1, most=4096)
     precision: str = option("fp32", "Number format of the network's arithmetic.", "word", words=("fp32", "bf16"))
-    decoders: int = option(2, "Number of processes that decode audio.", "int", least=1)
+    decoders: int = option(2, "Number of processes that decode audio.", "int", least=1, most=1024)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How a network is trained; the defaults are the paper's recipe."""
 
-    epochs: int = option(100, "Number of passes over the training clips.", "int", least=1)
-    batch: int = option(32, "Clips in one training step.", "int", least=2)
-    learning_rate: float = option(1e-3, "Learning rate.", "number", above=0)
+    epochs: int = option(100, "Number of passes over the training clips.", "int", least=1, most=10**6)
+    batch: int = option(32, "Clips in one training step.", "int", least=2, most=2**20)
+    learning_rate: float = option(1e-3, "Learning rate.", "number", above=0, most=1e6)
     schedule: str = option("constant", "Schedule of the learning rate.", "word", words=("constant", "cosine"))
     optimiser: str = option("radam", "Optimiser.", "word", words=("radam", "adam", "adamw", "sgd"))
-    weight_decay: float = option(0.0, "Weight decay.", "number", least=0)
+    weight_decay: float = option(0.0, "Weight decay.", "number", least=0, most=1e6)
     augment: tuple[str, ...] = option((), "Augmentations: specaugment, mixup, noise.", "names")
     scaling: str = option(
         "measured",
@@ -155,7 +163,7 @@ class TrainSettings:
         words=("measured", "given"),
     )
     memory_gib: float = option(
-        4.0, "Keep clips in memory up to this size; else decode them every epoch.", "number", least=0
+        4.0, "Keep clips in memory up to this size; else decode them every epoch.", "number", least=0, most=1e6
     )
 
 
@@ -163,7 +171,9 @@ class TrainSettings:
 class CalibrateSettings:
     """How deviations are computed from class bounds."""
 
-    epsilon: float = option(0.05, "Smallest denominator of a deviation (epsilon of Eq. 9).", "number", least=1e-30)
+    epsilon: float = option(
+        0.05, "Smallest denominator of a deviation (epsilon of Eq. 9).", "number", least=1e-30, most=1e20
+    )
     class_size: str = option(
         "level", "Correct the fused rule for unequal class sizes.", "word", words=("level", "ignore")
     )
@@ -174,7 +184,9 @@ class DecisionSettings:
     """How layers are ranked, and how the rule and the threshold are set."""
 
     ranking: str = option("rank", "Score that layers are ranked by.", "word", words=("rank", "wasserstein", "paper"))
-    top_k: int | str = option("auto", "Number of layers in the deviation.", "int", words=("auto", "all"), least=1)
+    top_k: int | str = option(
+        "auto", "Number of layers in the deviation.", "int", words=("auto", "all"), least=1, most=10**9
+    )
     rule: str = option(
         "fused",
         "Combine network and layers, or use the smallest deviation (gram, as in the paper).",
@@ -192,8 +204,14 @@ class CacheSettings:
 
     dir: str = option(".gramcli", "Folder of the cache.", "path", flag="cache")
     clips_per_shard: int | None = option(
-        None, "Clips in one file of the cache (default: 64 MiB of them).", "int", least=1
+        None, "Clips in one file of the cache (default: 64 MiB of them).", "int", least=1, most=10**9
     )
+
+
+LARGEST_WINDOW = 2**28
+"""Samples of a window, at most: 1 GiB of float32, 4.6 hours at 16 kHz."""
+LARGEST_SPECTROGRAM = 2**30
+"""Numbers in the spectrogram of a window, and in the mel filters, at most: 4 GiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -209,13 +227,40 @@ class Settings:
     calibrate: CalibrateSettings = field(default_factory=CalibrateSettings)
     decision: DecisionSettings = field(default_factory=DecisionSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    stated: Mapping[str, Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
+    """No section: the settings that the checkpoint's metadata stated when these were put together, by section and key.
+    None if its metadata was not read. Whoever reads the weights checks that they come from the same file."""
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Returns sections of plain JSON values, without settings that are not given."""
-        sections: dict[str, dict[str, Any]] = json.loads(json.dumps(dataclasses.asdict(self)))
+        sections: dict[str, dict[str, Any]] = json.loads(
+            json.dumps({name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS})
+        )
         return {
             name: {key: value for key, value in table.items() if value is not None} for name, table in sections.items()
         }
+
+    def excess(self) -> str:
+        """Returns which settings together ask for more memory than any use of them needs, for a message; else ""."""
+        front = self.frontend
+        samples = self.segment.seconds * front.sample_rate
+        if samples > LARGEST_WINDOW:
+            return (
+                f"segment.seconds = {self.segment.seconds:g} at {front.sample_rate} Hz are {samples:.0f} samples a "
+                f"window, more than {LARGEST_WINDOW}"
+            )
+        hop = max(1.0, front.hop_ms * front.sample_rate / 1000)
+        numbers = max((1 + samples / hop) * max(front.n_fft, front.n_mels), front.n_fft * front.n_mels)
+        if front.kind == "logmel" and numbers > LARGEST_SPECTROGRAM:
+            return (
+                f"frontend.n_fft = {front.n_fft}, n_mels = {front.n_mels} and hop_ms = {front.hop_ms:g} need "
+                f"{numbers:.0f} numbers for a window of {self.segment.seconds:g} s, more than {LARGEST_SPECTROGRAM}"
+            )
+        return ""
+
+
+SECTIONS = tuple(field.name for field in dataclasses.fields(Settings) if field.name != "stated")
+"""Names of the sections, in their order."""
 
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -226,9 +271,9 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 def fields() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
     """Yields every setting as (section, field)."""
-    for section in dataclasses.fields(Settings):
-        for key in dataclasses.fields(section_type(section.name)):
-            yield section.name, key
+    for section in SECTIONS:
+        for key in dataclasses.fields(section_type(section)):
+            yield section, key
 
 
 def section_type(name: str) -> type[Any]:

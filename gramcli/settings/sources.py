@@ -18,9 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gramcli import json_values
 from gramcli.errors import ArtefactError, NoInputError, UsageError
-from gramcli.settings.schema import NetworkSettings, Settings, fields, section_type
+from gramcli.settings.schema import SECTIONS, NetworkSettings, Settings, fields, section_type
 from gramcli.text import shown
+
+DEEPEST_TABLE = 32
+"""Lists and tables that may lie within each other in a table such as network.args."""
+LONGEST_TABLE = 100_000
+"""Characters of such a table as JSON."""
+LONGEST_FILE = 1 << 22
+"""Bytes of a settings file; 50,000 class labels have about 1 MiB."""
+_SHOWN = 200
+"""Characters of a wrong value that a message repeats."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
     words, kind = about["words"], about["kind"]
 
     def refuse(rule: str) -> UsageError:
-        return UsageError(f"{origin}: {section}.{key.name} must be {rule}, not {shown(repr(value))}")
+        return UsageError(f"{origin}: {section}.{key.name} must be {rule}, not {_short(value)}")
 
     if isinstance(value, str) and value in words:
         return value
@@ -63,6 +73,8 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
             raise refuse(f"a{' whole' * (kind == 'int')} number{or_words}") from None
         if about["least"] is not None and number < about["least"]:
             raise refuse(f"at least {about['least']}{or_words}")
+        if about["most"] is not None and number > about["most"]:
+            raise refuse(f"at most {about['most']}{or_words}")
         if about["above"] is not None and number <= about["above"]:
             raise refuse(f"above {about['above']}{or_words}")
         if about["below"] is not None and number >= about["below"]:
@@ -82,15 +94,28 @@ def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, 
         if table is None:
             raise refuse("a table of key = value")
         try:
-            json.dumps(table, allow_nan=False)
+            json_values.require_shallow(table, DEEPEST_TABLE)
+            if len(json.dumps(table, allow_nan=False)) > LONGEST_TABLE:
+                raise refuse(f"at most {LONGEST_TABLE} characters of JSON")
         except (TypeError, ValueError):
-            raise refuse("a table of text, finite numbers, booleans, lists and tables") from None
+            raise refuse(
+                f"a table of text, finite numbers, booleans, lists and tables, at most {DEEPEST_TABLE} levels deep"
+            ) from None
         return table
     if isinstance(value, int) and not isinstance(value, bool) and key.name.endswith("_fold"):
         value = str(value)
     if not isinstance(value, str) or not value or "\0" in value:
         raise refuse("text")
     return os.path.normpath(folder / value) if kind == "path" else value
+
+
+def _short(value: Any) -> str:
+    """Returns the beginning of a value for a message."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists in lists
+        return f"this {type(value).__name__}"
+    return shown(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def _number(value: Any, *, whole: bool) -> int | float:
@@ -115,8 +140,10 @@ def _table(value: Any) -> dict[str, Any] | None:
         if not equals or not name:
             return None
         try:
-            table[name.strip()] = json.loads(text)
-        except (ValueError, RecursionError):
+            table[name.strip()] = json_values.parse(text, finite=False)
+        except json_values.ExcessiveError:
+            table[name.strip()] = text if text.isdecimal() else math.nan  # refused, with the bounds
+        except ValueError:
             table[name.strip()] = text
     return table
 
@@ -156,10 +183,14 @@ def from_file(path: Path) -> Source:
         UsageError: It is not TOML, or holds a setting that does not exist.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LONGEST_FILE + 1)
+        if len(content) > LONGEST_FILE:
+            raise UsageError(f"{shown(path)}: is larger than {LONGEST_FILE} bytes, as no settings file is")
+        values = tomllib.loads(content.decode())
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no TOMLDecodeError
         raise UsageError(f"{shown(path)}: is not TOML: {shown(error)}") from None
     return source(values, shown(path), path.parent.absolute())
 
@@ -183,13 +214,20 @@ def from_environment(environ: Mapping[str, str]) -> Source:
 def resolve(*sources: Source) -> Settings:
     """Puts sources together; later ones win. ``network.args`` is merged key by key."""
     sections: dict[str, Any] = {}
-    for section in dataclasses.fields(Settings):
+    for section in SECTIONS:
         values: dict[str, Any] = {}
         for one in sources:
-            for key, value in one.values.get(section.name, {}).items():
+            for key, value in one.values.get(section, {}).items():
                 values[key] = {**NetworkSettings().args, **values.get(key, {}), **value} if key == "args" else value
-        sections[section.name] = section_type(section.name)(**values)
+        sections[section] = section_type(section)(**values)
     return Settings(**sections)
+
+
+def require_moderate(settings: Settings, origin: str = "settings") -> Settings:
+    """Returns settings; raises a UsageError if together they are larger than any use of them needs."""
+    if excess := settings.excess():
+        raise UsageError(f"{origin}: {excess}; give smaller ones")
+    return settings
 
 
 def check_metadata(metadata: Source, explicit: list[Source], settled: Source | None = None) -> None:

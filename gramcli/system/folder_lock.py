@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from gramcli import json_values
 from gramcli.errors import DamagedError, LockedError, ResourceError
 from gramcli.system import durable_files, opener
 from gramcli.text import shown
@@ -119,7 +120,7 @@ def _take(folder: Path, descriptor: int) -> None:
 
 def _holder(descriptor: int) -> str:
     try:
-        holder = json.loads(os.pread(descriptor, _LONGEST, 0))
+        holder = json_values.parse(os.pread(descriptor, _LONGEST, 0))
         return shown(f"process {holder['process']} on {holder['host']} since {holder['since']}")
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return "another process"

@@ -16,6 +16,7 @@ from torch import Tensor
 from gramcli.cache import sealed
 from gramcli.errors import ArtefactError
 from gramcli.identity import differences
+from gramcli.json_values import require_shallow
 from gramcli.system import durable_files
 from gramcli.text import shown
 
@@ -67,29 +68,15 @@ class ResumeFile:
         if not os.path.lexists(self.path):
             return TrainingState()
         file = sealed.load(self.path, KIND, below=self.path.parent)
-        if changed := differences(file.about["identity"], self.identity):
-            raise ArtefactError(
-                f"{shown(self.path)}: belongs to an interrupted training with other settings or clips "
-                f"({'; '.join(changed[:4])}); undo that to go on, or delete the file to begin anew"
-            )
-        stored = file.about
-        parts: dict[str, State] = {"weights": {}, "best": {}, "optimiser": {}}
-        for name in file.names:
-            part, _, key = name.partition("/")
-            parts[part][key] = torch.from_numpy(file[name])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimiser"].items():
-            number, _, key = name.partition("/")
-            moments.setdefault(int(number), {})[key] = tensor
-        return TrainingState(
-            stored["epoch"],
-            parts["weights"],
-            {"state": moments, "param_groups": stored["groups"]},
-            parts["best"],
-            stored["best_epoch"],
-            stored["accuracy"],
-            [(loss, accuracy) for loss, accuracy in stored["history"]],
-        )
+        with sealed.reading(file):
+            identity = file.about["identity"]
+            require_shallow(identity)
+            if changed := differences(identity, self.identity):
+                raise ArtefactError(
+                    f"{shown(self.path)}: belongs to an interrupted training with other settings or clips "
+                    f"({'; '.join(changed[:4])}); undo that to go on, or delete the file to begin anew"
+                )
+            return _state(file)
 
     def write(self, state: TrainingState) -> None:
         """Writes the file, unless that would take more than `SHARE` of the time since it was last written.
@@ -124,6 +111,37 @@ class ResumeFile:
             ResourceError: It cannot be deleted.
         """
         durable_files.remove(self.path, below=self.path.parent)
+
+
+def _state(file: sealed.Sealed) -> TrainingState:
+    """Returns the state in a file.
+
+    Raises:
+        DamagedError, KeyError, TypeError, ValueError: `ResumeFile.write` does not write such values.
+    """
+    stored = file.about
+    parts: dict[str, State] = {"weights": {}, "best": {}, "optimiser": {}}
+    for name in file.names:
+        part, _, key = name.partition("/")
+        parts[part][key] = torch.from_numpy(file[name])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimiser"].items():
+        number, _, key = name.partition("/")
+        moments.setdefault(int(number), {})[key] = tensor
+    for name in ("epoch", "best_epoch"):
+        if not isinstance(stored[name], int) or isinstance(stored[name], bool) or stored[name] < 0:
+            raise ValueError(f"{name} is {stored[name]!r}")
+    if not isinstance(stored["groups"], list):
+        raise TypeError("groups")
+    return TrainingState(
+        stored["epoch"],
+        parts["weights"],
+        {"state": moments, "param_groups": stored["groups"]},
+        parts["best"],
+        stored["best_epoch"],
+        float(stored["accuracy"]),
+        [(float(loss), float(accuracy)) for loss, accuracy in stored["history"]],
+    )
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gramcli.dataset import provenance
-from gramcli.errors import UsageError
+from gramcli.errors import ArtefactError, UsageError
 from gramcli.network import checkpoint
 from gramcli.settings.schema import FrontendSettings
 from gramcli.system import durable_files
@@ -107,6 +107,15 @@ def finished(path: Path, recipe: Recipe) -> TrainResult:
         raise UsageError(
             f"{shown(path)}: is there and is not the result of this training; name another --out, or delete it"
         )
-    epochs, failed = training["epochs"], training.get("failed", 0)  # at first, failed clips were not recorded
-    accuracy = training["validation_accuracy"]
-    return TrainResult(path, training["epoch"], accuracy, epochs, 0.0, resumed=epochs, failed=failed)
+    try:
+        epoch, epochs, accuracy = (
+            int(training["epoch"]),
+            int(training["epochs"]),
+            float(training["validation_accuracy"]),
+        )
+        failed = int(training.get("failed", 0))  # at first, failed clips were not recorded
+    except (KeyError, TypeError, ValueError):
+        raise ArtefactError(
+            f"{shown(path)}: its gramcli metadata cannot be read as that of a training; delete the file to train again"
+        ) from None
+    return TrainResult(path, epoch, accuracy, epochs, 0.0, resumed=epochs, failed=failed)

@@ -45,7 +45,9 @@ def test_opus_and_a_wrong_suffix(tmp_path: Path) -> None:
 def test_probe_hashes_the_bytes(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "x.flac", noise(1, channels=2), 16000))
     data = path.read_bytes()
-    assert probe(str(path)) == decode.Probe(16000, 16000, 2, hashlib.sha256(data).hexdigest(), len(data))
+    assert probe(str(path)) == decode.Probe(
+        16000, 16000, 2, hashlib.sha256(data).hexdigest(), len(data), path.stat().st_mtime_ns
+    )
 
 
 def test_channels(tmp_path: Path) -> None:

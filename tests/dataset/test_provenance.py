@@ -104,9 +104,9 @@ def test_metadata_that_cannot_be_understood_is_refused(clip, about):
 
 def test_test_clips_that_chose_the_epoch_are_counted(clip):
     about = as_metadata([clip("a", "train")], [clip("b", "validation"), clip("c", "validation")])
-    assert chose_by([clip("b", "test"), clip("c", "validation"), clip("d", "test")], about) == 1
-    assert chose_by([clip("b", "unknown")], about) == 1
-    assert chose_by([clip("b", "test")], {}) == 0
+    assert chose_by([clip("b", "test"), clip("c", "validation"), clip("d", "test")], about, Path("w")) == 1
+    assert chose_by([clip("b", "unknown")], about, Path("w")) == 1
+    assert chose_by([clip("b", "test")], {}, Path("w")) == 0
 
 
 def test_a_file_that_is_gone_is_left_to_decoding(clip):
@@ -114,3 +114,14 @@ def test_a_file_that_is_gone_is_left_to_decoding(clip):
     gone = clip("y", "test", (0.0, 1.0), recorded=False)
     Path(gone.path).unlink()
     check_unseen([gone], about, WEIGHTS)
+
+
+@pytest.mark.parametrize("about", [{"chosen_on": 5}, {"chosen_on": {"a": 1}}, {"chosen_on": "abc"}])
+def test_what_chose_the_epoch_must_be_a_list(clip, about):
+    with pytest.raises(ArtefactError, match="w: chosen_on in its gramcli metadata cannot be read"):
+        chose_by([clip("b", "test")], about, Path("w"))
+
+
+def test_what_was_trained_on_must_be_a_list(clip):
+    with pytest.raises(ArtefactError, match="w: trained_on or trained_stretches in its gramcli metadata"):
+        check_unseen([clip("b", "test")], {"trained_on": {"a": 1}}, Path("w"))

@@ -36,7 +36,7 @@ def _stated() -> dict[str, float]:
 
 def _shipped() -> torch.nn.Module:
     module = small_cnn(len(sounds.CLASSES), **train.ARGUMENTS)
-    module.load_state_dict(checkpoint.read(WEIGHTS))
+    module.load_state_dict(checkpoint.read(WEIGHTS).weights())
     return module.eval()
 
 
@@ -47,7 +47,7 @@ def test_a_few_epochs_learn_far_more_than_chance(manifest: Path, tmp_path: Path)
     assert trained.epoch == 1 + curve.index(max(curve))
     train.save(tmp_path / "new.safetensors", trained, seed=1)
     again = small_cnn(len(sounds.CLASSES), **train.ARGUMENTS)
-    again.load_state_dict(checkpoint.read(tmp_path / "new.safetensors"))
+    again.load_state_dict(checkpoint.read(tmp_path / "new.safetensors").weights())
     assert train.accuracy(again, *train.read(manifest, "validation")) == pytest.approx(trained.accuracy)
 
 

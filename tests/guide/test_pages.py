@@ -54,14 +54,14 @@ def test_every_group_of_options_has_a_section(panel):
     assert re.search(rf"^## {panel}:", GUIDE["settings"], re.MULTILINE)
 
 
-@pytest.mark.parametrize("section", dataclasses.fields(schema.Settings), ids=lambda section: section.name)
+@pytest.mark.parametrize("section", schema.SECTIONS)
 def test_every_setting_is_in_the_table_of_its_section_with_its_default(section):
-    (table,) = re.findall(rf"^## [^\n]*`\[{section.name}\]`$(.*?)(?=^## |\Z)", GUIDE["settings"], re.M | re.S)
+    (table,) = re.findall(rf"^## [^\n]*`\[{section}\]`$(.*?)(?=^## |\Z)", GUIDE["settings"], re.M | re.S)
     rows = {cells[1].strip(" `"): cells for cells in (line.split("|") for line in table.splitlines()) if len(cells) > 4}
-    for key in dataclasses.fields(schema.section_type(section.name)):
+    for key in dataclasses.fields(schema.section_type(section)):
         flag = "--" + (key.metadata["flag"] or key.name).replace("_", "-")
         row = rows[key.name]
-        assert flag in row[2] or (section.name, key.name) == ("data", "manifest")
+        assert flag in row[2] or (section, key.name) == ("data", "manifest")
         if isinstance(key.default, bool):
             assert row[3].strip() == "off"
         elif isinstance(key.default, int | float):

@@ -106,7 +106,7 @@ WRAPPED: list[Callable[[dict[str, Any]], Any]] = [
 def test_state_dicts_of_all_kinds(tmp_path: Path, network: nn.Module, wrap: Callable[..., Any]) -> None:
     torch.save(wrap(network.state_dict()), tmp_path / "net.pt")
     other = toys.ResNet()
-    checkpoint.load_into(other, checkpoint.read(tmp_path / "net.pt"), tmp_path / "net.pt")
+    checkpoint.load_into(other, checkpoint.read(tmp_path / "net.pt").weights(), tmp_path / "net.pt")
     for name, one in network.state_dict().items():
         found = other.state_dict()[name]
         assert found.dtype == one.dtype
@@ -114,7 +114,7 @@ def test_state_dicts_of_all_kinds(tmp_path: Path, network: nn.Module, wrap: Call
 
 
 def test_safetensors_are_known_by_content(tmp_path: Path, network: nn.Module) -> None:
-    state = checkpoint.read(stored(tmp_path / "net.pth", network))
+    state = checkpoint.read(stored(tmp_path / "net.pth", network)).weights()
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(one, network.state_dict()[name]) for name, one in state.items())
 
@@ -159,7 +159,7 @@ def test_what_could_run_code_is_refused(
     monkeypatch.chdir(tmp_path)
     torch.save(what, "net.pt", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(UnsafeError, match=r"net.pt: holds \S+, which could run code and is not loaded") as caught:
-        checkpoint.read(Path("net.pt"))
+        checkpoint.read(Path("net.pt")).weights()
     assert "\n" not in str(caught.value)
     assert not Path("evil").exists()
 
@@ -186,7 +186,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, damage: Callable[[Path], Any]) ->
     path = tmp_path / "net.pt"
     damage(path)
     with pytest.raises(ArtefactError, match=r"net.pt: (is no|holds no)") as caught:
-        checkpoint.read(path)
+        checkpoint.read(path).weights()
     assert "\n" not in str(caught.value)
 
 
@@ -223,7 +223,7 @@ def doubled(path: Path) -> None:
 def test_an_archive_that_is_not_what_torch_writes_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "net.pt")
     with pytest.raises(UnsafeError, match=r"net\.pt: unpacks to \d+ bytes from \d+, or to files of one name"):
-        checkpoint.read(tmp_path / "net.pt")
+        checkpoint.read(tmp_path / "net.pt").weights()
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_an_archive_that_is_not_what_torch_writes_is_refused(tmp_path: Path, mak
 def test_tensors_that_are_not_dense_are_refused(tmp_path: Path, tensor: Tensor) -> None:
     torch.save({"a": tensor}, tmp_path / "net.pt")
     with pytest.raises(ArtefactError, match=r"net\.pt: (a is no dense tensor|is no checkpoint)"):
-        checkpoint.read(tmp_path / "net.pt")
+        checkpoint.read(tmp_path / "net.pt").weights()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -280,4 +280,4 @@ def test_a_state_dict_that_holds_itself_is_refused(tmp_path: Path, length: int) 
     last["state_dict"] = first
     torch.save(first, tmp_path / "net.pt")
     with pytest.raises(ArtefactError, match=r"net\.pt: its state_dict holds itself, so it has no weights: save"):
-        checkpoint.read(tmp_path / "net.pt")
+        checkpoint.read(tmp_path / "net.pt").weights()

@@ -1,0 +1,92 @@
+"""JSON from outside: parses texts that anybody may have written, within bounds on depth and on the length of numbers.
+
+Python's own parser takes a name twice, infinite numbers and any depth that the stack allows, and what it returns may
+then break whatever walks through it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+DEEPEST = 64
+"""Lists and objects that may lie within each other."""
+LONGEST_NUMBER = 40
+"""Characters of a whole number. What gramcli stores, such as nanoseconds and sizes in bytes, has at most 20."""
+
+
+class ExcessiveError(ValueError):
+    """A JSON text that no program needs: too deep, or with a name given twice or a number that is none."""
+
+
+def parse(text: str | bytes | bytearray, *, finite: bool = True) -> Any:
+    """Returns the value of a JSON text.
+
+    Args:
+        text: The text; bytes must be UTF-8.
+        finite: Whether to refuse NaN and infinite numbers.
+
+    Raises:
+        ValueError: It is no JSON, or an `ExcessiveError`.
+    """
+    if isinstance(text, bytes | bytearray):
+        text = text.decode()
+    try:
+        value = json.loads(
+            text,
+            parse_int=_whole,
+            parse_float=_finite if finite else float,
+            parse_constant=_constant if finite else float,
+            object_pairs_hook=_object,
+        )
+    except RecursionError:
+        raise ExcessiveError(_TOO_DEEP) from None
+    if text.count("[") + text.count("{") > DEEPEST:
+        require_shallow(value)
+    return value
+
+
+_TOO_DEEP = f"lists and objects lie within each other more than {DEEPEST} deep"
+
+
+def require_shallow(value: Any, deepest: int = DEEPEST) -> None:
+    """Raises an `ExcessiveError` if lists and tables of a value lie within each other more than `deepest` deep."""
+    level = [value]
+    for _ in range(deepest + 1):
+        level = [
+            child
+            for one in level
+            if isinstance(one, Mapping | list | tuple)
+            for child in (one.values() if isinstance(one, Mapping) else one)
+            if isinstance(child, Mapping | list | tuple)
+        ]
+        if not level:
+            return
+        level = list({id(one): one for one in level}.values())  # a list within itself many times is seen once
+    raise ExcessiveError(f"lists and objects lie within each other more than {deepest} deep")
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ExcessiveError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ExcessiveError("a number that is not finite")
+    return number
+
+
+def _constant(text: str) -> float:
+    raise ExcessiveError(f"the number {text}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ExcessiveError("a name is given twice in one object")
+    return values

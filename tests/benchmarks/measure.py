@@ -97,13 +97,17 @@ def apart(make: Callable[..., Callable[[], object]], *arguments: Any) -> Iterato
 # a process that was forked from a large one counts that one's memory as its own past, but not in VmHWM
 _PEAK = """
 import atexit, os, re, sys
-atexit.register(lambda: open(os.environ["PEAK"], "w").write(
-    re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]
-))
+@atexit.register
+def write_peak():
+    with open(os.environ["PEAK"], "w") as file:
+        file.write(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 """
 _COMMAND = """
 from gramcli.cli.app import main
-main()
+try:
+    main()
+finally:  # it ends the process before functions are called that were registered earlier
+    write_peak()
 """
 
 

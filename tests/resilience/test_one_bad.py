@@ -44,7 +44,7 @@ def rows(cache: Path) -> dict[str, tuple[bytes, ...]]:
 
 @pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", BAD)
-def test_all_others_are_as_without_it(tmp_path, monkeypatch, capsys, rng, kind, count):
+def test_all_others_are_as_without_it(tmp_path, monkeypatch, capfd, rng, kind, count):
     lines = []
     for n in range(count):
         line = Line(f"{n:04}.wav", CLASSES[n % 3], ("train", "validation", "test")[n // 3 % 3], str(n))
@@ -62,7 +62,7 @@ def test_all_others_are_as_without_it(tmp_path, monkeypatch, capsys, rng, kind, 
     monkeypatch.syspath_prepend(ROOT)
     Path("gramcli.toml").write_text(TOML)
     assert run(["extract", "--cache", "with", "--clips-per-shard", "7"]) == 5
-    told = capsys.readouterr().err
+    told = capfd.readouterr().err
     assert f"error: 1 of {count} clips failed" in told
     assert rows(tmp_path / "with") == before
     listed = Path("with/failures.csv").read_text().splitlines()

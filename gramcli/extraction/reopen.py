@@ -45,7 +45,7 @@ def code_origin(clean: View) -> CodeOrigin:
         real, home = Path(os.path.realpath(recorded)), user_folders.home()
         if Path(os.path.realpath(cache)).is_relative_to(real) and not (home and home.is_relative_to(real)):
             folder = Path(recorded)
-    return CodeOrigin(f"the cache {shown(cache)}", folder)
+    return CodeOrigin(shown(clean.folder / "view.json"), folder)
 
 
 def reopen_network(clean: View, context: RunContext) -> tuple[Settings, PreparedNetwork]:

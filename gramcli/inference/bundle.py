@@ -91,7 +91,7 @@ def from_file(path: Path) -> ModelBundle:
         weights = {name.removeprefix("weights/"): file[name] for name in file.names if name.startswith("weights/")}
         _require_settings(file, about["settings"])
         # the module of a network factory is looked for beside the model, as it is beside gramcli.toml
-        origin = CodeOrigin(f"the model {shown(path)}", path.absolute().parent)
+        origin = CodeOrigin(shown(path), path.absolute().parent)
         return ModelBundle(about["identity"], dict(about["settings"]), origin, rule, weights)
 
 

@@ -35,7 +35,7 @@ class CodeOrigin:
     """The file that names a network, where that is a cache or an exported model."""
 
     name: str
-    """For messages, e.g. ``the cache .gramcli``."""
+    """Its path, for messages."""
     folder: Path | None = None
     """Folder of the project whose code it may name; None for the folder of the context."""
 

@@ -8,6 +8,7 @@ by the decoder's own code, and the network is the one that was built before. Wha
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -134,7 +135,8 @@ class _Here:
         from gramcli.audio.decoder_pool import Decoded
 
         for request in requests:
-            replies = self._ask({**vars(request), "limits": self._limits})
+            expected = None if request.expected is None else dataclasses.astuple(request.expected)
+            replies = self._ask({**vars(request), "expected": expected, "limits": self._limits})
             for _ in request.windows:
                 reply = json.loads(replies.readline())
                 size = 4 * reply.get("samples", 0)

@@ -23,7 +23,8 @@ from gramcli.extraction.extract import extract
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
 from gramcli.network.checkpoint_file import changed
-from gramcli.settings.configure import cache_folder, configure
+from gramcli.settings.cache_folder import cache_folder
+from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.text import shown

@@ -14,7 +14,7 @@ from gramcli.dataset import manifest as manifests
 from gramcli.dataset.clip import UNKNOWN
 from gramcli.errors import ArtefactError, NoInputError
 from gramcli.extraction import windows
-from gramcli.network.factory import permit
+from gramcli.network.permission import permit
 from gramcli.network.prepare import PreparedNetwork, check_held_out, prepare
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
@@ -76,7 +76,10 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
                 "network.classes is not given: the network's outputs are assumed to be, in this order, "
                 f"{', '.join(labels)}; if that order is wrong, give --classes"
             )
-    permit(settings.network, context, weights_follow=settings.network.weights is not None)  # before decoders start
+    weighted = settings.network.weights is not None
+    permit(  # before decoders start
+        settings.network, context, weights_follow=weighted, stated_settings=settings.stated
+    )
     if before is None:
         start_ahead(settings.run.decoders)
     with stopwatch.step("network"):

@@ -60,7 +60,7 @@ def made(folder: Path, name: str, outputs: int | None = 3, **arguments: Any) -> 
 
 
 def named(network: NetworkSettings, folder: Path, progress: Progress | None = None) -> RunContext:
-    """Returns the context of a user who has named the network himself."""
+    """Returns the context of a user who has named the network."""
     values = {"args": network.args, **({} if network.name is None else {"name": network.name})}
     return RunContext({"network": values}, folder=folder, progress=progress or Silent())
 

@@ -105,7 +105,7 @@ def test_compiled_files_of_the_folder_are_not_read(folder: Path) -> None:
 @pytest.mark.parametrize("module", ["json", "typer", "sympy", "timm", "gramcli"])
 def test_the_name_of_an_installed_module_is_refused(folder: Path, module: str) -> None:
     write(folder / f"{module}.py", MAKE)
-    with pytest.raises(UsageError, match=f"has the name of the module {module} that is installed.*rename it"):
+    with pytest.raises(UsageError, match=f"has the same name as the installed module '{module}'.*rename it"):
         made(folder, f"{module}:make", named=True)
     assert "make" not in vars(sys.modules.get(module, sys))
 
@@ -174,7 +174,7 @@ def test_what_is_remembered_holds_for_this_code_and_these_arguments(folder: Path
     with pytest.raises(UnsafeError):
         made(folder, "net:make", args={"width": 6})
     write(folder / "part_of_net.py", "x = 1\n")
-    with pytest.raises(UnsafeError, match=r"part_of_net\.py: has changed since its code was trusted"):
+    with pytest.raises(UnsafeError, match=r"part_of_net\.py: has changed since you trusted it"):
         made(folder, "net:make", args={"width": 5})
     write(folder / "part_of_net.py", "")
     write(folder / "net.py", "import part_of_net\n\n" + MAKE)

@@ -30,8 +30,8 @@ class BuiltNetwork:
     """In eval mode, on the CPU, float32 unless the factory says otherwise."""
     architecture: str
     arguments: dict[str, Any]
-    """Arguments that it was built with, besides the number of outputs. ``pretrained`` of a network of timm is among them
-    also where weights are loaded, though it is left out then and has no effect."""
+    """Arguments that it was built with, besides the number of outputs. ``pretrained`` of a network of timm is among
+    them also where weights are loaded, though it is left out then."""
     weights: str
     """SHA-256 of the checkpoint; without one, of the random weights."""
     outputs: int
@@ -80,7 +80,7 @@ def build(
     if None not in (num_classes, stated) and num_classes != stated:
         raise UsageError(
             f"network.args: num_classes = {shown(repr(stated))} contradicts the {num_classes} classes of "
-            "network.classes or, where that is not set, of the manifest; leave num_classes out, or correct the list of classes"
+            "network.classes or, where that is not set, of the manifest; leave num_classes out, or correct the classes"
         )
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers alone
         torch.manual_seed(seed)

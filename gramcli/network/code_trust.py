@@ -47,7 +47,7 @@ class CodeOrigin:
 
 
 _LARGEST = 65536
-"""Largest number that a file may give as an argument: sizes of networks are far smaller, and larger ones exhaust memory."""
+"""Largest number that a file may give as an argument: networks are far smaller, and larger ones exhaust memory."""
 _LONGEST = 64
 """Numbers in a list that a file may give as an argument."""
 _LONGEST_SHOWN = 200
@@ -122,16 +122,16 @@ def refusal(name: str, arguments: Mapping[str, Any], user: UserNetwork, named_by
     short = shown(name[:_LONGEST_SHOWN])
     if ":" in name:
         return UnsafeError(
-            f"network.name = {short} (named by {named_by}): is not built, as it would run code: if you trust that code, "
-            f"give {_TRUST}, or {name_it(name)}"
+            f"network.name = {short} (named by {named_by}): is not built, as it would run code: if you trust that "
+            f"code, give {_TRUST}, or {name_it(name)}"
         )
     first = refused_arguments(arguments, user)[0]
     value = shown(repr(arguments[first])[:_LONGEST_SHOWN])
     return UnsafeError(
         f"network.args: {shown(first[:_LONGEST_SHOWN])} = {value} (for {short}): is not among the "
         "arguments that a settings file, checkpoint, cache or model may give, as it could load or fetch something: if "
-        f"you trust it, give {_TRUST}, or give it yourself in GRAMCLI_NETWORK_ARGS (extract, train, layers: --arg; from "
-        "Python network.args)"
+        f"you trust it, give {_TRUST}, or give it yourself in GRAMCLI_NETWORK_ARGS (extract, train, layers: --arg; "
+        "from Python network.args)"
     )
 
 

@@ -102,17 +102,17 @@ def permit(
         changed = None
         if known is not None and code_trust.is_factory_name(name):
             for folder, files in _candidates(name, context, origin):
+                if folder is not None and context.trusts_files:  # then all of its code may run, also what has changed
+                    continue
                 changed = changed or _changed(files, folder, known)
                 if _match(files, folder, known):
                     code = None if folder is None else _project(folder, name, files, known)
                     return Permission(name, arguments, Verdict.REMEMBERED, named_by, code, files)
         found = code_trust.verdict(name, arguments, user, trusted=context.trusts_files)
         if found is Verdict.REFUSED:
-            raise (
-                code_trust.refusal(name, arguments, user, named_by)
-                if changed is None
-                else project_code.changed(changed)
-            )
+            if changed is not None:
+                raise project_code.changed(changed)
+            raise code_trust.refusal(name, arguments, user, named_by)
     if ":" not in name or found is Verdict.BUNDLED:
         return Permission(name, arguments, found, named_by)
     return _located(name, arguments, found, named_by, context, origin)
@@ -169,7 +169,7 @@ def _named_by(
         return origin.name
     if network.weights is not None and (stated_settings or {}).get("network", {}).get("name") == network.name:
         return f"the metadata of {shown(network.weights)}"
-    return "the settings of an earlier run"
+    return "an earlier run or complete settings"
 
 
 def _candidates(name: str, context: RunContext, origin: CodeOrigin | None) -> list[tuple[Path | None, ModuleFiles]]:

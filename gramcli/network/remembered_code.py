@@ -2,8 +2,8 @@
 
 An entry is a network's name, its arguments, and the SHA-256 of all ``.py`` files of its project that ran: with other
 arguments or a changed file it does not hold. The file is ``gramcli/trusted-code.json`` under ``XDG_CONFIG_HOME``, which
-is ``~/.config`` unless it is set. It is plain JSON; to trust nothing any more, delete it. A link in its place, and a file
-of another user, count as unreadable: nothing in it is trusted, and it is not replaced.
+is ``~/.config`` unless it is set. It is plain JSON; to trust nothing any more, delete it. A link in its place, and a
+file of another user, count as unreadable: nothing in it is trusted, and it is not replaced.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gramcli.audio.decoder_pool import start_ahead
-from gramcli.cache import completion, inventory
+from gramcli.cache import completion, foreign_files, inventory
 from gramcli.cache.completion import Completion
 from gramcli.cache.view import CLEAN, View
 from gramcli.dataset import manifest as manifests
@@ -49,7 +49,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
         stopwatch: Times the two steps.
 
     Raises:
-        UsageError: Settings or manifest contradict themselves.
+        UsageError: Settings or manifest contradict themselves, or files of other programs would be replaced.
         NoInputError: No row is in a split.
         ArtefactError: Weights do not fit, or a label is none of the network's classes.
         ResourceError: The device is missing.
@@ -60,6 +60,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     check_held_out(settings)
     cache = Path(settings.cache.dir)
     inventory.require_own(cache)
+    foreign_files.require_none(cache)
     folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
         source = windows.manifest_digest(settings)

@@ -132,6 +132,7 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
         raise UsageError(
             f"--folds {shown(pattern)}: give one checkpoint per fold, as in resnet18-{FOLD_PLACEHOLDER}.safetensors"
         )
+    cache = cache_folder(context)  # refused, if it is, before anything is read
     base = configure(context)
     names = manifest.folds(base.data)
     if len(names) < 3:
@@ -139,7 +140,6 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
             f"{shown(base.data.manifest)}: a cross-validation needs at least 3 folds, for training, validation and "
             f"test; there are {len(names)}"
         )
-    cache = cache_folder(context)
     folds = list(_folds(pattern, names, cache))
     for fold in folds:
         inventory.require_folder(cache, fold.cache)

@@ -1,4 +1,4 @@
-"""No command uses a cache that a settings file of somebody else puts outside its folder."""
+"""A settings file of somebody else puts the cache outside its folder, or over files of other programs."""
 
 from __future__ import annotations
 
@@ -31,3 +31,14 @@ def test_a_cache_outside_the_folder_is_refused(project, gramcli, command):
     assert "gramcli.toml: cache.dir = " in done.err
     assert "lies outside its folder; name it with --cache" in done.err
     assert not (project.parent / "other").exists()
+
+
+def test_files_of_other_programs_are_not_replaced(project, gramcli):
+    toml = project / "gramcli.toml"
+    toml.write_text(toml.read_text().replace("[cache]\n", '[cache]\ndir = "."\n'))
+    (project / "failures.csv").write_text("id,what\n")
+    done = gramcli("extract")
+    assert done.code == 2
+    assert "failures.csv: is no file of gramcli, and would be replaced" in done.err
+    assert (project / "failures.csv").read_text() == "id,what\n"
+    assert not (project / "views").exists()

@@ -368,11 +368,3 @@ def test_rows_without_label_or_split_are_left_out(sounds, tmp_path):
     manifest = write_manifest(tmp_path / "sounds" / "m.csv", [replace(line, label="", split="") for line in lines])
     with pytest.raises((NoInputError, UsageError), match=r"m\.csv"):
         extract(quick(manifest, tmp_path / "other"), RunContext(folder=ROOT))
-
-
-def test_files_of_other_programs_in_the_folder_of_the_cache_stay(sounds, tmp_path):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "failures.csv").write_text("id,what\n")
-    with pytest.raises(UsageError, match=r"failures\.csv: is no file of gramcli, and would be replaced"):
-        extract(quick(sounds, tmp_path / "cache"), RunContext(folder=ROOT))
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["failures.csv"]

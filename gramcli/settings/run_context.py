@@ -23,7 +23,7 @@ class RunContext:
         folder: Folder of the project, in which the modules of network factories are looked for; the folder of `config`,
             or else the working folder, if None. It is never None afterwards.
         trust_code: Whether to run the code under the project's folder that a settings file, a checkpoint, a cache or a
-            model names. A factory that `settings` names needs no such word.
+            model names. A factory that `settings` names needs neither.
         remember_code: As `trust_code`, and remembers it: see `gramcli.network.remembered_code`.
         settings_from: What messages call the origin of `settings`.
         file: The settings file, which is read once for this context and for those made of it with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 
@@ -18,11 +19,11 @@ class Progress(Protocol):
         """Called with something that the user should know, in one line."""
 
     def warn(self, text: str) -> None:
-        """Called with something that the user must be shown at once, even if he wants no notes."""
+        """Called with something that the user must be shown at once, even where no notes are wanted."""
 
 
 class Silent:
-    """Shows nothing and keeps the notes."""
+    """Shows nothing but warnings, and keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -38,4 +39,5 @@ class Silent:
         self.notes.append(text)
 
     def warn(self, text: str) -> None:
-        """Ignored."""
+        """Logged as a warning of the logger ``gramcli``, which Python prints to stderr unless logging is configured."""
+        logging.getLogger("gramcli").warning("%s", text)

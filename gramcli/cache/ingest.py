@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli import __version__
-from gramcli.cache import clip_table, failures, placement, shard
+from gramcli.cache import clip_table, failures, foreign_files, placement, shard
 from gramcli.cache.view import View
 from gramcli.dataset.clip import SPLITS, UNKNOWN, Clip
 from gramcli.system import folder_lock
@@ -53,6 +53,7 @@ def write(
     Raises:
         ValueError: Numbers of rows differ, a key stands twice, a split or label is not allowed, a name is no text or
             empty, or descriptors or logits are no real numbers or have no channels. Nothing is written then.
+        UsageError: Files of other programs would be replaced.
         ArtefactError: The cache was made by another network, or with other layers or classes.
         ResourceError: It cannot be written.
         LockedError: Another process writes to the cache.
@@ -77,6 +78,7 @@ def write(
         raise ValueError(f"logits have {outputs.shape[1]} columns, but there are {len(classes)} classes")
     hashed = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() for key in keys]
     folder = Path(cache)
+    foreign_files.require_none(folder)
     with folder_lock.lock(folder):
         view = View.create(folder, _identity(network, rows, classes), {"versions": {"gramcli": __version__}})
         done, previous = view.present(), clip_table.read(folder)

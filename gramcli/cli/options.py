@@ -19,6 +19,7 @@ from gramcli.progress import Progress, Silent
 from gramcli.settings import schema
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
+from gramcli.settings.settings_file import SettingsFile
 from gramcli.system.machine_faults import TO_LOAD_TORCH, is_out_of_memory, require_memory
 from gramcli.text import shown
 
@@ -91,6 +92,8 @@ class Given:
     verbose: bool = False
     trust_code: bool = False
     remember_code: bool = False
+    file: SettingsFile | None = None
+    """The settings file, once a context has been made; all contexts of the command share it, so it is read once."""
 
     def put(self, section: str, key: str, value: object) -> None:
         """Adds a setting; None means that it is not given."""
@@ -99,14 +102,22 @@ class Given:
 
     def context(self, progress: Progress) -> RunContext:
         """Returns what the stages need of the command line."""
+        if self.file is None:
+            self.file = SettingsFile(self.config)
         return RunContext(
-            self.settings, self.config, progress, trust_code=self.trust_code, remember_code=self.remember_code
+            self.settings,
+            self.config,
+            progress,
+            trust_code=self.trust_code,
+            remember_code=self.remember_code,
+            settings_from="command line",
+            file=self.file,
         )
 
     @property
     def cache(self) -> Path:
         """Folder of the cache, from flags, environment, file or default."""
-        from gramcli.settings.configure import cache_folder
+        from gramcli.settings.cache_folder import cache_folder
 
         return cache_folder(self.context(Silent()))
 
@@ -241,7 +252,7 @@ def _trust() -> list[inspect.Parameter]:
         switch(
             "remember_code",
             "--always-trust-code",
-            "As --trust-code, and remember it for this code with these arguments, in your own configuration folder.",
+            "As --trust-code, and remember it for this code with these arguments, in your configuration folder.",
         ),
     ]
 

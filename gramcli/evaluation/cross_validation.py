@@ -23,7 +23,8 @@ from gramcli.extraction.extract import extract
 from gramcli.inference.rule import Rule
 from gramcli.network import checkpoint
 from gramcli.network.checkpoint_file import changed
-from gramcli.settings.configure import cache_folder, configure
+from gramcli.settings.cache_folder import cache_folder
+from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.text import shown
@@ -131,6 +132,7 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
         raise UsageError(
             f"--folds {shown(pattern)}: give one checkpoint per fold, as in resnet18-{FOLD_PLACEHOLDER}.safetensors"
         )
+    cache = cache_folder(context)  # refused, if it is, before anything is read
     base = configure(context)
     names = manifest.folds(base.data)
     if len(names) < 3:
@@ -138,7 +140,6 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
             f"{shown(base.data.manifest)}: a cross-validation needs at least 3 folds, for training, validation and "
             f"test; there are {len(names)}"
         )
-    cache = cache_folder(context)
     folds = list(_folds(pattern, names, cache))
     for fold in folds:
         inventory.require_folder(cache, fold.cache)

@@ -23,7 +23,8 @@ from gramcli.extraction.inputs import present_shards, read_inputs
 from gramcli.extraction.retry import retry_failed_clips
 from gramcli.network import checkpoint
 from gramcli.progress import Progress
-from gramcli.settings.configure import cache_folder, complete
+from gramcli.settings.cache_folder import cache_folder
+from gramcli.settings.configure import complete
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.system import durable_files, folder_lock

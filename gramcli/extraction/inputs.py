@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gramcli.audio.decoder_pool import start_ahead
-from gramcli.cache import completion, inventory
+from gramcli.cache import completion, foreign_files, inventory
 from gramcli.cache.completion import Completion
 from gramcli.cache.view import CLEAN, View
 from gramcli.dataset import manifest as manifests
 from gramcli.dataset.clip import UNKNOWN
 from gramcli.errors import ArtefactError, NoInputError
 from gramcli.extraction import windows
-from gramcli.network.factory import permit
+from gramcli.network.permission import permit
 from gramcli.network.prepare import PreparedNetwork, check_held_out, prepare
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
@@ -49,7 +49,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
         stopwatch: Times the two steps.
 
     Raises:
-        UsageError: Settings or manifest contradict themselves.
+        UsageError: Settings or manifest contradict themselves, or files of other programs would be replaced.
         NoInputError: No row is in a split.
         ArtefactError: Weights do not fit, or a label is none of the network's classes.
         ResourceError: The device is missing.
@@ -60,6 +60,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     check_held_out(settings)
     cache = Path(settings.cache.dir)
     inventory.require_own(cache)
+    foreign_files.require_none(cache)
     folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
         source = windows.manifest_digest(settings)
@@ -76,7 +77,10 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
                 "network.classes is not given: the network's outputs are assumed to be, in this order, "
                 f"{', '.join(labels)}; if that order is wrong, give --classes"
             )
-    permit(settings.network, context, weights_follow=settings.network.weights is not None)  # before decoders start
+    weighted = settings.network.weights is not None
+    permit(  # before decoders start
+        settings.network, context, weights_follow=weighted, stated_settings=settings.stated
+    )
     if before is None:
         start_ahead(settings.run.decoders)
     with stopwatch.step("network"):

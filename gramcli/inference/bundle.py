@@ -139,7 +139,7 @@ def export(settings: Settings, cache: Path, path: Path, context: RunContext | No
         settings: Settings of extract, as `configure` returns them.
         cache: Folder of the cache.
         path: The file to write.
-        context: What the user named himself, whether he trusts the code of files, and progress.
+        context: What the user named, whether the code of files is trusted, and progress.
 
     Returns:
         Its size in bytes.

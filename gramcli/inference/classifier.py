@@ -92,7 +92,7 @@ class GramClassifier:
         settings: Complete settings, as `configure` returns them.
         model: Identity, rule and weights.
         prior: How frequent each class is among the recordings; as in training if None.
-        context: What the user named himself, whether he trusts the code of files, and progress.
+        context: What the user named, whether the code of files is trusted, and progress.
 
     Raises:
         UsageError: The prior names another class, shares add up to more than 1, or no class is given a chance.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gramcli.errors import UsageError
 from gramcli.network import checkpoint, factory, torch_compat
 from gramcli.network.code_trust import CodeOrigin
-from gramcli.network.factory import Permission
+from gramcli.network.permission import permit
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import NetworkSettings
 from gramcli.text import shown
@@ -30,7 +30,8 @@ class BuiltNetwork:
     """In eval mode, on the CPU, float32 unless the factory says otherwise."""
     architecture: str
     arguments: dict[str, Any]
-    """Arguments that it was built with, besides the number of outputs."""
+    """Arguments that it was built with, besides the number of outputs. ``pretrained`` of a network of timm is among
+    them also where weights are loaded, though it is left out then."""
     weights: str
     """SHA-256 of the checkpoint; without one, of the random weights."""
     outputs: int
@@ -55,8 +56,8 @@ def build(
         network: Name, arguments and weights.
         num_classes: Number of outputs; if None, ``args.num_classes`` or, for a network of timm, the checkpoint's.
         seed: Of the random weights, where no checkpoint is given.
-        context: Folder of the project, what the user named himself, and whether he trusts the code of files; its
-            progress is warned before somebody's code runs.
+        context: Folder of the project, what the user named, and whether the code of files is trusted; its progress
+            is warned before somebody's code runs.
         origin: The cache or model that names the network, if one does.
         stated_settings: Settings that the metadata of the checkpoint must still state; None for any.
         weights_follow: Whether the caller loads weights afterwards.
@@ -67,7 +68,7 @@ def build(
         UnsafeError: A file names code or arguments that the user has not named or trusted.
     """
     weighted = weights_follow or network.weights is not None
-    permission = factory.permit(network, context, origin, weights_follow=weighted)
+    permission = permit(network, context, origin, weights_follow=weighted, stated_settings=stated_settings)
     name = permission.name
     path = None if network.weights is None else Path(network.weights)
     opened = None if path is None else checkpoint.read(path)
@@ -77,7 +78,10 @@ def build(
     arguments = dict(network.args)
     stated = arguments.pop("num_classes", None)
     if None not in (num_classes, stated) and num_classes != stated:
-        raise UsageError(f"network.args: num_classes = {stated!r} contradicts the {num_classes} classes of the network")
+        raise UsageError(
+            f"network.args: num_classes = {shown(repr(stated))} contradicts the {num_classes} classes of "
+            "network.classes or, where that is not set, of the manifest; leave num_classes out, or correct the classes"
+        )
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers alone
         torch.manual_seed(seed)
         if ":" in name:
@@ -87,25 +91,20 @@ def build(
                     del arguments["in_chans"]
                 module = _call(name, make, outputs, arguments)
                 if context.remember_code:
-                    _remember(permission, context)
+                    permission.remember(context.progress)
         else:
             zoo = _zoo(name)
             stored = None if state is None else _classifier_outputs(zoo, name, state)
             outputs = _outputs(name, num_classes, stated, stored)
             module = _call(name, functools.partial(_create, zoo, name), outputs, permission.arguments)
             if context.remember_code:
-                _remember(permission, context)
+                permission.remember(context.progress)
     if opened is None or state is None:
         weights, metadata = checkpoint.state_digest(module), {}
     else:
         checkpoint.load_into(module, state, opened.path)
         weights, metadata = opened.digest, dict(opened.metadata)
     return BuiltNetwork(module.eval(), name, arguments, weights, outputs, metadata)
-
-
-def _remember(permission: Permission, context: RunContext) -> None:
-    if (path := permission.remember()) is not None:
-        context.progress.note(f"{shown(path)}: remembers that you trust {shown(permission.name)}; delete it to forget")
 
 
 def _outputs(name: str, *known: Any) -> int:

@@ -1,7 +1,7 @@
 """Decides whether a network may be built from a name and arguments that a file may have given.
 
 A file is a settings file, the metadata of a checkpoint, a cache or an exported model: somebody else may have written
-it. Only what the user typed (flags, environment variables, values that a Python caller passes) is his own word.
+it. Only what the user typed (flags, environment variables, values that a Python caller passes) was certainly meant.
 """
 
 from __future__ import annotations
@@ -9,25 +9,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 from gramcli.errors import UnsafeError
 from gramcli.identity import canonical
-from gramcli.settings.configure import OwnNetwork
+from gramcli.settings.user_network import UserNetwork
 from gramcli.text import shown
 
 
 class Verdict(Enum):
     """Why a network may be built, or that it may not."""
 
-    REFUSED = "refused"
-    TIMM = "a network of timm, with arguments that load nothing"
-    OWN = "comes with gramcli"
-    NAMED = "named by the user"
-    TRUSTED = "all code is trusted"
-    REMEMBERED = "was trusted before, and has not changed"
+    REFUSED = auto()
+    """A file names code, or an argument that could load something."""
+    TIMM = auto()
+    """A network of timm, with arguments that load nothing or that the user gave."""
+    BUNDLED = auto()
+    """It comes with gramcli."""
+    NAMED = auto()
+    """The user named the factory."""
+    TRUSTED = auto()
+    """The user trusts all code that a file names."""
+    REMEMBERED = auto()
+    """The user trusted this code for good, and it has not changed."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,15 @@ class CodeOrigin:
 
 
 _LARGEST = 65536
+"""Largest number that a file may give as an argument: networks are far smaller, and larger ones exhaust memory."""
 _LONGEST = 64
+"""Numbers in a list that a file may give as an argument."""
 _LONGEST_SHOWN = 200
+"""Characters of a name or value that a message repeats."""
 _WORD = re.compile(r"[A-Za-z0-9_]{0,32}", re.ASCII)
+"""Words that a file may give as an argument: no path, address or module fits."""
+
+_TRUST = "--trust-code (from Python trust_code of RunContext)"
 
 # fmt: off
 TIMM_VALUES = frozenset((
@@ -68,55 +80,66 @@ TIMM_WORDS = frozenset(("global_pool", "pad_type", "act_layer", "norm_layer", "w
 """Arguments that a file may also give as a short plain word."""
 # fmt: on
 
-OWN: dict[str, frozenset[str]] = {"gramcli.demo.network:small_cnn": frozenset(("in_chans", "width"))}
+BUNDLED_FACTORIES: dict[str, frozenset[str]] = {"gramcli.demo.network:small_cnn": frozenset(("in_chans", "width"))}
 """The only factories that a file may name, as they come with gramcli, and their arguments: numbers of channels."""
 
 
-def verdict(name: str, arguments: Mapping[str, Any], own: OwnNetwork, *, trusted: bool = False) -> Verdict:
+def verdict(name: str, arguments: Mapping[str, Any], user: UserNetwork, *, trusted: bool = False) -> Verdict:
     """Returns why a network may be built, or `Verdict.REFUSED`. Imports and opens nothing.
 
     Args:
         name: Name of a network of timm, or ``module:attribute``.
         arguments: All arguments of its constructor, besides the number of outputs.
-        own: What the user named himself.
+        user: What the user named.
         trusted: Whether the user trusts all code that a file names.
     """
     if ":" not in name:
-        if not refused_arguments(arguments, own):
+        if not refused_arguments(arguments, user):
             return Verdict.TIMM
-    elif name in OWN and all(key in OWN[name] and _is_count(value) for key, value in arguments.items()):
-        return Verdict.OWN
-    elif own.name == name:
+    elif name in BUNDLED_FACTORIES and all(
+        key in BUNDLED_FACTORIES[name] and _is_count(value) for key, value in arguments.items()
+    ):
+        return Verdict.BUNDLED
+    elif user.name == name:
         return Verdict.NAMED
     return Verdict.TRUSTED if trusted else Verdict.REFUSED
 
 
-def refused_arguments(arguments: Mapping[str, Any], own: OwnNetwork) -> list[str]:
-    """Returns the arguments of a network of timm that a file may not give and that the user has not given himself."""
-    return [key for key, value in arguments.items() if not (_is_harmless(key, value) or _is_own(key, value, own))]
+def refused_arguments(arguments: Mapping[str, Any], user: UserNetwork) -> list[str]:
+    """Returns the arguments of a network of timm that a file may not give and that the user has not given either."""
+    return [key for key, value in arguments.items() if not (_is_harmless(key, value) or _is_given(key, value, user))]
 
 
-def refusal(name: str, arguments: Mapping[str, Any], own: OwnNetwork, origin: str) -> UnsafeError:
+def refusal(name: str, arguments: Mapping[str, Any], user: UserNetwork, named_by: str) -> UnsafeError:
     """Returns the error for a network that is refused.
 
     Args:
         name: As for `verdict`.
         arguments: As for `verdict`.
-        own: As for `verdict`.
-        origin: What names the network, e.g. ``gramcli.toml``.
+        user: As for `verdict`.
+        named_by: What names the network, e.g. ``gramcli.toml``.
     """
     short = shown(name[:_LONGEST_SHOWN])
     if ":" in name:
         return UnsafeError(
-            f"network.name = {short} (named by {origin}): is not built, as it would run code: if you trust that code, "
-            f"name it yourself with --network {short}, or give --trust-code"
+            f"network.name = {short} (named by {named_by}): is not built, as it would run code: if you trust that "
+            f"code, give {_TRUST}, or {name_it(name)}"
         )
-    first = refused_arguments(arguments, own)[0]
+    first = refused_arguments(arguments, user)[0]
     value = shown(repr(arguments[first])[:_LONGEST_SHOWN])
     return UnsafeError(
         f"network.args: {shown(first[:_LONGEST_SHOWN])} = {value} (for {short}): is not among the "
-        "arguments that a settings file, checkpoint, cache or model may give, as it could load or fetch something: "
-        "give it yourself with --arg, or give --trust-code"
+        "arguments that a settings file, checkpoint, cache or model may give, as it could load or fetch something: if "
+        f"you trust it, give {_TRUST}, or give it yourself in GRAMCLI_NETWORK_ARGS (extract, train, layers: --arg; "
+        "from Python network.args)"
+    )
+
+
+def name_it(name: str) -> str:
+    """Returns how the user can name a factory, so that its code may run, for messages."""
+    short = shown(name[:_LONGEST_SHOWN])
+    return (
+        f"name it yourself: --network {short} (in layers the argument), GRAMCLI_NETWORK_NAME, from Python network.name"
     )
 
 
@@ -146,6 +169,6 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
 
 
-def _is_own(key: str, value: Any, own: OwnNetwork) -> bool:
+def _is_given(key: str, value: Any, user: UserNetwork) -> bool:
     # as JSON, so that 1 and true differ
-    return key in own.args and canonical(own.args[key]) == canonical(value)
+    return key in user.args and canonical(user.args[key]) == canonical(value)

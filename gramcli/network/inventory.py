@@ -42,8 +42,9 @@ def list_layers(settings: Settings, context: RunContext | None = None) -> LayerI
     from gramcli.network import capture, frontend
     from gramcli.network.prepare import build_network, probe
 
-    # the number of outputs does not change the layers
-    classes = settings.network.classes or (() if settings.network.weights else ("any", "other"))
+    # without classes, weights and num_classes, any number of outputs will do: it does not change the layers
+    known = settings.network.weights or "num_classes" in settings.network.args
+    classes = settings.network.classes or (() if known else ("any", "other"))
     built = build_network(settings, classes, context or RunContext())
     samples = frontend.samples(settings.frontend, settings.segment)
     survey = probe(built, frontend.build(settings.frontend), samples, settings.network)

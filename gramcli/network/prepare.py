@@ -58,7 +58,7 @@ def prepare(
     Args:
         settings: All settings.
         labels: Labels of the outputs where the settings name none.
-        context: Folder of the project, what the user named himself, whether he trusts the code of files, and progress.
+        context: Folder of the project, what the user named, whether the code of files is trusted, and progress.
         stored: The network that an earlier command used, which this one must be; None for any.
 
     Raises:

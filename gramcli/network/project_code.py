@@ -13,10 +13,8 @@ import hashlib
 import importlib
 import importlib.util
 import os
-import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -24,73 +22,20 @@ from types import ModuleType
 from typing import Any
 
 from gramcli.errors import UnsafeError, UsageError
+from gramcli.network.module_files import ModuleFiles, locate, read, relative
 from gramcli.text import shown
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a module lies under a folder."""
-
-    parts: tuple[Path, ...]
-    """Files of its packages and its own, with all links resolved; a folder where a package has no ``__init__.py``."""
-
-    @property
-    def path(self) -> Path:
-        """Its own file or folder."""
-        return self.parts[-1]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files whose code runs when it is imported, apart from what these import."""
-        return tuple(path for path in self.parts if path.suffix == ".py")
+TRUST_AGAIN = (
+    "use --always-trust-code again, or --trust-code for one run (from Python remember_code or trust_code of RunContext)"
+)
+"""What to do about code that differs from what was remembered."""
 
 
-def locate(folder: Path, module: str, *, anywhere: bool = False) -> Place | None:
-    """Returns where a module lies under a folder; imports nothing.
-
-    Args:
-        folder: Folder of a project, or one on the import path.
-        module: Its name, with dots.
-        anywhere: Whether links may lead out of the folder.
-
-    Raises:
-        UnsafeError: A link leads out of the folder.
-    """
-    root = Path(os.path.realpath(folder))
-    here, parts = root, list[Path]()
-    names = module.split(".")
-    for number, name in enumerate(names, 1):
-        package, single = here / name / "__init__.py", here / f"{name}.py"
-        if package.is_file():
-            found = package
-        elif single.is_file():
-            found = single
-        elif (here / name).is_dir():
-            found = here / name
-        else:
-            return None
-        if number < len(names) and found == single:
-            return None
-        real = Path(os.path.realpath(found))
-        if not anywhere and not real.is_relative_to(root):
-            raise UnsafeError(
-                f"{shown(found)}: leads to {shown(real)}, which is not under the project's folder; its code is not run"
-            )
-        parts.append(real)
-        here = here / name
-    return Place(tuple(parts))
-
-
-def digests(place: Place, folder: Path | None) -> dict[str, str]:
-    """Returns the SHA-256 of the files of a module by their paths, which are relative to the folder of a project.
-
-    Raises:
-        UsageError: A file cannot be read.
-    """
-    return {
-        str(path) if folder is None else _name(folder, path): hashlib.sha256(_read(path)).hexdigest()
-        for path in place.files
-    }
+def changed(path: Path) -> UnsafeError:
+    """Returns the error for a file whose code is not the one that was trusted for good under its path."""
+    return UnsafeError(
+        f"{shown(path)}: has changed since you trusted it, or is of another project; read it, then {TRUST_AGAIN}"
+    )
 
 
 class ProjectCode:
@@ -105,15 +50,15 @@ class ProjectCode:
         self.root = Path(os.path.realpath(folder))
         self.known = known
 
-    def require_own_name(self, module: str, place: Place) -> None:
+    def require_no_clash(self, module: str, files: ModuleFiles) -> None:
         """Raises a UsageError if something that is installed or imported has the name of this project's module."""
         top = module.partition(".")[0]
         other = self.installed(top)
-        if other is None or (place.parts and _same(other, place.parts[0])):
+        if other is None or _same(other, files.parts[0]):
             return
         raise UsageError(
-            f"{shown(place.path)}: has the name of the module {shown(top)} that is installed, which it would hide; "
-            "rename it, and network.name"
+            f"{shown(files.path)}: has the same name as the installed module {shown(repr(top))}, which Python would "
+            "import instead; rename it here and in network.name"
         )
 
     @contextlib.contextmanager
@@ -133,8 +78,8 @@ class ProjectCode:
 
     def imported(self) -> dict[str, str]:
         """Returns SHA-256 by path of all files of the project whose code has run here."""
-        own = (loader for _, loader in _loaded() if loader.code.root == self.root)
-        return {_name(self.root, loader.path): loader.digest for loader in own}
+        here = (loader for _, loader in _loaded() if loader.code.root == self.root)
+        return {relative(loader.path, self.root): loader.digest for loader in here}
 
     def _forget_others(self) -> None:
         loaders = [loader for _, loader in _loaded()]
@@ -143,9 +88,9 @@ class ProjectCode:
                 del sys.modules[name]
 
     def _unchanged(self, loader: _Loader) -> bool:
-        allowed = self.known is None or self.known.get(_name(self.root, loader.path)) == loader.digest
+        allowed = self.known is None or self.known.get(relative(loader.path, self.root)) == loader.digest
         try:
-            return allowed and hashlib.sha256(_read(loader.path)).hexdigest() == loader.digest
+            return allowed and hashlib.sha256(read(loader.path)).hexdigest() == loader.digest
         except UsageError:
             return False
 
@@ -180,32 +125,32 @@ class _Finder(MetaPathFinder):
         parent, _, _ = fullname.rpartition(".")
         if not parent:
             installed = self.code.installed(fullname)
-            place = None if installed and not installed.startswith(os.sep) else locate(self.code.root, fullname)
-            return self._spec(fullname, place) if place and (not installed or _same(installed, place.path)) else None
+            files = None if installed and not installed.startswith(os.sep) else locate(self.code.root, fullname)
+            return self._spec(fullname, files) if files and (not installed or _same(installed, files.path)) else None
         if not self._holds(parent):
             return None
-        place = locate(self.code.root, fullname)
-        if place is None:  # no other finder may provide it: it would run a compiled file that was not hashed
+        files = locate(self.code.root, fullname)
+        if files is None:  # no other finder may provide it: it would run a compiled file that was not hashed
             raise ModuleNotFoundError(f"no module named {fullname!r} among the .py files of the project", name=fullname)
-        return self._spec(fullname, place)
+        return self._spec(fullname, files)
 
     def _holds(self, package: str) -> bool:
         """Returns whether a package that is imported is the project's."""
         module = sys.modules.get(package)
         if module is None or _is_project(module):
             return module is not None
-        place = locate(self.code.root, package)
-        return place is not None and _same(_where(getattr(module, "__spec__", None)), place.path)
+        files = locate(self.code.root, package)
+        return files is not None and _same(_where(getattr(module, "__spec__", None)), files.path)
 
-    def _spec(self, name: str, place: Place) -> ModuleSpec:
-        if place.path.suffix != ".py":
+    def _spec(self, name: str, files: ModuleFiles) -> ModuleSpec:
+        if files.path.suffix != ".py":
             spec = ModuleSpec(name, None, is_package=True)
-            spec.submodule_search_locations = _Locations([str(place.path)])
+            spec.submodule_search_locations = _Locations([str(files.path)])
             return spec
-        locations = [str(place.path.parent)] if place.path.name == "__init__.py" else None
-        loader = _Loader(self.code, place.path)
+        locations = [str(files.path.parent)] if files.path.name == "__init__.py" else None
+        loader = _Loader(self.code, files.path)
         found = importlib.util.spec_from_file_location(
-            name, place.path, loader=loader, submodule_search_locations=locations
+            name, files.path, loader=loader, submodule_search_locations=locations
         )
         assert found is not None  # it is given a loader
         return found
@@ -220,19 +165,22 @@ class _Loader(Loader):
 
     def __init__(self, code: ProjectCode, path: Path) -> None:
         self.code, self.path = code, path
-        self.content = _read(path)
+        self.content = read(path)
         self.digest = hashlib.sha256(self.content).hexdigest()
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        known = self.code.known
-        if known is not None and known.get(_name(self.code.root, self.path)) != self.digest:
-            raise UnsafeError(
-                f"{shown(self.path)}: has changed since its code was trusted, or was not part of it; if you trust it, "
-                "give --trust-code or --always-trust-code"
-            )
+        if self.code.known is not None:
+            trusted = self.code.known.get(relative(self.path, self.code.root))
+            if trusted is None:
+                raise UnsafeError(
+                    f"{shown(self.path)}: is imported by code that you trust, but was not there when you trusted it; "
+                    f"read it, then {TRUST_AGAIN}"
+                )
+            if trusted != self.digest:
+                raise changed(self.path)
         exec(compile(self.content, str(self.path), "exec", dont_inherit=True), module.__dict__)
 
 
@@ -254,26 +202,11 @@ def _is_project(module: object) -> bool:
 def _where(spec: Any) -> str:
     """Returns file or folder of a module by its spec, its name if it has neither."""
     folders = list(getattr(spec, "submodule_search_locations", None) or ())
-    for place in (getattr(spec, "origin", None), getattr(spec, "__file__", None), *folders):
-        if isinstance(place, str) and place.startswith(os.sep):
-            return place
+    for path in (getattr(spec, "origin", None), getattr(spec, "__file__", None), *folders):
+        if isinstance(path, str) and path.startswith(os.sep):
+            return path
     return str(getattr(spec, "name", None) or getattr(spec, "__name__", None) or "?")
 
 
 def _same(one: str, other: Path) -> bool:
     return one.startswith(os.sep) and os.path.realpath(one) == str(other)
-
-
-def _name(folder: Path, path: Path) -> str:
-    return path.relative_to(os.path.realpath(folder)).as_posix()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read()
-    except OSError as error:
-        raise UsageError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    raise UsageError(f"{shown(path)}: is not a regular file")

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gramcli.errors import ArtefactError, UnsafeError, UsageError
+from gramcli.errors import ArtefactError, UsageError
 from gramcli.settings import sources
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import PRESETS, Settings
 from gramcli.settings.sources import Source
-from gramcli.text import shown
-
-FILE = "gramcli.toml"
 
 AUDIO_LIMITS = ("max_seconds", "allow_truncated")
 """Keys of [data] that say which audio files may be read, and nothing about what is computed from them."""
@@ -48,16 +45,17 @@ def configure(
         override_metadata: Whether other settings may contradict the metadata.
 
     Raises:
+        NoInputError: The settings file cannot be read.
         UsageError: Unknown or invalid settings.
         ArtefactError: Settings contradict the metadata of the checkpoint, or those of the extract are invalid.
     """
-    explicit = _explicit(context)
+    found = explicit(context)
     if preset is not None:
         if preset not in PRESETS:
             raise UsageError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
-        explicit.insert(-1, sources.source(PRESETS[preset], f"preset {preset}", Path.cwd()))
+        found.insert(-1, sources.source(PRESETS[preset], f"preset {preset}", Path.cwd()))
     base = [] if earlier is None else [_stored(earlier, origin)]
-    return _resolve(explicit, base, metadata, override_metadata)
+    return _resolve(found, base, metadata, override_metadata)
 
 
 def complete(
@@ -65,8 +63,8 @@ def complete(
 ) -> tuple[Settings, RunContext]:
     """Returns complete settings as they are, and completes values by section and key as the command line does.
 
-    The context that is returned holds these values, too, as they are the caller's own word. Complete settings are not:
-    they may come from a file.
+    The context that is returned holds these values, too, as they are what the user gave. Complete settings do not count
+    as that: they may come from a file.
 
     Args:
         settings: Complete settings, or values such as ``{"data": {"manifest": "clips.csv"}}``. These win over settings
@@ -80,14 +78,13 @@ def complete(
     """
     if isinstance(settings, Settings):
         return settings, context
-    explicit = _explicit(context)
-    explicit.insert(-1, sources.source(settings, "settings", Path.cwd()))
+    found = explicit(context, settings)
     sections: dict[str, dict[str, Any]] = {}
-    for one in explicit[-2:]:
+    for one in (one for one in found if one.by_user):
         for section, table in one.values.items():
             args = {**sections.get(section, {}).get("args", {}), **table.get("args", {})}
             sections[section] = {**sections.get(section, {}), **table, **({"args": args} if args else {})}
-    return _resolve(explicit, [], metadata, override_metadata=False), replace(context, settings=sections)
+    return _resolve(found, [], metadata, override_metadata=False), replace(context, settings=sections)
 
 
 def configure_stored(context: RunContext, stored: Mapping[str, Any], origin: str = "the exported model") -> Settings:
@@ -102,21 +99,21 @@ def configure_stored(context: RunContext, stored: Mapping[str, Any], origin: str
         UsageError: Unknown or invalid settings of the context.
         ArtefactError: Unknown or invalid stored settings.
     """
-    explicit = [Source(one.origin, _of_a_run(one.values)) for one in _explicit(context)]
-    return _resolve(explicit, [_stored(stored, origin)], None, override_metadata=False)
+    found = [Source(one.origin, _of_a_run(one.values), one.by_user) for one in explicit(context)]
+    return _resolve(found, [_stored(stored, origin)], None, override_metadata=False)
 
 
 def _resolve(
-    explicit: list[Source], earlier: list[Source], metadata: MetadataReader | None, override_metadata: bool
+    given: list[Source], earlier: list[Source], metadata: MetadataReader | None, override_metadata: bool
 ) -> Settings:
     base, found = list(earlier), None
-    path = sources.resolve(*base, *explicit).network.weights
+    path = sources.resolve(*base, *given).network.weights
     if metadata is not None and path is not None:
         found = metadata(Path(path))
         if not override_metadata:
-            sources.check_metadata(found, explicit, base[0] if base else None)
+            sources.check_metadata(found, given, base[0] if base else None)
         base.insert(0, found)
-    settings = sources.require_moderate(sources.resolve(*base, *explicit))
+    settings = sources.require_moderate(sources.resolve(*base, *given))
     return settings if found is None else replace(settings, stated=found.values)
 
 
@@ -142,69 +139,25 @@ def _of_a_run(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def names_extract(context: RunContext) -> bool:
     """Returns whether network, weights or manifest are named anywhere; if not, extract repeats the earlier extract."""
-    settings = sources.resolve(*_explicit(context))
+    settings = sources.resolve(*explicit(context))
     return bool(settings.network.name or settings.network.weights or settings.data.manifest)
 
 
-def cache_folder(context: RunContext, settings: Settings | Mapping[str, Mapping[str, Any]] | None = None) -> Path:
-    """Returns the folder of the cache; neither checkpoint nor earlier extract can name it.
+def explicit(context: RunContext, settings: Mapping[str, Mapping[str, Any]] | None = None) -> list[Source]:
+    """Returns what the user has set, the later the stronger: settings file, environment, and what a caller passes.
 
     Args:
-        context: As for `configure`.
-        settings: As for `complete`.
+        context: The settings file, and settings that win over all others.
+        settings: Settings that a Python caller passes besides.
 
     Raises:
+        NoInputError: The settings file cannot be read.
         UsageError: Unknown or invalid settings.
-        UnsafeError: It is a link, or lies behind one, that the user has not named: a project of somebody else could
-            send what is written to any folder.
     """
-    if isinstance(settings, Settings):
-        return Path(settings.cache.dir)
-    explicit = _explicit(context)
-    explicit.insert(-1, sources.source(settings or {}, "settings", Path.cwd()))
-    folder = Path(sources.resolve(*explicit).cache.dir)
-    if not any("dir" in one.values.get("cache", {}) for one in explicit[-3:]):  # environment and the caller
-        project = Path() if context.config is None else context.config.parent
-        for path in (folder, *folder.parents):
-            if path.absolute() != project.absolute() and path.absolute().is_relative_to(project.absolute()):
-                _require_no_link(path)
-        _require_no_link(folder)
-    return folder
-
-
-def _require_no_link(path: Path) -> None:
-    if path.is_symlink():
-        raise UnsafeError(f"{shown(path)}: is a link; if the cache is to lie where it leads, name it with --cache")
-
-
-@dataclass(frozen=True)
-class OwnNetwork:
-    """What the user named himself: by flags, environment variables, or values that a Python caller passes."""
-
-    name: str | None = None
-    args: Mapping[str, Any] = field(default_factory=dict)
-
-
-def own_network(context: RunContext) -> OwnNetwork:
-    """Returns name and arguments of the network that the user named himself; a settings file is not his own word."""
-    named = [one.values.get("network", {}) for one in _own(context)]
-    name = next((one["name"] for one in reversed(named) if "name" in one), None)
-    return OwnNetwork(name, {key: value for one in named for key, value in one.get("args", {}).items()})
-
-
-def origin_of_network(context: RunContext, name: str) -> str | None:
-    """Returns which source names a network, e.g. ``gramcli.toml``; None if it is neither a file nor the user."""
-    named = [one.origin for one in _explicit(context) if one.values.get("network", {}).get("name") == name]
-    return named[-1] if named else None
-
-
-def _explicit(context: RunContext) -> list[Source]:
-    """Returns what the user has set: settings file, environment, and last the caller."""
-    path = context.config or Path(FILE)
-    explicit = [sources.from_file(path)] if context.config is not None or path.is_file() else []
-    return [*explicit, *_own(context)]
-
-
-def _own(context: RunContext) -> list[Source]:
-    """Returns what the user has set himself: environment, and last the caller."""
-    return [sources.from_environment(os.environ), sources.source(context.settings, "command line", Path.cwd())]
+    passed = [] if settings is None else [sources.source(settings, "settings", Path.cwd(), by_user=True)]
+    return [
+        *context.file.sources(),
+        sources.from_environment(os.environ),
+        *passed,
+        sources.source(context.settings, context.settings_from, Path.cwd(), by_user=True),
+    ]

@@ -12,14 +12,13 @@ import difflib
 import json
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gramcli import json_values
-from gramcli.errors import ArtefactError, NoInputError, UsageError
+from gramcli.errors import ArtefactError, UsageError
 from gramcli.settings.schema import SECTIONS, NetworkSettings, Settings, fields, section_type
 from gramcli.text import shown
 
@@ -27,8 +26,6 @@ DEEPEST_TABLE = 32
 """Lists and tables that may lie within each other in a table such as network.args."""
 LONGEST_TABLE = 100_000
 """Characters of such a table as JSON."""
-LONGEST_FILE = 1 << 22
-"""Bytes of a settings file; 50,000 class labels have about 1 MiB."""
 _SHOWN = 200
 """Characters of a wrong value that a message repeats."""
 
@@ -40,6 +37,8 @@ class Source:
     origin: str
     """Where the values come from, as shown in errors."""
     values: Mapping[str, Mapping[str, Any]]
+    by_user: bool = False
+    """Whether the user gave them: by flags, in the environment, or from Python. Anybody may have written a file."""
 
 
 def convert(section: str, key: dataclasses.Field[Any], value: Any, origin: str, folder: Path) -> Any:
@@ -148,8 +147,14 @@ def _table(value: Any) -> dict[str, Any] | None:
     return table
 
 
-def source(values: Mapping[str, Any], origin: str, folder: Path) -> Source:
+def source(values: Mapping[str, Any], origin: str, folder: Path, *, by_user: bool = False) -> Source:
     """Checks a nested table of settings.
+
+    Args:
+        values: Values by section and key.
+        origin: Where they come from, for messages.
+        folder: Folder that relative paths are relative to.
+        by_user: As in `Source`.
 
     Raises:
         UsageError: Unknown section or key (the nearest valid one is named), or an invalid value.
@@ -167,32 +172,12 @@ def source(values: Mapping[str, Any], origin: str, folder: Path) -> Source:
             if name not in known[section]:
                 raise UsageError(f"{origin}: unknown key {section}.{shown(name)}{_nearest(name, known[section])}")
             checked.setdefault(section, {})[name] = convert(section, known[section][name], value, origin, folder)
-    return Source(origin, checked)
+    return Source(origin, checked, by_user)
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-
-
-def from_file(path: Path) -> Source:
-    """Reads a ``gramcli.toml``; relative paths in it are relative to its folder.
-
-    Raises:
-        NoInputError: The file cannot be read.
-        UsageError: It is not TOML, or holds a setting that does not exist.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST_FILE + 1)
-        if len(content) > LONGEST_FILE:
-            raise UsageError(f"{shown(path)}: is larger than {LONGEST_FILE} bytes, as no settings file is")
-        values = tomllib.loads(content.decode())
-    except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no TOMLDecodeError
-        raise UsageError(f"{shown(path)}: is not TOML: {shown(error)}") from None
-    return source(values, shown(path), path.parent.absolute())
 
 
 def from_environment(environ: Mapping[str, str]) -> Source:
@@ -208,7 +193,7 @@ def from_environment(environ: Mapping[str, str]) -> Source:
             raise UsageError(f"unknown environment variable {shown(variable)}{_nearest(variable, names)}")
         section, key = names[variable]
         values.setdefault(section, {})[key.name] = convert(section, key, environ[variable], variable, Path.cwd())
-    return Source("environment", values)
+    return Source("environment", values, by_user=True)
 
 
 def resolve(*sources: Source) -> Settings:

@@ -1,4 +1,4 @@
-"""Finds the user's home and the folder of his configuration."""
+"""Finds the user's home and the folder of the user's configuration."""
 
 from __future__ import annotations
 

@@ -70,10 +70,10 @@ def train(
 
 
 def _check(settings: Settings, out: Path, context: RunContext) -> None:
-    from gramcli.network import factory
+    from gramcli.network.permission import permit
     from gramcli.training import augment
 
-    factory.permit(settings.network, context)
+    permit(settings.network, context)
     if out.suffix != ".safetensors":
         raise UsageError(
             f"{shown(out)}: checkpoints are written as .safetensors; name it {shown(out.stem)}.safetensors"

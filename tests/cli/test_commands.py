@@ -174,6 +174,13 @@ def test_layers(project, gramcli):
     assert "3 layers, 16 channels, 64 B a clip" in done.err
 
 
+def test_layers_takes_num_classes_in_place_of_its_own(project, gramcli):
+    toml = project / "gramcli.toml"
+    toml.write_text("[network.args]\nnum_classes = 5\n")
+    done = gramcli("layers", "test_resnet", "--json")
+    assert (done.code, len(json.loads(done.out)["rows"])) == (0, 12), done.err
+
+
 def test_layers_says_what_it_does_not_capture(project, gramcli):
     done = gramcli("layers", "tests.support.toys:Panns", "--kind", "waveform")
     assert "conv_block1:relu_#1" in done.out

@@ -12,10 +12,10 @@ import pytest
 import gramcli
 from gramcli.network import code_trust, torch_compat
 from gramcli.network.code_trust import Verdict, is_factory_name, verdict
-from gramcli.settings.configure import OwnNetwork
+from gramcli.settings.user_network import UserNetwork
 
-OWN = "gramcli.demo.network:small_cnn"
-NOBODY = OwnNetwork()
+BUNDLED = "gramcli.demo.network:small_cnn"
+NOBODY = UserNetwork()
 
 
 def importable_callables() -> list[str]:
@@ -38,20 +38,20 @@ def importable_callables() -> list[str]:
 def test_no_callable_but_one_may_be_named_by_a_file() -> None:
     names = importable_callables()
     assert len(names) > 5000
-    assert OWN in names
+    assert BUNDLED in names
     assert {"os:system", "subprocess:run", "builtins:eval", "torch.hub:load"} <= set(names)
-    assert [name for name in names if verdict(name, {}, NOBODY) is not Verdict.REFUSED] == [OWN]
-    assert [name for name in names if verdict(name, {"in_chans": 1}, OwnNetwork("other:make")) is Verdict.NAMED] == []
+    assert [name for name in names if verdict(name, {}, NOBODY) is not Verdict.REFUSED] == [BUNDLED]
+    assert [name for name in names if verdict(name, {"in_chans": 1}, UserNetwork("other:make")) is Verdict.NAMED] == []
 
 
 @pytest.mark.parametrize(
     "arguments",
     [{"width": 0}, {"width": "24"}, {"width": True}, {"width": 2.5}, {"width": 10**9}, {"in_chans": [1]}, {"other": 1}],
 )
-def test_arguments_of_gramclis_own_network(arguments: dict[str, Any]) -> None:
-    assert verdict(OWN, {"in_chans": 1, "width": 8}, NOBODY) is Verdict.OWN
-    assert verdict(OWN, arguments, NOBODY) is Verdict.REFUSED
-    assert verdict(OWN, arguments, OwnNetwork(OWN)) is Verdict.NAMED
+def test_arguments_of_the_bundled_network(arguments: dict[str, Any]) -> None:
+    assert verdict(BUNDLED, {"in_chans": 1, "width": 8}, NOBODY) is Verdict.BUNDLED
+    assert verdict(BUNDLED, arguments, NOBODY) is Verdict.REFUSED
+    assert verdict(BUNDLED, arguments, UserNetwork(BUNDLED)) is Verdict.NAMED
 
 
 @pytest.mark.parametrize(
@@ -80,25 +80,35 @@ def test_arguments_of_timm_that_a_file_may_give(key: str, value: Any) -> None:
 )  # fmt: skip
 def test_arguments_of_timm_that_a_file_may_not_give(key: str, value: Any) -> None:
     assert verdict("resnet18", {key: value}, NOBODY) is Verdict.REFUSED
-    assert verdict("resnet18", {key: value}, OwnNetwork("resnet18")) is Verdict.REFUSED
+    assert verdict("resnet18", {key: value}, UserNetwork("resnet18")) is Verdict.REFUSED
     assert verdict("resnet18", {key: value}, NOBODY, trusted=True) is Verdict.TRUSTED
     if value == value and value != float("inf"):
-        assert verdict("resnet18", {key: value}, OwnNetwork("resnet18", {key: value})) is Verdict.TIMM
-    with_other = OwnNetwork(None, {"other": value})
+        assert verdict("resnet18", {key: value}, UserNetwork("resnet18", {key: value})) is Verdict.TIMM
+    with_other = UserNetwork(None, {"other": value})
     error = code_trust.refusal("resnet18", {"in_chans": 1, key: value}, with_other, "gramcli.toml")
     assert str(error).startswith(f"network.args: {key} = ")
+    for way in ("--trust-code", "trust_code", "GRAMCLI_NETWORK_ARGS", "(extract, train, layers: --arg; "):
+        assert way in str(error), way
     assert "\n" not in str(error)
 
 
-def test_equal_values_of_other_types_are_not_the_users_own() -> None:
-    assert verdict("resnet18", {"pretrained": True}, OwnNetwork("resnet18", {"pretrained": 1})) is Verdict.REFUSED
+def test_equal_values_of_other_types_are_not_what_the_user_gave() -> None:
+    assert verdict("resnet18", {"pretrained": True}, UserNetwork("resnet18", {"pretrained": 1})) is Verdict.REFUSED
 
 
 def test_a_factory_that_the_user_names_or_trusts() -> None:
-    assert verdict("evil:make", {"x": {}}, OwnNetwork("evil:make")) is Verdict.NAMED
-    assert verdict("evil:make", {}, OwnNetwork("evil:other")) is Verdict.REFUSED
+    assert verdict("evil:make", {"x": {}}, UserNetwork("evil:make")) is Verdict.NAMED
+    assert verdict("evil:make", {}, UserNetwork("evil:other")) is Verdict.REFUSED
     assert verdict("evil:make", {}, NOBODY, trusted=True) is Verdict.TRUSTED
-    assert "--trust-code" in str(code_trust.refusal("evil:make", {}, NOBODY, "gramcli.toml"))
+    error = str(code_trust.refusal("evil:make", {}, NOBODY, "gramcli.toml"))
+    for way in (
+        "--trust-code",
+        "trust_code",
+        "--network evil:make",
+        "GRAMCLI_NETWORK_NAME",
+        "from Python network.name",
+    ):
+        assert way in error, way
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from torch import nn
 
-from gramcli.errors import UnsafeError, UsageError
+from gramcli.errors import ArtefactError, UnsafeError, UsageError
 from gramcli.network import remembered_code
 from gramcli.network.build import build
-from gramcli.network.code_trust import CodeOrigin
+from gramcli.network.code_trust import CodeOrigin, Verdict
+from gramcli.network.module_files import ModuleFiles
+from gramcli.network.permission import Permission
 from gramcli.progress import Silent
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import NetworkSettings
@@ -102,10 +104,33 @@ def test_compiled_files_of_the_folder_are_not_read(folder: Path) -> None:
         made(folder, "pkg:make", named=True)
 
 
+def test_code_is_announced_also_where_nobody_follows_the_progress(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder / "net.py", MAKE)
+    made(folder, "net:make", trust_code=True)
+    assert [one.getMessage().partition(" (")[0] for one in caplog.records] == [
+        f"running the code of {folder / 'net.py'}"
+    ]
+
+
+def test_what_has_no_python_files_is_not_remembered(folder: Path) -> None:
+    write(folder / "net.py", MAKE)
+    progress = Silent()
+    made(folder, "net:make", remember_code=True, progress=progress)
+    assert progress.notes[0].endswith("now lists net:make as trusted; delete its entry there to be asked again")
+    files = ModuleFiles((folder / "compiled.so",))
+    Permission("compiled:make", {}, Verdict.NAMED, files=files).remember(progress)
+    assert (
+        progress.notes[1] == "compiled:make: is compiled or part of Python, so that you trust it cannot be remembered"
+    )
+    assert remembered_code.files("compiled:make", {}, progress.warn) is None
+
+
 @pytest.mark.parametrize("module", ["json", "typer", "sympy", "timm", "gramcli"])
 def test_the_name_of_an_installed_module_is_refused(folder: Path, module: str) -> None:
     write(folder / f"{module}.py", MAKE)
-    with pytest.raises(UsageError, match=f"has the name of the module {module} that is installed.*rename it"):
+    with pytest.raises(UsageError, match=f"has the same name as the installed module '{module}'.*rename it"):
         made(folder, f"{module}:make", named=True)
     assert "make" not in vars(sys.modules.get(module, sys))
 
@@ -135,7 +160,7 @@ def test_trust_covers_the_project_and_not_what_is_installed(folder: Path) -> Non
         with pytest.raises(UnsafeError, match=r"is installed and not in the project.*--network"):
             made(folder, name, trust_code=True)
     assert isinstance(made(folder, "torch.nn:Linear", named=True, args={"out_features": 2}), nn.Linear)
-    with pytest.raises(UsageError, match="there is no module 'nowhere' in "):
+    with pytest.raises(UsageError, match=r"there is no module 'nowhere' in .*, nor is it installed; check the name"):
         made(folder, "nowhere:make", trust_code=True)
 
 
@@ -174,11 +199,23 @@ def test_what_is_remembered_holds_for_this_code_and_these_arguments(folder: Path
     with pytest.raises(UnsafeError):
         made(folder, "net:make", args={"width": 6})
     write(folder / "part_of_net.py", "x = 1\n")
-    with pytest.raises(UnsafeError, match=r"part_of_net\.py: has changed since its code was trusted"):
+    made(folder, "net:make", args={"width": 5}, trust_code=True)
+    with pytest.raises(UnsafeError, match=r"part_of_net\.py: has changed since you trusted it"):
         made(folder, "net:make", args={"width": 5})
     write(folder / "part_of_net.py", "")
     write(folder / "net.py", "import part_of_net\n\n" + MAKE)
-    with pytest.raises(UnsafeError, match="is not built"):
+    with pytest.raises(UnsafeError, match=r"net\.py: has changed since you trusted it, .*--always-trust-code again"):
+        made(folder, "net:make", args={"width": 5})
+    made(folder, "net:make", args={"width": 5}, trust_code=True)
+    write(folder / "new_of_net.py", "")
+    write(folder / "part_of_net.py", "import new_of_net\n")
+    made(folder, "net:make", args={"width": 5}, remember_code=True)
+    (entry,) = json.loads(where.read_bytes())["trusted"]
+    del entry["files"]["new_of_net.py"]  # as if it had come later
+    where.write_text(json.dumps({"format": 1, "trusted": [entry]}))
+    with pytest.raises(
+        UnsafeError, match=r"new_of_net\.py: is imported by code that you trust, but was not there when"
+    ):
         made(folder, "net:make", args={"width": 5})
     made(folder, "net:make", args={"width": 5}, remember_code=True)
     assert len(json.loads(where.read_bytes())["trusted"]) == 1
@@ -194,23 +231,39 @@ def test_an_installed_factory_and_arguments_of_timm_are_remembered(folder: Path)
         made(folder, "test_resnet", args={"scriptable": True})
 
 
-@pytest.mark.parametrize("fault", ["link", "damaged", "pipe", "other"])
-def test_a_list_that_is_not_the_users_own_file_is_not_read(folder: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("link", "is a link, which is not followed"),
+        ("damaged", "cannot be read as JSON"),
+        ("pipe", "is a pipe and not a file"),
+        ("other", "has format 2, and this gramcli reads format 1"),
+        ("entry", "is no list of trusted code as gramcli writes it"),
+        ("deep", "cannot be read as JSON"),
+    ],
+)
+def test_a_list_that_cannot_be_read_trusts_nothing_and_is_not_replaced(folder: Path, fault: str, message: str) -> None:
     write(folder / "net.py", MAKE)
     made(folder, "net:make", remember_code=True)
     where = folder.parent / "config" / "gramcli" / "trusted-code.json"
+    content = where.read_text()
+    where.unlink()
     if fault == "link":
-        where.rename(folder / "list.json")
+        write(folder / "list.json", content)
         where.symlink_to(folder / "list.json")
-    elif fault == "damaged":
-        where.write_bytes(where.read_bytes()[:-9])
     elif fault == "pipe":
-        where.unlink()
         os.mkfifo(where)
     else:
-        where.write_text(where.read_text().replace('"format": 1', '"format": 2'))
+        other = content.replace('"format": 1', '"format": 2')
+        changed = {"damaged": content[:-9], "other": other, "entry": content.replace('"files"', '"f"')}
+        where.write_text(changed.get(fault, "[" * 10_000))
+    before, progress = os.lstat(where), Warnings()
     with pytest.raises(UnsafeError):
-        made(folder, "net:make")
+        made(folder, "net:make", progress=progress)
+    assert progress.warnings == [f"{where}: {message}, so nothing in it is trusted; correct it"]
+    with pytest.raises(ArtefactError, match=rf"{message}, so nothing is added to it; .* run the same command again"):
+        made(folder, "net:make", remember_code=True)
+    assert os.lstat(where).st_ino == before.st_ino
 
 
 def test_without_the_flag_nothing_is_remembered(folder: Path) -> None:

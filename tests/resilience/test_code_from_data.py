@@ -97,6 +97,8 @@ def test_a_file_names_code_or_arguments(
     done = watch(project, command.split())
     assert done.code == 8, done.err
     assert done.err.splitlines()[-1].startswith("error: network."), done.err
+    if ":" in name and put is in_metadata:
+        assert f"(named by the metadata of {project / 'net.safetensors'}" in done.err
     assert (done.network, done.started, done.ran, done.opened) == ([], [], [], [])
     assert "EVIL" not in done.err
     assert not (project / "pwned").exists()

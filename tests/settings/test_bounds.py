@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from gramcli.errors import ArtefactError, UsageError
+from gramcli.errors import ArtefactError, NoInputError, UsageError
 from gramcli.settings import sources
 from gramcli.settings.configure import configure, configure_stored
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings, fields
+from gramcli.settings.settings_file import read
 
 NUMBERS = [(section, key) for section, key in fields() if key.metadata["kind"] in ("int", "number")]
 
@@ -76,7 +78,7 @@ def test_tables_are_neither_deep_nor_long():
 def test_odd_settings_files(tmp_path, content, message):
     (tmp_path / "x.toml").write_text(content)
     with pytest.raises(UsageError, match=rf"x\.toml: {message}|x\.toml: \[?x\]? must") as caught:
-        sources.from_file(tmp_path / "x.toml")
+        read(tmp_path / "x.toml")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
 
@@ -86,5 +88,12 @@ def test_stored_settings_that_are_invalid_are_the_files_fault():
         configure(RunContext(), earlier={"run": {"batch": 0}}, origin="x/view.json")
     with pytest.raises(ArtefactError, match=r"^the exported model: unknown key frontend\.x"):
         configure_stored(RunContext(), {"frontend": {"x": 1}})
-    with pytest.raises(UsageError, match=r"^command line: run\.batch"):
+    with pytest.raises(UsageError, match=r"^settings: run\.batch"):
         configure_stored(RunContext({"run": {"batch": 0}}), {})
+
+
+def test_a_settings_file_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for path in (tmp_path / "pipe.toml", tmp_path, Path("/dev/null")):
+        with pytest.raises(NoInputError, match=r"is no regular file; name a settings file with --config"):
+            read(path)

@@ -8,21 +8,13 @@ from pathlib import Path
 import pytest
 
 from gramcli.audio.limits import Limits
-from gramcli.errors import ArtefactError, UnsafeError, UsageError
+from gramcli.errors import ArtefactError, UsageError
 from gramcli.settings import configure as c
-from gramcli.settings.configure import (
-    OwnNetwork,
-    cache_folder,
-    complete,
-    configure,
-    configure_stored,
-    names_extract,
-    origin_of_network,
-    own_network,
-)
+from gramcli.settings.configure import complete, configure, configure_stored, names_extract
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.settings.sources import Source
+from gramcli.settings.user_network import UserNetwork, user_network
 
 METADATA = Source("net.safetensors", {"frontend": {"n_mels": 40}, "network": {"name": "resnet18"}})
 
@@ -56,25 +48,6 @@ def test_metadata_is_read_only_where_a_reader_is_handed_over_and_a_checkpoint_na
     assert asked == []
     assert configure(RunContext({"network": {"weights": "w"}}), metadata=reader).frontend.n_mels == 40
     assert asked == [folder / "w"]
-
-
-def test_a_cache_that_is_a_link_must_be_named(folder, monkeypatch):
-    """A link in a project of somebody else could send what is written to any folder."""
-    (folder / "elsewhere" / "cache").mkdir(parents=True)
-    (folder / ".gramcli").symlink_to("elsewhere")
-    (folder / "way").symlink_to("elsewhere")
-    for attempt in (lambda: cache_folder(RunContext()), lambda: cache_folder(RunContext(), {"run": {"batch": 1}})):
-        with pytest.raises(UnsafeError, match=r"^\.gramcli: is a link; .* name it with --cache"):
-            attempt()
-    assert cache_folder(RunContext({"cache": {"dir": ".gramcli"}})) == folder / ".gramcli"
-    assert cache_folder(RunContext(), {"cache": {"dir": ".gramcli"}}) == folder / ".gramcli"
-    for value in (".gramcli", "way/cache"):
-        (folder / "gramcli.toml").write_text(f'[cache]\ndir = "{value}"\n')
-        for context in (RunContext(), RunContext(config=folder / "gramcli.toml")):
-            with pytest.raises(UnsafeError, match=r"(way|\.gramcli): is a link"):
-                cache_folder(context)
-    monkeypatch.setenv("GRAMCLI_CACHE_DIR", "way/cache")
-    assert cache_folder(RunContext()) == folder / "way" / "cache"
 
 
 def test_a_cache_does_not_say_where_to_write(folder):
@@ -116,7 +89,7 @@ def test_plain_values_are_completed_as_the_command_line_does(folder):
     assert (settings.run.batch, settings.run.threads, settings.run.decoders) == (3, 2, 5)
     assert settings.frontend.n_mels == 40
     assert context.settings["run"] == {"batch": 3, "decoders": 5}
-    assert own_network(context) == OwnNetwork(None, {"width": 2})
+    assert user_network(context) == UserNetwork(None, {"width": 2})
     with pytest.raises(UsageError, match=r"^settings: unknown section \[dta\]"):
         complete({"dta": {}}, RunContext())
 
@@ -126,21 +99,19 @@ def test_complete_settings_stay_as_they_are():
     assert complete(settings, context) == (settings, context)
 
 
-def test_a_settings_file_is_not_the_users_own_word(folder, monkeypatch):
-    (folder / "gramcli.toml").write_text('[network]\nname = "evil:make"\nargs = {width = 3}\n')
-    assert own_network(RunContext()) == own_network(RunContext(config=folder / "gramcli.toml")) == OwnNetwork()
-    assert origin_of_network(RunContext(), "evil:make") == "gramcli.toml"
-    assert origin_of_network(RunContext(), "other:make") is None
-    monkeypatch.setenv("GRAMCLI_NETWORK_NAME", "mine:make")
-    monkeypatch.setenv("GRAMCLI_NETWORK_ARGS", "width=4")
-    assert own_network(RunContext()) == OwnNetwork("mine:make", {"width": 4})
-    context = RunContext({"network": {"name": "other:make", "args": {"depth": 1}}})
-    assert own_network(context) == OwnNetwork("other:make", {"width": 4, "depth": 1})
-
-
-def test_the_cache_and_whether_an_extract_is_named_are_known_without_a_checkpoint(folder):
-    assert cache_folder(RunContext({"cache": {"dir": "x"}})) == folder / "x"
-    assert cache_folder(RunContext()) == Path(".gramcli")
+def test_whether_an_extract_is_named_is_known_without_a_checkpoint(folder):
     assert not names_extract(RunContext({"run": {"batch": 1}}))
     for section, key in (("network", "name"), ("network", "weights"), ("data", "manifest")):
         assert names_extract(RunContext({section: {key: "x"}}))
+
+
+def test_the_settings_file_is_read_once(folder):
+    """One command must take its settings from the text that it decides with whom to trust."""
+    (folder / "gramcli.toml").write_text("[run]\nbatch = 2\n")
+    context = RunContext()
+    assert configure(context).run.batch == 2
+    (folder / "gramcli.toml").write_text("[run]\nbatch = 3\n")
+    assert configure(dataclasses.replace(context, settings={"run": {"threads": 1}})).run.batch == 2
+    assert configure(RunContext()).run.batch == 3
+    (folder / "other.toml").write_text("[run]\nbatch = 4\n")
+    assert configure(dataclasses.replace(context, config=folder / "other.toml")).run.batch == 4

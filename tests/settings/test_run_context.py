@@ -26,6 +26,12 @@ def test_factories_are_looked_for_beside_the_settings_file(tmp_path, monkeypatch
     assert RunContext(config=tmp_path / "x.toml", folder=tmp_path / "y").folder == tmp_path / "y"
 
 
+def test_who_trusts_code_for_good_trusts_it_now():
+    assert not RunContext().trusts_files
+    assert RunContext(trust_code=True).trusts_files
+    assert RunContext(remember_code=True).trusts_files
+
+
 def test_it_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         RunContext().config = Path("x")  # type: ignore[misc]

@@ -11,6 +11,7 @@ import pytest
 from gramcli.errors import ArtefactError, NoInputError, UsageError
 from gramcli.settings import sources as c
 from gramcli.settings.schema import PRESETS, NetworkSettings, Settings, fields
+from gramcli.settings.settings_file import read
 from gramcli.text import shown
 
 SOME: dict[str, tuple[Any, str]] = {
@@ -42,7 +43,7 @@ def test_every_setting_means_the_same_from_a_file_a_variable_and_a_flag(tmp_path
         toml = "true" if kind == "switch" else repr(typed)
     (tmp_path / "gramcli.toml").write_text(f"[{section}]\n{key.name} = {toml}\n")
     sources = [
-        c.from_file(tmp_path / "gramcli.toml"),
+        read(tmp_path / "gramcli.toml"),
         c.from_environment({f"GRAMCLI_{section}_{key.name}".upper(): text}),
         c.source({section: {key.name: text}}, "command line", Path.cwd()),
     ]
@@ -89,7 +90,7 @@ def test_a_wrong_value_is_refused_with_its_origin(section, key):
 def test_values_from_a_file_that_nothing_can_use(tmp_path, line, message):
     (tmp_path / "x.toml").write_text(line)
     with pytest.raises(UsageError, match=rf"x\.toml: {re.escape(message)}"):
-        c.from_file(tmp_path / "x.toml")
+        read(tmp_path / "x.toml")
 
 
 def test_arguments_keep_their_types():
@@ -136,11 +137,11 @@ def test_unknown_variables():
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(NoInputError, match=r"no\.toml: cannot be read"):
-        c.from_file(tmp_path / "no.toml")
+        read(tmp_path / "no.toml")
     for content in (b"[run\n", b"\xff\xfe", b"a = " + b"[" * 100_000):
         (tmp_path / "x.toml").write_bytes(content)
         with pytest.raises(UsageError, match=r"x\.toml: is not TOML"):
-            c.from_file(tmp_path / "x.toml")
+            read(tmp_path / "x.toml")
 
 
 def test_later_sources_win_and_arguments_are_merged():
@@ -154,7 +155,7 @@ def test_later_sources_win_and_arguments_are_merged():
 
 def test_paths_are_relative_to_the_file_that_names_them(tmp_path):
     (tmp_path / "gramcli.toml").write_text('[data]\nmanifest = "m/../x.csv"\n[cache]\ndir = "c"\n')
-    chosen = c.resolve(c.from_file(tmp_path / "gramcli.toml"))
+    chosen = c.resolve(read(tmp_path / "gramcli.toml"))
     assert (chosen.data.manifest, chosen.cache.dir) == (str(tmp_path / "x.csv"), str(tmp_path / "c"))
     flags = c.resolve(c.source({"data": {"manifest": "x.csv"}}, "command line", Path.cwd()))
     assert flags.data.manifest == str(Path.cwd() / "x.csv")

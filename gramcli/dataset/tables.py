@@ -189,7 +189,7 @@ def _jsonl(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
             continue
         try:
             values = json_values.parse(line)
-        except json_values.ExcessiveError as error:
+        except json_values.RefusedJsonError as error:
             raise UsageError(f"{name}:{number}: is not a JSON object that can be used: {error}") from None
         except ValueError:
             raise UsageError(f"{name}:{number}: is not one JSON object per line") from None

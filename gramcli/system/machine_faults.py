@@ -7,6 +7,7 @@ Some libraries end the process where there is too little memory to load them, wh
 from __future__ import annotations
 
 import errno
+import os
 import resource
 
 from gramcli.errors import GramcliError, NoInputError, ResourceError
@@ -75,6 +76,8 @@ def machine_fault(error: Exception) -> GramcliError | None:
     """Returns the error to report in place of one that is a fault of the machine; None for any other."""
     if is_out_of_memory(error):
         return ResourceError("out of memory; close other programs, or raise the limits on memory and processes")
+    if not _has_working_folder():
+        return NoInputError("the working folder has been deleted; change into one that is there")
     if not isinstance(error, OSError):
         return None
     if _NO_TEMPORARY in str(error):
@@ -85,6 +88,14 @@ def machine_fault(error: Exception) -> GramcliError | None:
     if error.errno in _ADVICE:
         return ResourceError(f"{name}{error.strerror}; {_ADVICE[error.errno]} and run the same command again")
     return None
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - the plain call to the system
+    except OSError:
+        return False
+    return True
 
 
 def no_temporary_folder() -> ResourceError:

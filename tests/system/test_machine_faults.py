@@ -75,3 +75,12 @@ def test_a_limit_that_is_too_low_is_refused(monkeypatch):
         require_memory(2**30)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
     require_memory(2**60)
+
+
+def test_a_working_folder_that_has_been_deleted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    for error in (FileNotFoundError(errno.ENOENT, "No such file or directory"), RecursionError()):
+        fault = machine_fault(error)
+        assert isinstance(fault, NoInputError)
+        assert str(fault) == "the working folder has been deleted; change into one that is there"

@@ -1,14 +1,16 @@
 """Recognises errors of Python and of libraries that say that the machine lacks something: memory, files, a folder.
 
 Some libraries end the process where there is too little memory to load them, which nobody can catch. So
-`require_memory` refuses a limit that is too low before they are loaded.
+`require_memory` and `guard_torch` refuse a limit that is too low before they are loaded.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib.abc
 import os
 import resource
+import sys
 
 from gramcli.errors import GramcliError, NoInputError, ResourceError
 from gramcli.text import shown
@@ -51,6 +53,23 @@ def require_memory(needed: int) -> None:
             f"out of memory: the limit (ulimit -v) is {limit / 2**20:.0f} MiB, and {needed / 2**20:.0f} MiB are needed "
             "at least; raise it"
         )
+
+
+def guard_torch() -> None:
+    """Makes the first import of torch in this process check with `require_memory` that there is enough for it.
+
+    Commands that need no network run with less.
+    """
+    if not any(isinstance(finder, _TorchGuard) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TorchGuard())
+
+
+class _TorchGuard(importlib.abc.MetaPathFinder):
+    """Finds no module, but is asked for each before it is loaded."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "torch":
+            require_memory(TO_LOAD_TORCH)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ class Exit(IntEnum):
 
     meaning: str
 
-    def __new__(cls, code: int, meaning: str) -> Exit:  # noqa: D102 - not called from outside
+    def __new__(cls, code: int, meaning: str = "") -> Exit:  # noqa: D102 - not called from outside
         member = int.__new__(cls, code)
         member._value_, member.meaning = code, meaning
         return member

@@ -206,6 +206,6 @@ def spare() -> Child | None:
 
 
 @atexit.register
-def _endspare() -> None:
+def _end_spare() -> None:
     while (child := spare()) is not None:
         child.end()

@@ -53,7 +53,7 @@ def test_commands_without_a_network_do_with_less_than_torch_needs(calibrated_onc
 @pytest.mark.parametrize("command", ["classify sounds/hum-3-0.wav", "cache info"])
 def test_few_open_files(calibrated_once, count, command):
     code, err = limited(f"ulimit -n {count}", *command.split())
-    assert (code == Exit.RESOURCE and "Too many open files" in err) or (code == Exit.OK and count > 5)
+    assert (code == Exit.RESOURCE and "Too many open files" in err) or (code == Exit.OK and count > 5), err
 
 
 def test_no_temporary_folder(calibrated_once, gramcli, monkeypatch):

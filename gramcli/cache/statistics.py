@@ -199,18 +199,19 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
             raise ValueError("layers, classes and tensors")
     if fingerprint not in (None, basis.fingerprint):
         raise ArtefactError(f"{shown(file.path)}: was made from other descriptors; run gramcli calibrate again")
-    labels = file.numbers("validation/label", least=0)
-    if (labels >= len(basis.classes)).any():
-        raise sealed.damaged(file, "validation/label holds a class that does not exist")
-    return Statistics(
-        basis,
-        file.numbers("counts", least=0),
-        file.numbers("groups", least=0),
-        file.numbers("expected", least=0),
-        ValidationRows(labels, file["validation/group"], file["validation/key"], file.numbers("validation/logits")),
-        file.numbers("subsample/size", least=0) if "subsample/size" in file.names else None,
-        file,
-    )
+    with sealed.reading(file):
+        labels = file.numbers("validation/label", least=0)
+        if (labels >= len(basis.classes)).any():
+            raise ValueError("validation/label")
+        return Statistics(
+            basis,
+            file.numbers("counts", least=0),
+            file.numbers("groups", least=0),
+            file.numbers("expected", least=0),
+            ValidationRows(labels, file["validation/group"], file["validation/key"], file.numbers("validation/logits")),
+            file.numbers("subsample/size", least=0) if "subsample/size" in file.names else None,
+            file,
+        )
 
 
 def _fits(file: sealed.Sealed, basis: Basis) -> bool:

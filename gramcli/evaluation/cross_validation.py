@@ -155,6 +155,8 @@ def plan(pattern: str, context: RunContext) -> list[Fold]:
 
 def _folds(pattern: str, names: Sequence[str], cache: Path) -> Iterator[Fold]:
     for n, name in enumerate(names):
+        if "/" in name or "\0" in name or name in (".", ".."):  # the manifest would choose the folder of the checkpoint
+            raise UsageError(f"fold '{shown(name)}': cannot be part of the name of a file; rename it in the manifest")
         weights = Path(pattern.replace(FOLD_PLACEHOLDER, name))
         if not weights.is_file():
             raise NoInputError(f"{shown(weights)}: the checkpoint of fold {shown(name)} is missing")

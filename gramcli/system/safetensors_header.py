@@ -38,6 +38,8 @@ BITS = {
 """Bits of one number, by the type codes of the format."""
 DIMENSIONS = 32
 """Most dimensions of a tensor."""
+NUMBERS = 2**48
+"""Most numbers of a tensor. A tensor without numbers is bounded by the product of its other dimensions."""
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """dtype and shape by name of tensor."""
@@ -121,6 +123,8 @@ def layout(header: Mapping[str, Any], start: int, size: int) -> dict[str, Stored
     for name, one in sorted(header.items(), key=lambda item: _offsets(item[1])):
         shape, (first, stop), code = one["shape"], _offsets(one), one["dtype"]
         if not isinstance(shape, list) or len(shape) > DIMENSIONS or not all(map(_is_size, shape)):
+            raise ValueError(f"{shown(name)}: its shape")
+        if prod(max(size, 1) for size in shape) > NUMBERS:
             raise ValueError(f"{shown(name)}: its shape")
         if not isinstance(code, str) or code not in BITS:
             raise ValueError(f"{shown(name)}: its type")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gramcli.errors import Exit
+from tests.support.commands import TOY
 from tests.support.sets import ROOT
 
 BROKEN_OUT = "| true"
@@ -30,7 +31,9 @@ class Left:
 
 def left(redirections: str, *arguments: str, **more: str) -> Left:
     """Runs a command in a shell, with its streams redirected there."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    # the name of the network, as the user's own word: gramcli.toml of the project names code
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GRAMCLI_NETWORK_NAME": TOY}
+    environment = {**os.environ, **own, **more}
     pipe = redirections == BROKEN_OUT
     if pipe:  # the reader is gone before anything is written
         reader, writer = os.pipe()

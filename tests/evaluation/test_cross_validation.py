@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from gramcli.cache import clip_table as table
 from gramcli.errors import ArtefactError, DamagedError, NoInputError, ResourceError, UsageError
-from gramcli.evaluation.cross_validation import FOLD_PLACEHOLDER, evaluate_folds
+from gramcli.evaluation.cross_validation import FOLD_PLACEHOLDER, evaluate_folds, plan
 from gramcli.evaluation.evaluate import evaluate
 from gramcli.network import checkpoint
 from gramcli.progress import Silent
@@ -117,6 +117,13 @@ def test_every_clip_is_judged_once_by_a_network_that_never_heard_it(folder):
     for name, shares in right.items():  # folds are of equal size
         assert result.clean.decisions[name]["accuracy"] == pytest.approx(np.mean(shares))
     assert result.verdict.endswith("on 36 clips of 36 groups).")
+
+
+@pytest.mark.parametrize("name", ["x/../../other/net", ".", ".."])
+def test_a_manifest_cannot_choose_the_folder_of_a_checkpoint(folder, name):
+    (folder / "meta.csv").write_text((folder / "meta.csv").read_text().replace(",10,", f",{name},"))
+    with pytest.raises(UsageError, match="cannot be part of the name of a file"):
+        plan(f"net-{FOLD_PLACEHOLDER}.safetensors", RunContext(flags(folder)))
 
 
 def test_a_second_time_only_a_new_condition_is_computed(folder):

@@ -54,9 +54,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Clips that a repair computes."""
     clips: list[str] = []
 
-    def noted(extractor, todo):
+    def noted(extractor, todo, **how):
         clips.extend(clip.id for group in todo.values() for clip in group)
-        return compute_shards(extractor, todo)
+        return compute_shards(extractor, todo, **how)
 
     monkeypatch.setattr(stage, "compute_shards", noted)
     monkeypatch.setattr(retry, "compute_shards", noted)

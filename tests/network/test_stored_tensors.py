@@ -88,6 +88,7 @@ HEADERS = {
     "twice": file_of(b'{"a": {}, "a": {}}'),
     "huge": file_of({"a": tensor("F32", [2**40, 2**40], 0, 8)}, bytes(8)),
     "overflow": file_of({"a": tensor("F32", [2**62, 4], 0, 0)}),
+    "huge without numbers": file_of({"a": tensor("F32", [0, 10**30], 0, 0)}),
     "longer than the file": file_of(b"{}", length=1 << 40),
     "longest": file_of(b"{" + b" " * 100_000_000 + b"}"),
     "dimensions": file_of({"a": tensor("F32", [1] * 100, 0, 4)}, bytes(4)),

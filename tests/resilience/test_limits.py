@@ -11,6 +11,7 @@ import pytest
 
 from gramcli.audio import decoder_process
 from gramcli.errors import Exit
+from tests.support.commands import TOY
 from tests.support.sets import ROOT
 
 
@@ -18,7 +19,14 @@ def limited(limit: str, *arguments: str, **more: str) -> tuple[int, str]:
     """Returns exit code and stderr of a command that runs under a limit of the shell."""
     done = subprocess.run(
         ["bash", "-c", f'{limit}; exec "$@"', "bash", sys.executable, "-m", "gramcli", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **more},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "GRAMCLI_NETWORK_NAME": TOY,  # the user's own word: gramcli.toml of the project names code
+            **more,
+        },
         capture_output=True,
         text=True,
         timeout=120,

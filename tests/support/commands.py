@@ -12,7 +12,10 @@ import pytest
 from gramcli.cli.app import run
 from tests.support.sets import ROOT, write_set
 
-TOML = """
+TOY = "tests.support.toys:ResNet"
+"""The network of the project, for child processes, where the user must name it in the environment."""
+
+TOML = f"""
 [data]
 manifest = "sounds/manifest.csv"
 [segment]
@@ -24,7 +27,7 @@ window_ms = 32
 hop_ms = 16
 n_mels = 16
 [network]
-name = "tests.support.toys:ResNet"
+name = "{TOY}"
 classes = ["click", "hiss", "hum"]
 [run]
 decoders = 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 
-def blocks(count: int, numbers: int, most: int) -> Iterator[slice]:
+def blocks(count: int, numbers_per_item: int, max_numbers: int) -> Iterator[slice]:
     """Yields slices of clips or classes, in order.
 
     Args:
         count: Number of clips or classes.
-        numbers: Numbers of one of them.
-        most: Largest number of numbers in a block. A block has one clip or class at least.
+        numbers_per_item: How many numbers the arrays hold for one clip or class.
+        max_numbers: How many numbers a block may have. A block with one clip or class may have more.
     """
-    step = max(1, most // max(numbers, 1))
+    step = max(1, max_numbers // max(numbers_per_item, 1))
     return (slice(first, min(first + step, count)) for first in range(0, count, step))

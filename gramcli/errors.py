@@ -10,20 +10,27 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes of the command line."""
+    """Exit codes of the command line, each with its meaning as the help and the guide state it."""
 
-    OK = 0
-    INTERNAL = 1
-    USAGE = 2
-    NO_INPUT = 3
-    ARTEFACT = 4
-    PARTIAL = 5
-    DAMAGED = 6
-    RESOURCE = 7
-    UNSAFE = 8
-    LOCKED = 9
-    INTERRUPTED = 130
-    TERMINATED = 143
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str = "") -> Exit:  # noqa: D102 - not called from outside
+        member = int.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
+
+    OK = 0, "success"
+    INTERNAL = 1, "internal error"
+    USAGE = 2, "wrong usage"
+    NO_INPUT = 3, "no usable input"
+    ARTEFACT = 4, "a step is missing or files do not fit each other"
+    PARTIAL = 5, "finished but some inputs failed"
+    DAMAGED = 6, "damaged cache"
+    RESOURCE = 7, "memory, disk, device or package missing, data too large, or output lost"
+    UNSAFE = 8, "refused as unsafe"
+    LOCKED = 9, "cache in use"
+    INTERRUPTED = 130, "interrupted"
+    TERMINATED = 143, "terminated"
 
 
 class GramcliError(Exception):

@@ -13,12 +13,12 @@ from typing import Any
 
 DEEPEST = 64
 """Lists and objects that may lie within each other."""
-LONGEST_NUMBER = 40
-"""Characters of a whole number. What gramcli stores, such as nanoseconds and sizes in bytes, has at most 20."""
+MOST_DIGITS = 40
+"""Digits of a whole number. What gramcli stores, such as nanoseconds and sizes in bytes, has at most 20."""
 
 
-class ExcessiveError(ValueError):
-    """A JSON text that no program needs: too deep, or with a name given twice or a number that is none."""
+class RefusedJsonError(ValueError):
+    """A JSON text that is valid, but refused: too deep, a number too long or not finite, or a name given twice."""
 
 
 def parse(text: str | bytes | bytearray, *, finite: bool = True) -> Any:
@@ -29,7 +29,8 @@ def parse(text: str | bytes | bytearray, *, finite: bool = True) -> Any:
         finite: Whether to refuse NaN and infinite numbers.
 
     Raises:
-        ValueError: It is no JSON, or an `ExcessiveError`.
+        RefusedJsonError: It is JSON, but beyond the bounds of this module.
+        ValueError: It is no JSON.
     """
     if isinstance(text, bytes | bytearray):
         text = text.decode()
@@ -42,17 +43,18 @@ def parse(text: str | bytes | bytearray, *, finite: bool = True) -> Any:
             object_pairs_hook=_object,
         )
     except RecursionError:
-        raise ExcessiveError(_TOO_DEEP) from None
+        raise _too_deep(DEEPEST) from None
     if text.count("[") + text.count("{") > DEEPEST:
         require_shallow(value)
     return value
 
 
-_TOO_DEEP = f"lists and objects lie within each other more than {DEEPEST} deep"
-
-
 def require_shallow(value: Any, deepest: int = DEEPEST) -> None:
-    """Raises an `ExcessiveError` if lists and tables of a value lie within each other more than `deepest` deep."""
+    """Checks how deep lists and tables of a value lie within each other.
+
+    Raises:
+        RefusedJsonError: Deeper than `deepest`.
+    """
     level = [value]
     for _ in range(deepest + 1):
         level = [
@@ -65,28 +67,32 @@ def require_shallow(value: Any, deepest: int = DEEPEST) -> None:
         if not level:
             return
         level = list({id(one): one for one in level}.values())  # a list within itself many times is seen once
-    raise ExcessiveError(f"lists and objects lie within each other more than {deepest} deep")
+    raise _too_deep(deepest)
+
+
+def _too_deep(deepest: int) -> RefusedJsonError:
+    return RefusedJsonError(f"lists and objects lie within each other more than {deepest} deep")
 
 
 def _whole(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:
-        raise ExcessiveError(f"a number of {len(text)} digits")
+    if (digits := len(text.lstrip("-"))) > MOST_DIGITS:
+        raise RefusedJsonError(f"a number of {digits} digits")
     return int(text)
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ExcessiveError("a number that is not finite")
+        raise RefusedJsonError("a number that is not finite")
     return number
 
 
 def _constant(text: str) -> float:
-    raise ExcessiveError(f"the number {text}")
+    raise RefusedJsonError(f"the number {text}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ExcessiveError("a name is given twice in one object")
+        raise RefusedJsonError("a name is given twice in one object")
     return values

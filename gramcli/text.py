@@ -31,6 +31,12 @@ def natural_sorted(labels: Iterable[str]) -> list[str]:
 
     def key(label: str) -> tuple[list[tuple[int, int, str]], str]:
         parts = re.split(r"([0-9]+)", label)
-        return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
+        return [_number(part) if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
 
     return sorted(labels, key=key)
+
+
+def _number(digits: str) -> tuple[int, int, str]:
+    """Returns what sorts digits by their value; Python refuses to make a number of more than 4,300 digits."""
+    digits = digits.lstrip("0")
+    return 0, len(digits), digits

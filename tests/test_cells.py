@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramcli.cells import harmless, original
+from gramcli.cells import harmless, line, original
+from gramcli.dataset import tables
 
 STARTS = "=+-@\t\r\n＝＋－＠"
 texts = st.text() | st.text(f"'{STARTS}1.e", max_size=6)
@@ -28,13 +31,21 @@ def test_no_cell_but_a_number_begins_as_a_formula(text):
         assert abs(float(cell)) < float("inf")
 
 
-@given(st.lists(texts, min_size=1, max_size=4), st.sampled_from(",\t"))
-def test_a_row_comes_back_from_a_file(row, delimiter):
-    file = io.StringIO()
-    csv.writer(file, delimiter=delimiter).writerow(map(harmless, row))
-    assert [
-        [*map(original, cells)] for cells in csv.reader(io.StringIO(file.getvalue(), newline=""), delimiter=delimiter)
-    ] == [row]
+@given(st.lists(st.lists(texts, min_size=1, max_size=4), max_size=3), st.sampled_from(",\t"))
+def test_rows_come_back_from_a_file(rows, delimiter):
+    file = io.StringIO("".join(line(row, delimiter) for row in rows), newline="")
+    assert [[*map(original, cells)] for cells in csv.reader(file, delimiter=delimiter)] == rows
+
+
+@given(st.text("a\r\n\t\"'=,", min_size=1, max_size=6), st.sampled_from(",\t"))
+def test_the_manifest_reader_gets_the_texts_without_blanks_around_them(text, delimiter):
+    rows = [["file", "label", "x"], ["a.wav", f"b{text}b", "1"], [f"c{text}", "dog", "2"]]
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        file.write("".join(line(row, delimiter) for row in rows).encode())
+        file.flush()
+        entries, _ = tables.read(Path(file.name))
+    assert [entry.label for entry in entries] == [f"b{text}b", "dog"]
+    assert entries[1].file == f"c{text}".strip()
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Backgrounds:
     def _decoded(self, path: str) -> Samples:
         if path not in self._kept:
             digest = self._condition.contents[self._condition.recordings.index(path)]
-            expected = HashedFile(digest, -1, -1)  # hashed whenever it is decoded, as the condition's name holds it
+            expected = HashedFile(digest, 0, 0, hash_again=True)  # as the condition's name holds it
             (found,) = self._decoders.decode([Request(path, (None,), self._rate, "mix", expected)])
             if found.samples is None:
                 raise _unusable(path, found.error)

@@ -20,7 +20,10 @@ from gramcli.audio.truncation import truncation
 from gramcli.errors import AudioError
 from gramcli.text import shown
 
-CHANGED = "changed while it was read; run the same command again once nothing writes to it"
+CHANGED = (
+    "changed while it was read; another program was writing to it, such as a recorder: wait until it has finished, and "
+    "run the same command again"
+)
 """Why a file cannot be used whose content is not, or no longer, the one that was hashed."""
 _READ = "WAV, FLAC, OGG, MP3, AIFF, AU, CAF, NIST"
 _REASONS = {
@@ -63,7 +66,7 @@ class AudioFile:
         """Size and times of the content that was opened."""
         try:
             about = os.fstat(self.descriptor)
-            if expected is not None and not expected.is_surely(about):
+            if expected is not None and not expected.is_unchanged(about):
                 self._require_digest(expected)
             self.sound = _sound(self.descriptor)
             _check(self.sound, self.descriptor, self.size, limits)

@@ -10,7 +10,7 @@ need a main guard there. Requests are JSON lines on standard input::
         "sample_rate": 16000,
         "channel": "mix",
         "limits": ...,
-        "expected": null | [digest, bytes, mtime_ns, since_ns],
+        "expected": null | [digest, bytes, mtime_ns, hash_again, since_ns],
     }
 
 The limits are the fields of `gramcli.audio.limits.Limits`, and what is expected those of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -179,3 +181,31 @@ class Child:
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     assert pipe is not None, "Popen was asked for this pipe"
     return pipe
+
+
+_SPARE: deque[Child] = deque()
+"""Child processes that were started before they were needed."""
+
+
+def start_ahead(count: int = 1) -> None:
+    """Starts child processes for the next decoders, so that they get ready while a network is being built.
+
+    Raises:
+        ResourceError: A process cannot be started.
+    """
+    while len(_SPARE) < count:
+        _SPARE.append(Child())
+
+
+def spare() -> Child | None:
+    """Returns a child process that was started ahead; None if there is none left."""
+    try:
+        return _SPARE.pop()
+    except IndexError:  # another lane may have been faster
+        return None
+
+
+@atexit.register
+def _end_spare() -> None:
+    while (child := spare()) is not None:
+        child.end()

@@ -24,14 +24,15 @@ class HashedFile:
     bytes: int
     mtime_ns: int
     """When it was last changed, in nanoseconds since 1970."""
+    hash_again: bool = False
+    """Whether to hash it again, whatever its size and times say."""
     since_ns: int = 0
-    """What changed from this time on, in nanoseconds since 1970, has to be hashed again; 0 for the start of the
-    decoders."""
+    """What was changed from this time on, in nanoseconds since 1970, is hashed again, too; the decoders set it."""
 
-    def is_surely(self, about: os.stat_result) -> bool:
+    def is_unchanged(self, about: os.stat_result) -> bool:
         """Tells whether an open file is this one by its size and times; if not, only its digest can tell."""
         same = (about.st_size, about.st_mtime_ns) == (self.bytes, self.mtime_ns)
-        return same and about.st_ctime_ns < self.since_ns
+        return same and about.st_ctime_ns < self.since_ns and not self.hash_again
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,13 @@ def requests(spans: Iterable[Span], settings: Settings, *, hash_again: bool = Fa
     Args:
         spans: In the order in which the decoders are to answer; those of one file by rising start.
         settings: Sample rate (``frontend.sample_rate``) and channel (``segment.channel``) count.
-        hash_again: Whether to hash every file again, whatever its size and times say.
+        hash_again: See `HashedFile`.
     """
-    for (path, expected), group in itertools.groupby(spans, key=lambda span: (span.path, _expected(span, hash_again))):
+    for (path, expected), group in itertools.groupby(spans, key=lambda span: (span.path, _hashed(span, hash_again))):
         windows = tuple(None if span.start is None or span.end is None else (span.start, span.end) for span in group)
         yield Request(path, windows, settings.frontend.sample_rate, settings.segment.channel, expected)
 
 
-def _expected(span: Span, hash_again: bool) -> HashedFile | None:
+def _hashed(span: Span, hash_again: bool) -> HashedFile | None:
     """Returns the file that a span was cut from; None where its digest is not known, as in tables of format 1."""
-    return HashedFile(span.file_digest, span.bytes, span.mtime_ns, int(hash_again)) if span.file_digest else None
+    return HashedFile(span.file_digest, span.bytes, span.mtime_ns, hash_again) if span.file_digest else None

@@ -14,10 +14,11 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gramcli import cells
 from gramcli.cache import regular_file, shard
 from gramcli.cache.clip_table import by_shard
 from gramcli.cache.view import View
-from gramcli.cells import harmless, original
+from gramcli.cells import original
 from gramcli.dataset.clip import Clip
 from gramcli.errors import DamagedError
 from gramcli.system import durable_files
@@ -39,14 +40,12 @@ def write(cache: Path, clips: Iterable[Clip], reasons: Mapping[str, str]) -> Non
     Raises:
         ResourceError: It cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
+    lines = [cells.line(_COLUMNS)]
     for clip in clips:
         reason = clip.error or reasons.get(clip.key)
         if reason:  # also of clips that have left the manifest: they may come back
-            table.writerow(harmless(shown(cell)) for cell in (clip.id, clip.path, clip.key, reason))
-    body = text.getvalue().encode()
+            lines.append(cells.line(shown(cell) for cell in (clip.id, clip.path, clip.key, reason)))
+    body = "".join(lines).encode()
     durable_files.write(cache / FILE, _head(body) + body, below=cache)
 
 

@@ -196,6 +196,11 @@ def _fit_discriminant(
     clips = [sample.clips[n] for n in chosen]
     rows = np.array([row_of.get(clip.key, -1) for clip in clips], np.intp)
     part_of = np.where(sample.training[chosen], -1, validation.part_of[rows])
+    if (used_count := int((part_of >= 0).sum())) < held_out and last < len(keys):
+        progress.note(
+            f"the discriminant is cross-fitted on {used_count} of {held_out} validation clips, as more scores of "
+            f"{len(index)} classes do not fit into memory"
+        )
     labels = np.array([index[clip.label] for clip in clips], np.intp)
     progress.start("fitting the discriminant", len(np.unique(part_of)))
     try:

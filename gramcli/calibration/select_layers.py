@@ -19,7 +19,7 @@ from gramcli.calibration.fit_rule import FitResult, fit_rule, fit_threshold, unf
 from gramcli.calibration.paper_ranking import negative_means
 from gramcli.calibration.size_limits import (
     MAX_DISCRIMINANT_BYTES,
-    MAX_NUMBERS,
+    PREFERRED_NUMBERS,
     discriminant_bytes,
     require_negatives,
 )
@@ -159,7 +159,7 @@ def _scores(statistics: Statistics, ranking: str, negatives: Array | None, progr
             else:
                 # divided by E_l, so that layers of many channels do not get larger scores
                 scaled = statistics.validation_deviations(layer)
-                for rows in blocks(len(scaled), scaled.shape[1], MAX_NUMBERS):
+                for rows in blocks(len(scaled), scaled.shape[1], PREFERRED_NUMBERS):
                     scaled[rows] = scaled[rows] / expected[n]  # in float64, then rounded
                 score = layer_score(scaled, labels, ranking, counts > 0)
             if np.isfinite(score):
@@ -173,7 +173,7 @@ def _curve(statistics: Statistics, order: tuple[str, ...]) -> npt.NDArray[np.flo
     labels, logits = statistics.validation.labels, statistics.validation.logits
     expected, present = statistics.expected_of(order), statistics.counts > 0
     hits = np.zeros(len(order), np.int64)
-    for rows in blocks(len(labels), len(statistics.classes), MAX_NUMBERS):
+    for rows in blocks(len(labels), len(statistics.classes), PREFERRED_NUMBERS):
         # one layer and some clips at a time: classes can be many
         deviations = (statistics.validation_deviations(layer, rows) for layer in order)
         usable = logits[rows] if logits.shape[1] == len(statistics.classes) else None

@@ -9,20 +9,23 @@ from dataclasses import dataclass
 
 from gramcli.errors import ResourceError
 
-MAX_NUMBERS = 1 << 23
-"""Number of deviations (clips times layers times classes) that a fit prefers to have in memory, 32 MiB."""
+PREFERRED_NUMBERS = 1 << 23
+"""Number of deviations (clips times layers times classes) that a fit or a block of work keeps to, 32 MiB."""
 MIN_CLIPS = 500
-"""Number of clips that a fit uses with more deviations than `MAX_NUMBERS`, as far as `MAX_FIT` allows."""
+"""Number of clips that a fit uses even with more deviations than `PREFERRED_NUMBERS`, as far as `MAX_FIT` allows."""
 FEWEST_CLIPS = 20
 """With fewer clips nothing is fitted: there are too many layers and classes."""
 MAX_FIT = 1 << 26
-"""Largest number of evidence and scores in a fit, 512 MiB. `_SCORES` numbers for each clip and class are scores."""
-_SCORES = 8
+"""Largest number of evidence and scores in a fit, 512 MiB: clips times classes times layers and `SCORES_PER_CLASS`."""
+SCORES_PER_CLASS = 8
+"""Scores of a clip and class that are in memory at once: of network, discriminant and layers, and what joins them."""
 
 MAX_RULE = 1 << 27
-"""Largest number of classes times channels of all layers: bounds and discriminant of a rule take 12 bytes each."""
+"""Largest number of classes times channels of all layers. Each takes 12 bytes of a rule: lower and upper bound, and a
+weight of the discriminant."""
 MAX_BOUNDS = 7 << 25
-"""Largest number of bounds of classes and subsamples together, 8 bytes each, while calibrate collects them."""
+"""Largest number of classes and subsamples times channels, while calibrate collects their bounds. Each takes 8 bytes:
+lower and upper bound."""
 MAX_LAYER = 1 << 27
 """Largest number of validation clips times classes: the deviations of one layer are ranked in memory."""
 MAX_DEVIATIONS = 1 << 32
@@ -30,7 +33,8 @@ MAX_DEVIATIONS = 1 << 32
 MAX_NEGATIVES = 1 << 32
 """Largest number of training clips times classes times layers for the paper's ranking, which compares them all."""
 MAX_RIVALS = 1 << 25
-"""Largest number of clips times classes for the other classifiers of ``evaluate --rivals``, with several minutes."""
+"""Largest number of clips times classes for the other classifiers of ``evaluate --rivals``; more would take more than
+ten minutes."""
 
 MAX_DISCRIMINANT_BYTES = 7 << 28
 """Largest memory of a discriminant's fit; see `discriminant_bytes`."""
@@ -58,7 +62,12 @@ class Size:
         fewest = MAX_FIT // FEWEST_CLIPS
         for numbers, most, what, advice in (
             (self.classes * self.channels, MAX_RULE, "classes × {channels} channels", "layers"),
-            (self.classes * (self.layers + _SCORES), fewest, f"classes × ({{layers}} + {_SCORES}) layers", "layers"),
+            (
+                self.classes * (self.layers + SCORES_PER_CLASS),
+                fewest,
+                f"classes × ({{layers}} layers + {SCORES_PER_CLASS} scores)",
+                "layers",
+            ),
             (self.classes * self.validation, MAX_LAYER, "classes × {validation} validation clips", "validation clips"),
             (
                 self.classes * self.validation * self.layers,
@@ -116,12 +125,17 @@ def require_rivals(clips: int, classes: int) -> None:
 
 def clips_of_fit(layers: int, classes: int) -> int:
     """Returns the largest number of validation clips that a rule of so many layers and classes is fitted on."""
-    fits = MAX_FIT // (classes * (layers + _SCORES))
-    return max(1, MAX_NUMBERS // (layers * classes), min(MIN_CLIPS, fits))
+    fits = MAX_FIT // (classes * (layers + SCORES_PER_CLASS))
+    return max(1, PREFERRED_NUMBERS // (layers * classes), min(MIN_CLIPS, fits))
 
 
 def discriminant_bytes(clips: int, channels: int, classes: int) -> int:
     """Returns about how much memory it takes to fit a discriminant on so many clips and channels of all layers."""
     rank = min(clips, channels)
-    vectors = 12 * clips * channels + (24 * clips * channels if channels < clips else 0)
-    return vectors + 72 * rank * (rank + min(classes, clips))
+    # float32: descriptors, their standardised logarithms, and the basis of the clips' space
+    of_channels = 3 * 4 * clips * channels
+    if channels < clips:  # float64, where there is no basis: coordinates, those of a part, and their residuals
+        of_channels += 3 * 8 * clips * channels
+    # float64: eigenvectors and class means of the five parts and of all clips, and three times as much under way
+    of_coordinates = (5 + 1 + 3) * 8 * rank * (rank + min(classes, clips))
+    return of_channels + of_coordinates

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gramcli.blocks import blocks
 from gramcli.cache.statistics import Statistics
-from gramcli.calibration.size_limits import MAX_NUMBERS, clips_of_fit
+from gramcli.calibration.size_limits import PREFERRED_NUMBERS, clips_of_fit
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import deal_parts
 from gramcli.rule import class_size
@@ -144,7 +144,7 @@ class ValidationSet:
     def strangeness(self) -> npt.NDArray[np.float64]:
         """Returns the strangeness of each clip, with E_l and size correction from the other parts, (N,)."""
         result = np.empty(len(self.labels))
-        for some in blocks(len(result), len(self.layers) * len(self.columns), MAX_NUMBERS):
+        for some in blocks(len(result), len(self.layers) * len(self.columns), PREFERRED_NUMBERS):
             deviations = self.deviations(some.start, some.stop)
             for part in np.unique(self.part_of[some]).tolist():
                 held = np.flatnonzero(self.part_of[some] == part)

@@ -34,15 +34,11 @@ from gramcli.cli.options import Panel, example
 from gramcli.cli.render import print_stderr
 from gramcli.errors import Exit, GramcliError
 from gramcli.system import malloc
-from gramcli.system.machine_faults import TO_START, machine_fault, require_memory
+from gramcli.system.machine_faults import TO_START, guard_torch, machine_fault, require_memory
 from gramcli.text import shown
 
-_EPILOG = (
-    "Exit codes: 0 success, 1 internal error, 2 wrong usage, 3 no usable input, 4 a step is missing or files do not "
-    "fit each other, 5 finished but some inputs failed, 6 damaged cache, 7 memory, disk, device or package missing, or "
-    "output lost, 8 refused as unsafe, 9 cache in use, 130 or 143 interrupted.\n\n"
-    + example("gramcli demo", "gramcli guide start")
-)
+_CODES = ", ".join(f"{code} {code.meaning}" for code in Exit)
+_EPILOG = f"Exit codes: {_CODES}.\n\n{example('gramcli demo', 'gramcli guide start')}"
 
 app = typer.Typer(
     name="gramcli",
@@ -89,7 +85,7 @@ def main() -> NoReturn:
         signals.hide_ignored(_debug)
         _silence_libraries()
         code = _started() or run(sys.argv[1:])
-        signals.rest()
+        signals.stop_raising()
     except (KeyboardInterrupt, signals.Terminated):  # the signal came when `run` had ended
         code = int(signals.received() or Exit.INTERRUPTED)
         print_stderr("error", signals.message(Exit(code)))
@@ -98,10 +94,11 @@ def main() -> NoReturn:
 
 
 def _started() -> int:
-    """Prepares the process for a command; returns an exit code if it lacks the means."""
+    """Prepares the process for a command; returns an exit code if there is too little memory, else 0."""
     try:
         require_memory(TO_START)
-        signals.heed()
+        guard_torch()
+        signals.install()
         malloc.keep_freed()
     except GramcliError as error:
         return _fail(str(error), error.exit_code)
@@ -139,8 +136,8 @@ def run(arguments: Sequence[str]) -> int:
     _DEBUG[0] = False
     streams.begin()
     code = _run(arguments)
-    if code == Exit.OK and (why := streams.lost()):
-        return _fail(f"stdout cannot be written: {why}; what should have been printed is lost", Exit.RESOURCE)
+    if code == Exit.OK and (loss := streams.lost()):
+        return _fail(str(loss), loss.exit_code)
     return code
 
 

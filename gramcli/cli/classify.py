@@ -52,7 +52,7 @@ def classify_cmd(
 
     The output has one row per window. Run gramcli select-layers first, or give --model.
     """
-    from gramcli.audio.decoder_pool import start_ahead
+    from gramcli.audio.decoder_process import start_ahead
     from gramcli.audio.find import audio_files
     from gramcli.inference import dcase_submission
     from gramcli.inference.classifier import COLUMNS, GramClassifier, Prediction

@@ -20,7 +20,7 @@ from gramcli.settings import schema
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
 from gramcli.settings.settings_file import SettingsFile
-from gramcli.system.machine_faults import TO_LOAD_TORCH, is_out_of_memory, require_memory
+from gramcli.system.machine_faults import is_out_of_memory
 from gramcli.text import shown
 
 
@@ -166,8 +166,6 @@ def takes(*wanted: str, builds_network: bool = False) -> Callable[[Callable[...,
                     value = (",".join(value) if key.metadata["kind"] == "names" else value) if value else None
                 given.put(section, key.name, value)
             try:
-                if any(one.split(".")[0] == "network" for one in wanted):
-                    require_memory(TO_LOAD_TORCH)
                 command(given, **values)
             except Exception as error:
                 if not is_out_of_memory(error):

@@ -5,7 +5,6 @@ All that is printed for people is escaped here (`gramcli.text.shown`), whether o
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -21,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from gramcli.cells import harmless
+from gramcli import cells
 from gramcli.cli import streams
 from gramcli.text import shortened, shown
 
@@ -119,10 +118,9 @@ def rows(
         for record in records:
             print_line(_json(record))
     elif format is Format.csv:
-        writer = csv.writer(_Lines(), lineterminator="\n")
-        writer.writerow(columns)
+        streams.write(cells.line(columns))
         for record in records:
-            writer.writerow([_exact(record[column]) for column in columns])
+            streams.write(cells.line(_exact(record[column]) for column in columns))
     else:
         table(columns, records)
 
@@ -140,16 +138,16 @@ def table(columns: Sequence[str], records: Iterable[Mapping[str, Any]], *, title
         print_text(title)
     records = list(records)
     console = Console(highlight=False)
-    cells = {column: [_cell(record[column]) for record in records] for column in columns}
+    texts = {column: [_cell(record[column]) for record in records] for column in columns}
     if shrink:
-        others = [max(map(cell_len, [name, *texts])) + 2 for name, texts in cells.items() if name != shrink]
+        others = [max(map(cell_len, [name, *column])) + 2 for name, column in texts.items() if name != shrink]
         room = max(console.width - sum(others), cell_len(shrink), _MIN_WIDTH)
-        cells[shrink] = [_tail(text, room) for text in cells[shrink]]
+        texts[shrink] = [_tail(text, room) for text in texts[shrink]]
     grid = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     for column in columns:
         number = all(isinstance(record[column], int | float | None) for record in records) and bool(records)
         grid.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in zip(*cells.values(), strict=True):
+    for row in zip(*texts.values(), strict=True):
         grid.add_row(*map(Text, row))
     with console.capture() as printed:
         console.print(grid)
@@ -169,21 +167,13 @@ def _tail(text: str, room: int) -> str:
     return text
 
 
-class _Lines:
-    """A text file for the csv module; the lines that it gets are whole."""
-
-    def write(self, text: str) -> int:
-        streams.write(text)
-        return len(text)
-
-
 def _exact(value: Any) -> str:
-    """Returns a cell of a CSV file: numbers with all digits, and text that no spreadsheet runs."""
+    """Returns the text of a cell of a CSV file: numbers with all digits."""
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else ""
     if value is None or isinstance(value, int):
         return _cell(value)
-    return harmless(shown(value) if streams.stdout_is_terminal() else str(value))
+    return shown(value) if streams.stdout_is_terminal() else str(value)
 
 
 def _cell(value: Any) -> str:

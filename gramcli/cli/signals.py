@@ -22,6 +22,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from gramcli.cli.streams import STDERR
 from gramcli.errors import Exit
 
 GRACE_S = 4.0
@@ -29,7 +30,6 @@ GRACE_S = 4.0
 
 _AGAIN_S = 0.01
 """Time after which a signal whose exception was lost is sent again, in seconds; the destructor has ended then."""
-_STDERR = 2
 
 _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 _WORDS = {Exit.INTERRUPTED: "interrupted", Exit.TERMINATED: "terminated"}
@@ -44,9 +44,9 @@ class Terminated(BaseException):
 
 
 _RECEIVED: list[Exit] = []
-_LOST: list[int] = []
+_EXCEPTION_LOST: list[int] = []
 """Not empty while the exception of a signal was lost and it has not been raised again."""
-_OVER: list[bool] = []
+_COMMAND_ENDED: list[bool] = []
 """Not empty when the command has ended, and no exception is raised any more."""
 _REQUESTS: list[int] = []
 """Descriptor on which the thread can be asked to send the signal again."""
@@ -63,7 +63,7 @@ def message(code: Exit) -> str:
 
 
 def end_at_once() -> None:
-    """Makes either signal end the process at once, with its exit code and no message, until `heed` is called."""
+    """Makes either signal end the process at once, with its exit code and no message, until `install` is called."""
     for number, code in _CODES.items():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, functools.partial(_end, code))
@@ -73,18 +73,18 @@ def _end(code: Exit, number: int, frame: FrameType | None) -> None:
     os._exit(code)
 
 
-def heed() -> None:
+def install() -> None:
     """Turns the first of these signals into an `Interrupted` or `Terminated` in this thread, the main one.
 
     A signal that is ignored, such as Ctrl-C in a background job, stays ignored.
     """
 
-    def first(number: int, frame: FrameType | None) -> None:
-        if _OVER or (_RECEIVED and not _LOST):
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if _COMMAND_ENDED or (_RECEIVED and not _EXCEPTION_LOST):
             return
         if not _RECEIVED:
             _RECEIVED.append(_CODES[signal.Signals(number)])
-        _LOST.clear()
+        _EXCEPTION_LOST.clear()
         raise Interrupted if _RECEIVED[0] == Exit.INTERRUPTED else Terminated
 
     reader, writer = os.pipe()
@@ -94,12 +94,12 @@ def heed() -> None:
     threading.Thread(target=_watch, args=(reader,), name="gramcli signals", daemon=True).start()
     for number in _CODES:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, first)
+            signal.signal(number, on_signal)
 
 
-def rest() -> None:
+def stop_raising() -> None:
     """Keeps the exit code of a command that has ended: a signal that comes now raises nothing."""
-    _OVER.append(True)
+    _COMMAND_ENDED.append(True)
 
 
 def hide_ignored(tell: Callable[[str], None]) -> None:
@@ -111,7 +111,7 @@ def hide_ignored(tell: Callable[[str], None]) -> None:
 
     def ignored(lost: Any) -> None:  # takes what it uses with it, as it may run when modules are being emptied
         if issubclass(lost.exc_type, KeyboardInterrupt | Terminated):
-            _LOST.append(1)
+            _EXCEPTION_LOST.append(1)
             for writer in _REQUESTS:
                 with contextlib.suppress(OSError):
                     os.write(writer, b"\0")
@@ -127,21 +127,21 @@ def _watch(reader: int) -> None:
     """Waits for the first signal, and then for a second one or the end of the grace period."""
     code = _next(reader)
     number = next(number for number, one in _CODES.items() if one == code)
-    ends, own = time.monotonic() + GRACE_S, 0
+    ends, resent = time.monotonic() + GRACE_S, 0
     while select.select([reader], [], [], max(0.0, ends - time.monotonic()))[0]:
         byte = os.read(reader, 1)[0]
         if byte == 0:
             time.sleep(_AGAIN_S)
-            own += 1
+            resent += 1
             signal.pthread_kill(threading.main_thread().ident or 0, number)
-        elif byte in _CODES and own:  # the signal that this thread has sent
-            own -= 1
+        elif byte in _CODES and resent:  # the signal that this thread has sent
+            resent -= 1
         elif byte in _CODES:
             break
-    show_cursor = "\x1b[?25h" if os.isatty(_STDERR) else ""  # which a progress bar hides
+    show_cursor = "\x1b[?25h" if os.isatty(STDERR) else ""  # which a progress bar hides
     with contextlib.suppress(OSError):
         # not through Python's own stream, which the main thread may have locked
-        os.write(_STDERR, f"{show_cursor}error: {message(code)}\n".encode())
+        os.write(STDERR, f"{show_cursor}error: {message(code)}\n".encode())
     os._exit(code)
 
 

@@ -1,4 +1,7 @@
-"""Writes to stdout and stderr, and remembers whether stdout was lost; no other module of the package writes there.
+"""Writes to stdout and stderr, and remembers whether stdout was lost.
+
+All of the package writes here, except that `gramcli.cli.signals` writes the last line of a process that it ends, as
+another thread may be within `write` then.
 
 A stream can be closed (``>&-``), full (``/dev/full``), or a pipe whose reader has gone. A fault of stderr is ignored:
 it changes neither what a command does nor its exit code. After a fault of stdout, a command that writes files finishes
@@ -18,7 +21,7 @@ from typing import Any
 from gramcli.errors import ResourceError
 from gramcli.text import shown
 
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_STDIN, _STDOUT, STDERR = 0, 1, 2
 _CLOSED: set[int] = set()
 """Streams that were closed when the program started."""
 
@@ -33,7 +36,7 @@ def open_missing() -> None:
     Else the next file that is opened would get its number: what is printed would be written into that file, and child
     processes would start without the stream.
     """
-    for number in (_STDIN, _STDOUT, _STDERR):
+    for number in (_STDIN, _STDOUT, STDERR):
         try:
             os.fstat(number)
         except OSError:
@@ -63,9 +66,13 @@ class _Stream(io.RawIOBase):
     def begin(self) -> None:
         """Forgets earlier faults."""
         self.fault = "it is closed" if self._number in _CLOSED else ""
+        """Why it cannot be written; empty while it can, and if its reader has gone."""
         self.gone = False
+        """Whether it is a pipe whose reader has gone."""
         self.missed = False
+        """Whether something was to be written after it had failed."""
         self.required = False
+        """Whether a fault ends the command at once."""
 
     def writable(self) -> bool:
         return True
@@ -103,14 +110,25 @@ class _Stream(io.RawIOBase):
                 select.select([], [self._number], [])
 
     def check(self) -> None:
-        """Raises an error if the stream has failed."""
+        """Raises an error if the stream, which is stdout, has failed.
+
+        Raises:
+            ResourceError: It cannot be written.
+            ReaderGone: Its reader has gone.
+        """
         if self.gone:
             raise ReaderGone
         if self.fault:
-            raise ResourceError(f"stdout cannot be written: {self.fault}; write it elsewhere and run the command again")
+            raise self.loss()
+
+    def loss(self) -> ResourceError:
+        """Returns the error that stdout cannot be written."""
+        return ResourceError(
+            f"stdout cannot be written: {self.fault}; redirect it to another file and run the command again"
+        )
 
 
-_OUT, _ERROR = _Stream(_STDOUT), _Stream(_STDERR)
+_OUT, _ERROR = _Stream(_STDOUT), _Stream(STDERR)
 
 
 def begin() -> None:
@@ -161,14 +179,15 @@ def require() -> None:
 
     Raises:
         ResourceError: It is lost already.
+        ReaderGone: The same, and its reader has gone.
     """
     _OUT.required = True
     _OUT.check()
 
 
-def lost() -> str:
-    """Returns why output could not be written to stdout; empty if all was written, or if its reader has gone."""
-    return _OUT.fault if _OUT.missed else ""
+def lost() -> ResourceError | None:
+    """Returns the error that output could not be written to stdout; None if all was, or if its reader has gone."""
+    return _OUT.loss() if _OUT.missed else None
 
 
 def stdout_is_terminal() -> bool:

@@ -32,12 +32,13 @@ ALIASES = {
     "start": ("start", "onset"),
     "end": ("end", "offset"),
 }
-"""Names that the column of a role may have, in upper or lower case. If a table has several, the one that
-stands first in this list counts."""
+"""Names that the column of a role may have, in upper or lower case; of several, the first in this list counts."""
 DELIMITERS = "\t,;|"
 """Characters that may separate the cells of a CSV or TSV file. The header decides which one does."""
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 """Endings of the files that are read as one JSON object per line; all others are read as CSV or TSV."""
+LONGEST = 10_000
+"""Characters of a file name, label or group; the csv module reads no cell of more than 131,072."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,7 @@ def _table(path: Path) -> _Table:
         raise UsageError(f"{name}:{line}: is not UTF-8 text; save the table as UTF-8") from None
     if "\0" in text:
         raise UsageError(f"{name}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL character")
-    parse = _jsonl if path.suffix.lower() in JSON_SUFFIXES else _csv
-    rows = list(parse(name, text))
+    rows = list((_jsonl if path.suffix.lower() in JSON_SUFFIXES else _csv)(name, text))
     if not rows:
         raise NoInputError(f"{shown(path)}: has no rows")
     columns, notes = _columns(name, dict.fromkeys(column for _, cells in rows for column in cells))
@@ -189,7 +189,7 @@ def _jsonl(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
             continue
         try:
             values = json_values.parse(line)
-        except json_values.ExcessiveError as error:
+        except json_values.RefusedJsonError as error:
             raise UsageError(f"{name}:{number}: is not a JSON object that can be used: {error}") from None
         except ValueError:
             raise UsageError(f"{name}:{number}: is not one JSON object per line") from None
@@ -277,6 +277,9 @@ def _entry(table: _Table, origin: str, cells: dict[str, str], split: str) -> Ent
 
     if not cell("file"):
         raise UsageError(f"{origin}: no file name")
+    for role in ("file", "label", "group"):
+        if len(cell(role)) > LONGEST:
+            raise UsageError(f"{origin}: a {role} of {len(cell(role))} characters; at most {LONGEST} are read")
     start, end = _seconds(origin, cell("start")), _seconds(origin, cell("end"))
     if end is not None:
         start = start or 0.0

@@ -286,6 +286,7 @@ def _probe(clips: _Clips, strength: float) -> Scorer:
     model = LogisticRegression(C=strength, max_iter=300, tol=1e-4)
     with warnings.catch_warnings():  # a probe that has nearly converged is good enough
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes")  # labels that are taken for measurements
         model.fit(clips.points, clips.labels)
 
     def score(new: Array, _: Array | None) -> Array:

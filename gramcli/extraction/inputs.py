@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gramcli.audio.decoder_pool import start_ahead
+from gramcli.audio.decoder_process import start_ahead
 from gramcli.cache import completion, foreign_files, inventory
 from gramcli.cache.completion import Completion
 from gramcli.cache.view import CLEAN, View

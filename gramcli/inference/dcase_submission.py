@@ -7,14 +7,12 @@ columns only. Names and labels are cells as `gramcli.cells` makes them.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from gramcli.cells import harmless
+from gramcli import cells
 from gramcli.errors import UsageError
 from gramcli.system import durable_files
 from gramcli.text import shown
@@ -72,9 +70,7 @@ def submission(predictions: Iterable[Predicted], classes: Sequence[str]) -> str:
         for cell in line:
             if any(mark in cell for mark in "\t\r\n"):
                 raise UsageError(f"{shown(cell)}: a tab or a line break cannot stand in a submission; rename it")
-    text = io.StringIO()
-    csv.writer(text, delimiter="\t", lineterminator="\n").writerows(map(harmless, line) for line in lines)
-    return text.getvalue()
+    return "".join(cells.line(line, "\t") for line in lines)
 
 
 def write(path: Path, predictions: Iterable[Predicted], classes: Sequence[str]) -> None:

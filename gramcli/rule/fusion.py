@@ -15,6 +15,7 @@ from gramcli.fitting import conditional_logit
 from gramcli.fitting.conditional_logit import log_softmax
 from gramcli.fitting.cross_fitting import LabelledClips, cross_fit
 from gramcli.rule.class_size import SizeCorrection
+from gramcli.rule.source_weights import WEAK_RIDGE, fit_sources, log_likelihood, source_weights
 
 Array = NDArray[Any]
 
@@ -31,9 +32,6 @@ first class would always win."""
 
 BLOCK = 1 << 22
 """Numbers of evidence that are computed at a time, 32 MiB."""
-
-_WEAK_RIDGE = 1e-3
-"""Ridge of weights that have no other ridge. It keeps them finite where clips are separable."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,11 +154,11 @@ class _Support:
 
 def _fit_weights(support: _Support, labels: NDArray[np.integer], ridge: float) -> Fusion:
     first, layers = support.first, support.layers.shape[2] - support.first
-    *of_frequency, common = conditional_logit.fit(support.mean, labels, ridge=_WEAK_RIDGE)
+    *of_frequency, common = conditional_logit.fit(support.mean, labels, ridge=WEAK_RIDGE)
     weights = conditional_logit.fit(
         support.layers,
         labels,
-        ridge=np.array([_WEAK_RIDGE] * first + [ridge] * layers),
+        ridge=np.array([WEAK_RIDGE] * first + [ridge] * layers),
         centre=np.array([*of_frequency, *[common / layers] * layers]),
     )[first:]
     return Fusion(np.maximum(weights, _MIN_WEIGHT), ridge=ridge)
@@ -199,7 +197,7 @@ def choose(
 
     Each part of the clips is scored by layer weights fitted on the other parts. The ridge whose scores have the largest
     likelihood is chosen; the largest of several. The weights of these scores, of log q and of log p are fitted on the
-    cross-fitted scores; see `_source_weights`. Then the layer weights are fitted again on all clips.
+    cross-fitted scores; see `gramcli.rule.source_weights`. Then the layer weights are fitted again on all clips.
 
     Args:
         evidence_from: Returns z of some clips, given by their indices, with E_l and size correction fitted on the clips
@@ -232,7 +230,7 @@ def choose(
     for ridge in sorted(RIDGES, reverse=True):
         held_out = cross_fit(clips.part_of, partial(scored_by, ridge=ridge))
         # score ridges with the class frequencies partialled out
-        loss = -_fit_sources([held_out], frequency, labels)[1] if uneven else -_log_likelihood(held_out, labels)
+        loss = -fit_sources([held_out], frequency, labels)[1] if uneven else -log_likelihood(held_out, labels)
         if best is None or loss < best[0]:
             best = loss, ridge, held_out
     assert best is not None
@@ -241,9 +239,9 @@ def choose(
     sources = [held_out, *(zero if one is None else np.asarray(one, np.float64) for one in (log_q, log_p))]
     complete = np.all([np.isfinite(one).all(axis=1) for one in sources], axis=0)
     if complete.all():
-        weights = _source_weights(sources, frequency, labels)
+        weights = source_weights(sources, frequency, labels)
     else:
-        weights = _source_weights(
+        weights = source_weights(
             [one[complete] for one in sources], [one[complete] for one in frequency], labels[complete]
         )
     fusion = fitted_on(np.ones(len(labels), bool), ridge)
@@ -257,49 +255,3 @@ def choose(
     for rows in blocks(len(labels), len(sources) * classes, BLOCK):
         pooled[rows] = log_softmax(np.einsum("snc,s->nc", [one[rows] for one in sources], weights))
     return FittedFusion(fusion, pooled)
-
-
-def _source_weights(sources: list[Array], frequency: list[Array], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Fits the weight of each source of scores. The first is always used, others only if they are worth a parameter.
-
-    A source is worth a parameter if the log-likelihood of the labels rises by more than one nat (Akaike 1974).
-    Otherwise its weight is 0: on few clips a smaller gain is mostly chance, or another source gives it already.
-
-    Args:
-        sources: Held-out scores of layers, discriminant and network, in this order.
-        frequency: Scores that are fitted too, and whose weights are dropped.
-        labels: True classes.
-
-    Shape:
-        - sources, frequency: (N, C) each
-        - labels: (N,)
-        - returns: (S,)
-    """
-    weights = np.zeros(len(sources))
-    used = [0]
-    of_used, likelihood = _fit_sources([sources[0]], frequency, labels)
-    for n in range(1, len(sources)):
-        of_more, likelihood_of_more = _fit_sources([sources[m] for m in (*used, n)], frequency, labels)
-        if likelihood_of_more - likelihood > 1:
-            used, of_used, likelihood = [*used, n], of_more, likelihood_of_more
-    weights[used] = of_used
-    # never 0: if no source is of use, the first class would always win
-    weights[0] = max(weights[0], _WEAK_RIDGE)
-    return weights
-
-
-def _fit_sources(
-    sources: list[Array], frequency: list[Array], labels: NDArray[np.integer]
-) -> tuple[NDArray[np.float64], float]:
-    """Returns the weights of the sources, and the log-likelihood of the labels in nats."""
-    scores = np.stack([*sources, *frequency], axis=2)
-    centre = np.array([1.0 / len(sources)] * len(sources) + [0.0] * len(frequency))
-    weights = conditional_logit.fit(scores, labels, ridge=_WEAK_RIDGE, centre=centre)
-    return weights[: len(sources)], _log_likelihood(scores @ weights, labels)
-
-
-def _log_likelihood(scores: Array, labels: NDArray[np.integer]) -> float:
-    own = np.empty(len(labels))
-    for rows in blocks(len(scores), scores.shape[1], BLOCK):
-        own[rows] = log_softmax(scores[rows])[np.arange(len(own[rows])), labels[rows]]
-    return float(own.sum())

@@ -140,7 +140,7 @@ def _table(value: Any) -> dict[str, Any] | None:
             return None
         try:
             table[name.strip()] = json_values.parse(text, finite=False)
-        except json_values.ExcessiveError:
+        except json_values.RefusedJsonError:
             table[name.strip()] = text if text.isdecimal() else math.nan  # refused, with the bounds
         except ValueError:
             table[name.strip()] = text

@@ -1,13 +1,16 @@
 """Recognises errors of Python and of libraries that say that the machine lacks something: memory, files, a folder.
 
 Some libraries end the process where there is too little memory to load them, which nobody can catch. So
-`require_memory` refuses a limit that is too low before they are loaded.
+`require_memory` and `guard_torch` refuse a limit that is too low before they are loaded.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib.abc
+import os
 import resource
+import sys
 
 from gramcli.errors import GramcliError, NoInputError, ResourceError
 from gramcli.text import shown
@@ -52,6 +55,23 @@ def require_memory(needed: int) -> None:
         )
 
 
+def guard_torch() -> None:
+    """Makes the first import of torch in this process check with `require_memory` that there is enough for it.
+
+    Commands that need no network run with less.
+    """
+    if not any(isinstance(finder, _TorchGuard) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TorchGuard())
+
+
+class _TorchGuard(importlib.abc.MetaPathFinder):
+    """Finds no module, but is asked for each before it is loaded."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "torch":
+            require_memory(TO_LOAD_TORCH)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error, or one that it was raised from, says that memory or threads are used up."""
     if isinstance(error, GramcliError):  # it says already what to do
@@ -75,6 +95,8 @@ def machine_fault(error: Exception) -> GramcliError | None:
     """Returns the error to report in place of one that is a fault of the machine; None for any other."""
     if is_out_of_memory(error):
         return ResourceError("out of memory; close other programs, or raise the limits on memory and processes")
+    if not _has_working_folder():
+        return NoInputError("the working folder has been deleted; change into one that is there")
     if not isinstance(error, OSError):
         return None
     if _NO_TEMPORARY in str(error):
@@ -85,6 +107,14 @@ def machine_fault(error: Exception) -> GramcliError | None:
     if error.errno in _ADVICE:
         return ResourceError(f"{name}{error.strerror}; {_ADVICE[error.errno]} and run the same command again")
     return None
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - the plain call to the system
+    except OSError:
+        return False
+    return True
 
 
 def no_temporary_folder() -> ResourceError:

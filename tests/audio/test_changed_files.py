@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -88,11 +89,13 @@ def test_a_file_of_the_same_content_is_decoded(tmp_path: Path, change: Callable[
 def test_a_file_whose_size_and_times_are_known_is_not_hashed_again(tmp_path: Path) -> None:
     path = write(tmp_path / "x.wav", noise(1))
     about = Path(path).stat()
-    trusted = HashedFile("0" * 64, about.st_size, about.st_mtime_ns, about.st_ctime_ns + 1)
+    trusted = HashedFile("0" * 64, about.st_size, about.st_mtime_ns, since_ns=about.st_ctime_ns + 1)
     with Reader(path, 16000, "mix", expected=trusted) as reader:
         assert len(reader.read(None)) == 16000
     with pytest.raises(AudioError, match=CHANGED):
-        Reader(path, 16000, "mix", expected=HashedFile("0" * 64, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
+        Reader(path, 16000, "mix", expected=dataclasses.replace(trusted, since_ns=about.st_ctime_ns))
+    with pytest.raises(AudioError, match=CHANGED):
+        Reader(path, 16000, "mix", expected=dataclasses.replace(trusted, hash_again=True))
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -315,21 +315,21 @@ def test_counts_below_one_are_a_mistake() -> None:
 
 
 def test_a_child_that_was_started_ahead_is_the_one_that_decodes(tmp_path):
-    workers.start_ahead()
-    workers.start_ahead()
-    (spare,) = workers._SPARE
+    decoder_process.start_ahead()
+    decoder_process.start_ahead()
+    (spare,) = decoder_process._SPARE
     path = write(tmp_path / "tone.wav", noise(0.1))
     with Decoders(1) as decoders:
         (found,) = decoders.probe([str(path)])
         assert found == probe(str(path))
-        assert not workers._SPARE
+        assert not decoder_process._SPARE
         assert spare.alive()
     assert not spare.alive()
 
 
 def test_a_child_that_was_started_elsewhere_finds_relative_names(tmp_path, monkeypatch):
     write(tmp_path / "there" / "tone.wav", noise(0.1))
-    workers.start_ahead()
+    decoder_process.start_ahead()
     monkeypatch.chdir(tmp_path / "there")
     with Decoders(1) as decoders:
         (found,) = decoders.probe(["tone.wav"])

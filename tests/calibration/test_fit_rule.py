@@ -117,7 +117,7 @@ def test_clips_far_from_all_classes_are_unknown(both, rule):
 def test_if_memory_is_too_small_some_clips_fit_the_rule_and_all_set_the_threshold(both, monkeypatch):
     cache = both[0]
     whole, _ = select_layers(cache)
-    monkeypatch.setattr(size_limits, "MAX_NUMBERS", 1)
+    monkeypatch.setattr(size_limits, "PREFERRED_NUMBERS", 1)
     monkeypatch.setattr(size_limits, "MIN_CLIPS", 40)
     progress = Silent()
     some, _ = select_layers(cache, progress=progress)

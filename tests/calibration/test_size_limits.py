@@ -28,7 +28,7 @@ from tests.support.informative_caches import write_cache
     ("size", "named"),
     [
         (Size(50_000, 17, 3904, 100), "50000 classes × 3904 channels is 195200000"),
-        (Size(5_000, 10_000, 20_000, 10), "5000 classes × (10000 + 8) layers is 50040000"),
+        (Size(5_000, 10_000, 20_000, 10), "5000 classes × (10000 layers + 8 scores) is 50040000"),
         (Size(50_000, 2, 8, 50_000), "50000 classes × 50000 validation clips is 2500000000"),
         (Size(10_000, 100, 1000, 10_000), "10000 classes × 10000 validation clips × 100 layers is 10000000000"),
     ],
@@ -48,12 +48,13 @@ def test_the_guide_states_the_limits():
     stated = [size_limits.MAX_FIT, size_limits.MAX_FIT // size_limits.MIN_CLIPS]
     stated += [size_limits.MAX_FIT // size_limits.FEWEST_CLIPS, size_limits.MAX_BOUNDS, size_limits.MAX_RIVALS]
     stated += [size_limits.MAX_RULE, size_limits.MAX_LAYER, size_limits.MAX_DEVIATIONS, size_limits.MAX_NEGATIVES]
+    stated += [size_limits.MAX_HELD_OUT]
     assert [f"{limit:,}" for limit in stated if f"{limit:,}" not in page] == []
     assert f"{size_limits.MAX_DISCRIMINANT_BYTES / 2**30:g} GiB" in page
 
 
 def test_a_fit_uses_fewer_clips_the_more_numbers_a_clip_has():
-    assert clips_of_fit(17, 10) == size_limits.MAX_NUMBERS // 170
+    assert clips_of_fit(17, 10) == size_limits.PREFERRED_NUMBERS // 170
     assert clips_of_fit(30, 1000) == size_limits.MIN_CLIPS
     for layers, classes in ((2, 50_000), (10_000, 300), (500, 2000)):
         clips = clips_of_fit(layers, classes)
@@ -102,7 +103,7 @@ def test_without_memory_for_a_discriminant_the_rule_does_without(tmp_path, monke
 def test_only_the_clips_of_the_fit_are_scored_by_the_discriminant_if_scores_are_many(tmp_path, monkeypatch):
     write_cache(tmp_path)
     monkeypatch.setattr("gramcli.calibration.fit_rule.MAX_HELD_OUT", 1)
-    monkeypatch.setattr(size_limits, "MAX_NUMBERS", 1)
+    monkeypatch.setattr(size_limits, "PREFERRED_NUMBERS", 1)
     monkeypatch.setattr(size_limits, "MIN_CLIPS", 40)
     scored = []
 
@@ -111,8 +112,10 @@ def test_only_the_clips_of_the_fit_are_scored_by_the_discriminant_if_scores_are_
         return discriminant.fit(descriptors, clips, progress)
 
     monkeypatch.setattr("gramcli.calibration.fit_rule.discriminant", SimpleNamespace(fit=fit))
-    decision, _ = select_layers(tmp_path)
+    notes = Silent()
+    decision, _ = select_layers(tmp_path, progress=notes)
     assert scored == [40]
+    assert any("the discriminant is cross-fitted on 40 of 90 validation clips" in note for note in notes.notes)
     assert decision.rule.discriminant is not None
     assert evaluate(tmp_path).clean.decisions["fused"]["accuracy"] > 0.9
 

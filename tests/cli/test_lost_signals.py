@@ -112,7 +112,7 @@ def test_a_second_signal_after_a_lost_one_ends_the_command_at_once():
 def test_the_end_of_the_grace_period_needs_no_stderr(redirections):
     code = (
         "import ctypes, os, signal, threading; from gramcli.cli import signals, streams\n"
-        "streams.open_missing(); signals.GRACE_S = 0.2; signals.heed()\n"
+        "streams.open_missing(); signals.GRACE_S = 0.2; signals.install()\n"
         "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\n"  # for this thread alone
         "ctypes.CDLL(None).sleep(30)"

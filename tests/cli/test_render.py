@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
+import io
 import json
 import math
 import os
@@ -11,9 +13,13 @@ import struct
 import subprocess
 import sys
 import termios
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gramcli.cells import original
 from gramcli.cli import render
 from tests.support.sets import ROOT
 
@@ -110,6 +116,15 @@ def test_csv_holds_no_formula_and_numbers_as_they_are(capfd):
     values = {"a": "=1+1", "b": "'@x", "c": -0.5, "d": "-0.5", "e": None, "f": True, "g": math.inf, "h": 3}
     render.rows(list(values), [values], render.Format.csv)
     assert capfd.readouterr().out.splitlines() == ["a,b,c,d,e,f,g,h", "'=1+1,''@x,-0.5,-0.5,,true,,3"]
+
+
+@given(st.text("a\r\n\t\"'=,\x85", max_size=6), st.text("a\r\n=", max_size=3))
+def test_whatever_text_goes_into_csv_comes_back(text, other):
+    records = [{"file": text, "n": 0.1}, {"file": other, "n": None}]
+    with mock.patch.object(render.streams, "write") as write:
+        render.rows(["file", "n"], records, render.Format.csv)
+    written = io.StringIO("".join(call.args[0] for call in write.call_args_list), newline="")
+    assert [[*map(original, row)] for row in csv.reader(written)] == [["file", "n"], [text, "0.1"], [other, ""]]
 
 
 def test_csv_holds_bytes_as_they_were_read(capfdbinary):

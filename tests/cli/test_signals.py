@@ -130,7 +130,7 @@ def test_a_signal_at_any_moment_ends_every_command_in_order(calibrated, command,
 def test_the_first_signal_has_its_time_and_no_more(tmp_path):
     code = (
         "import ctypes, pathlib, signal; from gramcli.cli import signals\n"
-        "signals.GRACE_S = 0.5; signals.heed()\n"
+        "signals.GRACE_S = 0.5; signals.install()\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})\n"
         "c = ctypes.CDLL(None); pathlib.Path('deaf').touch(); c.sleep(60)"
     )
@@ -190,7 +190,7 @@ def test_ctrl_c_that_was_to_be_ignored_is_ignored():
     """As in ``gramcli extract &`` of a script."""
     code = (
         "import signal; from gramcli.cli import signals\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN); signals.heed()\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); signals.install()\n"
         "signal.raise_signal(signal.SIGINT); print('on')\n"
         "try:\n    signal.raise_signal(signal.SIGTERM)\n"
         "except signals.Terminated:\n    print('ended')"
@@ -203,7 +203,7 @@ def test_an_end_by_ctrl_c_has_its_exit_code_wherever_it_came(tmp_path):
     """With ``-m``, Python ends by the signal if a plain KeyboardInterrupt left code given as text, caught or not."""
     (tmp_path / "module.py").write_text(
         "import sys; from gramcli.cli import signals\n"
-        "signals.heed()\n"
+        "signals.install()\n"
         "try:\n    exec('import signal; signal.raise_signal(signal.SIGINT)')\n"
         "except KeyboardInterrupt:\n    sys.exit(130)"
     )

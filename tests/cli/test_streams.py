@@ -115,7 +115,7 @@ def test_commands_that_write_finish_their_work_first(calibrated_once, redirectio
     Path("new.tsv").unlink(missing_ok=True)
     got = left(redirections, "classify", "sounds", "--submission", "new.tsv")
     assert got.code == Exit.RESOURCE
-    assert "what should have been printed is lost" in one_error(got.err)
+    assert "redirect it to another file and run the command again" in one_error(got.err)
     assert len(Path("new.tsv").read_text().splitlines()) == 25
     decision = Path(".gramcli/decision.safetensors")
     decision.unlink()

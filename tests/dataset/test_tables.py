@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -185,3 +186,12 @@ def test_cells_that_a_spreadsheet_would_run_are_read_as_gramcli_writes_them(tmp_
     assert [(one.file, one.label, one.group) for one in entries] == [("=a.wav", "-5 dB", "'@x"), ("'b.wav", "-5", "'")]
     as_json = made(tmp_path, '{"file": "\'=a.wav", "label": "\'-x"}\n', "meta.jsonl")
     assert [(one.file, one.label) for one in tables.read(as_json)[0]] == [("'=a.wav", "'-x")]
+
+
+@pytest.mark.parametrize("role", ["file", "label", "group"])
+def test_a_text_that_no_table_could_hold(tmp_path: Path, role: str) -> None:
+    row = {"file": "a.wav", "label": "dog", "group": "g", "remark": "x" * 200_000}
+    assert tables.read(made(tmp_path, json.dumps(row), "meta.jsonl"))[0][0].label == "dog"
+    path = made(tmp_path, json.dumps({**row, role: "x" * 10_001}), "meta.jsonl")
+    with pytest.raises(UsageError, match=rf"^meta.jsonl:1: a {role} of 10001 characters; at most 10000 are read$"):
+        tables.read(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -202,3 +203,12 @@ def test_without_scikit_learn_the_message_says_what_to_install(data, monkeypatch
     with pytest.raises(ResourceError, match="not installed; install it, or gramcli with its extra evaluate"):
         data.fit(baselines.PROBE)
     data.fit(baselines.LDA)
+
+
+def test_more_classes_than_half_of_the_clips_are_fitted_without_a_warning():
+    found = Data(training=20, validation=20, test=40, classes=25)
+    labelled = found.labelled(classes=25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        baseline = baselines.fit(baselines.PROBE, found.spaces.fitted, labelled, found.log_p)
+    assert np.isfinite(baseline.log_probabilities(found.more, found.more_log_p)).all()

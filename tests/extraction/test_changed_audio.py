@@ -42,7 +42,8 @@ def test_a_clip_replaced_between_hashing_and_decoding_fails_and_is_read_by_the_n
     assert (done.failed, done.clips) == (1, 12)
     view, rows = View.open(tmp_path / "cache"), clip_table.require(tmp_path / "cache").rows
     assert failures.read(tmp_path / "cache", view, rows) == {
-        before: "changed while it was read; run the same command again once nothing writes to it"
+        before: "changed while it was read; another program was writing to it, such as a recorder: wait until it has "
+        "finished, and run the same command again"
     }
     assert extract(settings, HERE).failed == 0
     rows = clip_table.require(tmp_path / "cache").rows

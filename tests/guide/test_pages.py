@@ -76,6 +76,7 @@ def test_every_setting_is_in_the_table_of_its_section_with_its_default(section):
 def test_every_exit_code_is_in_the_table(code):
     rows = [line for line in GUIDE["troubleshooting"].splitlines() if line.startswith(f"| {int(code)} |")]
     assert len(rows) == 1
+    assert rows[0].split("|")[2].strip().startswith(code.meaning)
 
 
 def test_every_column_of_every_command_is_explained(tmp_path_factory, demo_folder):

@@ -1,4 +1,4 @@
-"""The guard, as a pure function of names and arguments."""
+"""`verdict` and `refusal` of `gramcli.network.code_trust`, as pure functions of names and arguments."""
 
 from __future__ import annotations
 

@@ -82,8 +82,12 @@ def project(base: Path, tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-@pytest.mark.parametrize(("put", "name", "args", "command"), CASES, ids=lambda one: getattr(one, "__name__", None))
-def test_a_file_names_code_or_arguments(
+@pytest.mark.parametrize(
+    ("put", "name", "args", "command"),
+    CASES,
+    ids=[f"{put.__name__}-{name}-{','.join(args)}-{command}" for put, name, args, command in CASES],
+)
+def test_what_a_file_names_is_refused(
     project: Path, put: Callable[..., None], name: str, args: Mapping[str, Any], command: str
 ) -> None:
     put(project, name, args)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import resource
+import sys
 
 import pytest
 
 from gramcli.errors import ArtefactError, NoInputError, ResourceError
-from gramcli.system.machine_faults import is_out_of_memory, machine_fault, require_memory
+from gramcli.system.machine_faults import guard_torch, is_out_of_memory, machine_fault, require_memory
 
 
 @pytest.mark.parametrize(
@@ -75,3 +77,24 @@ def test_a_limit_that_is_too_low_is_refused(monkeypatch):
         require_memory(2**30)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
     require_memory(2**60)
+
+
+def test_torch_is_not_loaded_into_too_little_memory(monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**29, 2**30))
+    for _ in range(2):
+        guard_torch()
+    with pytest.raises(ResourceError, match="ulimit -v"):
+        importlib.import_module("torch")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
+    assert importlib.util.find_spec("torch") is not None
+
+
+def test_a_working_folder_that_has_been_deleted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    for error in (FileNotFoundError(errno.ENOENT, "No such file or directory"), RecursionError()):
+        fault = machine_fault(error)
+        assert isinstance(fault, NoInputError)
+        assert str(fault) == "the working folder has been deleted; change into one that is there"

@@ -13,6 +13,8 @@ from typing import Any
 
 DEEPEST = 64
 """Lists and objects that may lie within each other."""
+MOST_LISTS = 2_000_000
+"""Lists and objects in one text; each takes some 60 bytes, so that empty ones would fill the memory."""
 MOST_DIGITS = 40
 """Digits of a whole number. What gramcli stores, such as nanoseconds and sizes in bytes, has at most 20."""
 
@@ -34,6 +36,9 @@ def parse(text: str | bytes | bytearray, *, finite: bool = True) -> Any:
     """
     if isinstance(text, bytes | bytearray):
         text = text.decode()
+    brackets = text.count("[") + text.count("{")  # more than there are lists, if they stand in strings, too
+    if brackets > MOST_LISTS:
+        raise RefusedJsonError(f"more than {MOST_LISTS} lists and objects")
     try:
         value = json.loads(
             text,
@@ -44,7 +49,7 @@ def parse(text: str | bytes | bytearray, *, finite: bool = True) -> Any:
         )
     except RecursionError:
         raise _too_deep(DEEPEST) from None
-    if text.count("[") + text.count("{") > DEEPEST:
+    if brackets > DEEPEST:
         require_shallow(value)
     return value
 

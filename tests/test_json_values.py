@@ -61,3 +61,8 @@ def test_a_list_that_holds_itself_is_too_deep_and_one_held_often_is_not() -> Non
     for _ in range(DEEPEST - 1):
         often = [often, often]
     require_shallow(often)
+
+
+def test_many_empty_lists_are_refused_before_they_take_memory() -> None:
+    with pytest.raises(RefusedJsonError, match="more than 2000000 lists and objects"):
+        parse("[" + ",".join(["[]"] * 2_000_001) + "]")

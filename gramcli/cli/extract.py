@@ -76,7 +76,7 @@ def extract_cmd(
     from gramcli.extraction.extract import extract
     from gramcli.extraction.reopen import code_origin, require_network
     from gramcli.network import checkpoint
-    from gramcli.settings.configure import configure, names_extract
+    from gramcli.settings.configure import configure, names_extract, require_recorded_inside
 
     if dry_run and (condition or retry_failed or profile):
         raise UsageError("--dry-run goes without --condition, --retry-failed and --profile; leave these out")
@@ -89,6 +89,7 @@ def extract_cmd(
             view = View.open(cache)
             require_network(view)
             earlier, origin = view.recorded["settings"], code_origin(view).name
+            require_recorded_inside(earlier, origin, cache.absolute().parent, context)
             context = replace(context, folder=code_origin(view).folder or context.folder)
         settings = configure(
             context, earlier=earlier, origin=origin, metadata=checkpoint.as_source, override_metadata=override_metadata

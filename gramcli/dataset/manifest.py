@@ -64,7 +64,7 @@ def read(data: DataSettings) -> Manifest:
     File names are relative to ``data.audio_root`` or, by default, to the manifest's folder; if more of the files lie
     in its subfolder ``audio``, they are relative to that. A missing file keeps its row as long as others are there. A
     manifest from elsewhere must not make this program read any file it names, so a file outside that folder is refused
-    unless ``data.allow_outside`` is set. Links in the folder are the user's own and are followed.
+    unless ``data.allow_outside`` is set. The same holds for a link in the folder that leads out of it.
 
     Raises:
         NoInputError: The manifest cannot be read or is empty, or no row resolves to a file.
@@ -75,7 +75,9 @@ def read(data: DataSettings) -> Manifest:
     folder = manifest if manifest.is_dir() else manifest.parent
     entries, notes = _entries(manifest, data)
     root, missing_notes = _root(manifest, entries, os.path.normpath(Path(data.audio_root or folder).absolute()))
-    rows, repeated = _unique(_row(entry, root, data.allow_outside) for entry in entries)
+    if not data.allow_outside:
+        _require_inside(entries, root)
+    rows, repeated = _unique(_row(entry, root) for entry in entries)
     if repeated:
         notes.append(f"{repeated} of {len(entries)} rows are listed twice and taken once")
     completed, split_notes = splits.complete(
@@ -193,16 +195,35 @@ def _path(root: str, file: str) -> str:
     return os.path.normpath(os.path.join(root, file))  # noqa: PTH118 - pathlib takes five times as long
 
 
-def _row(entry: Entry, root: str, outside: bool) -> Row:
+def _require_inside(entries: Iterable[Entry], root: str) -> None:
+    """Raises an UnsafeError for the first file that lies outside the root, by its name or behind a link."""
+    real_root = os.path.realpath(root)
+    real_folders: dict[str, str] = {}  # a link is looked for once in each folder, and in the last part of each name
+    for entry in entries:
+        path = _path(root, entry.file)
+        if not _is_below(path, root):
+            raise UnsafeError(
+                f"{entry.origin}: '{shown(entry.file)}' lies outside {shown(root)}; set data.audio_root (--audio-root) "
+                "to a folder that holds all files, or give --allow-outside if you trust the manifest"
+            )
+        folder = os.path.dirname(path)  # noqa: PTH120 - pathlib takes five times as long
+        if folder not in real_folders:
+            real_folders[folder] = os.path.realpath(folder)
+        real = os.path.realpath(path) if os.path.islink(path) else real_folders[folder]  # noqa: PTH114
+        if real != real_root and not _is_below(real, real_root):
+            raise UnsafeError(
+                f"{entry.origin}: '{shown(entry.file)}' is a link that leads out of {shown(root)}; give "
+                "--allow-outside if you trust it"
+            )
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _row(entry: Entry, root: str) -> Row:
     path = _path(root, entry.file)
-    top = root.rstrip(os.sep) + os.sep
-    inside = path.startswith(top)
-    if not (inside or outside):
-        raise UnsafeError(
-            f"{entry.origin}: '{shown(entry.file)}' lies outside {shown(root)}; set data.audio_root (--audio-root) to "
-            "a folder that holds all files, or give --allow-outside if you trust the manifest"
-        )
-    file = path[len(top) :] if inside else os.path.relpath(path, root)
+    file = path[len(root.rstrip(os.sep)) + 1 :] if _is_below(path, root) else os.path.relpath(path, root)
     file = file.replace(os.sep, "/")
     stretch = ""
     if entry.start is not None:

@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import math
-import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from gramcli import json_values
 from gramcli.cells import original
+from gramcli.dataset import table_file
 from gramcli.dataset.clip import SPLITS
 from gramcli.dataset.splits import split_named
 from gramcli.errors import NoInputError, UsageError
@@ -112,20 +112,7 @@ def folds(path: Path) -> set[str]:
 
 
 def _table(path: Path) -> _Table:
-    name = shown(path.name)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO would block
-            raise NoInputError(f"{shown(path)}: is not a regular file; name a table")
-        data = path.read_bytes()
-    except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{name}:{line}: is not UTF-8 text; save the table as UTF-8") from None
-    if "\0" in text:
-        raise UsageError(f"{name}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL character")
+    name, text = shown(path.name), table_file.read(path)
     rows = list((_jsonl if path.suffix.lower() in JSON_SUFFIXES else _csv)(name, text))
     if not rows:
         raise NoInputError(f"{shown(path)}: has no rows")

@@ -63,9 +63,14 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     foreign_files.require_none(cache)
     folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):
+        stamp = _manifest_stamp(settings)
         source = windows.manifest_digest(settings)
         before = completion.read(cache, source, present_shards(cache))
         listed, notes = ([], list(before.notes)) if before else _listed(settings)
+        if _manifest_stamp(settings) != stamp:  # then `source` may be the digest of other rows
+            raise NoInputError(
+                f"{shown(settings.data.manifest)}: changed while it was read; run the same command again"
+            )
     for note in notes:
         progress.note(note)
     listed_labels = {row.label for row in listed if row.label and row.split != UNKNOWN}
@@ -98,6 +103,15 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
 def present_shards(cache: Path) -> set[int]:
     """Returns the numbers of the shards of a cache, which need not exist yet."""
     return View(cache / "views" / CLEAN, {}, {}).present()
+
+
+def _manifest_stamp(settings: Settings) -> tuple[int, ...]:
+    """Returns attributes of a manifest that change when its content changes; () for a folder."""
+    manifest = Path(settings.data.manifest or "")
+    if not manifest.is_file():
+        return ()
+    about = manifest.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _listed(settings: Settings) -> tuple[list[manifests.Row], list[str]]:

@@ -129,7 +129,9 @@ def manifest_digest(settings: Settings) -> str:
     sections = settings.as_dict()
     about = [__version__, str(manifest.absolute()), *(sections[name] for name in ("data", "segment", "network"))]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode("utf-8", "surrogatepass"))
-    digest.update(manifest.read_bytes())
+    with manifest.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -11,7 +11,6 @@ from gramcli.settings import sources
 from gramcli.settings.configure import explicit
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.settings.settings_file import SettingsFile
 from gramcli.text import shown
 
 
@@ -24,9 +23,8 @@ def cache_folder(context: RunContext, settings: Settings | Mapping[str, Mapping[
 
     Raises:
         UsageError: Unknown or invalid settings.
-        UnsafeError: The user has not named it, and it is a link or lies behind one, or a settings file that the user
-            has not named either puts it outside that file's folder: a project of somebody else could send what is
-            written to any folder.
+        UnsafeError: The user has not named it, and it is a link or lies behind one, or outside the folder of a settings
+            file that the user has not named either: a project of somebody else could send what is written anywhere.
     """
     if isinstance(settings, Settings):
         return Path(settings.cache.dir)
@@ -35,23 +33,12 @@ def cache_folder(context: RunContext, settings: Settings | Mapping[str, Mapping[
     stated = [one for one in found if "dir" in one.values.get("cache", {})]
     if any(one.by_user for one in stated):
         return folder
-    if stated and context.file.named is None:
-        _require_inside(folder, context.file)
     project = context.file.folder
     for path in (folder, *folder.parents):
         if path.absolute() != project and path.absolute().is_relative_to(project):
             _require_no_link(path)
     _require_no_link(folder)
     return folder
-
-
-def _require_inside(folder: Path, file: SettingsFile) -> None:
-    # the path is normalised, so no ".." is left that would lead out
-    if not folder.is_relative_to(file.folder):
-        raise UnsafeError(
-            f"{shown(file.path)}: cache.dir = {shown(folder)} lies outside its folder; name it with --cache (or "
-            "GRAMCLI_CACHE_DIR), or name the settings file with --config"
-        )
 
 
 def _require_no_link(path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gramcli.errors import ArtefactError, UsageError
-from gramcli.settings import sources
+from gramcli.settings import outside_paths, sources
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import PRESETS, Settings
 from gramcli.settings.sources import Source
@@ -153,11 +153,33 @@ def explicit(context: RunContext, settings: Mapping[str, Mapping[str, Any]] | No
     Raises:
         NoInputError: The settings file cannot be read.
         UsageError: Unknown or invalid settings.
+        UnsafeError: A settings file that the user has not named names paths outside its folder.
     """
     passed = [] if settings is None else [sources.source(settings, "settings", Path.cwd(), by_user=True)]
-    return [
-        *context.file.sources(),
+    user = [
         sources.from_environment(os.environ),
         *passed,
         sources.source(context.settings, context.settings_from, Path.cwd(), by_user=True),
     ]
+    if context.file.named is None:
+        for one in context.file.sources():
+            advice = f", or name the settings file with --config {one.origin}"
+            outside_paths.require_inside(one, context.file.folder, user, advice)
+    return [*context.file.sources(), *user]
+
+
+def require_recorded_inside(earlier: Mapping[str, Any], origin: str, folder: Path, context: RunContext) -> None:
+    """Checks that the settings of an extract that is repeated name no manifest and no audio outside the project.
+
+    Args:
+        earlier: Settings that the cache recorded.
+        origin: The file that they come from, for messages.
+        folder: Folder that holds the cache, absolute and without ``..``.
+        context: Settings of the caller, and the settings file.
+
+    Raises:
+        UnsafeError: They do, and the user has not named these.
+    """
+    data = {key: earlier.get("data", {}).get(key) for key in ("manifest", "audio_root", "allow_outside")}
+    stored = _stored({"data": {key: value for key, value in data.items() if value is not None}}, origin)
+    outside_paths.require_inside(stored, folder, [one for one in explicit(context) if one.by_user], "")

@@ -15,6 +15,8 @@ from gramcli.text import shown
 NAME = "gramcli.toml"
 LONGEST_FILE = 1 << 22
 """Bytes of a settings file; 50,000 class labels have about 1 MiB."""
+MOST_DOTS = 64
+"""Dots in a key; no key of gramcli has more than two."""
 
 
 class SettingsFile:
@@ -60,7 +62,10 @@ def read(path: Path) -> Source:
                 f"{shown(path)}: is larger than {LONGEST_FILE} bytes, the most that a settings file may have; shorten "
                 "it, or name another one with --config"
             )
-        values = tomllib.loads(content.decode())
+        text = content.decode()
+        if any(line.partition("=")[0].count(".") > MOST_DOTS for line in text.splitlines()):
+            raise ValueError(f"a key of more than {MOST_DOTS} parts")  # which the parser would take hours for
+        values = tomllib.loads(text)
     except DamagedError:
         raise NoInputError(f"{shown(path)}: is no regular file; name a settings file with --config") from None
     except OSError as error:

@@ -29,7 +29,7 @@ def test_a_cache_outside_the_folder_is_refused(project, gramcli, command):
     done = gramcli(*command.split())
     assert done.code == 8, done.err
     assert "gramcli.toml: cache.dir = " in done.err
-    assert "lies outside its folder; name it with --cache" in done.err
+    assert "name it yourself (--cache, or GRAMCLI_CACHE_DIR)" in done.err
     assert not (project.parent / "other").exists()
 
 

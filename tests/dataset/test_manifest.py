@@ -145,9 +145,20 @@ def test_a_file_outside_the_root_is_refused_unless_it_is_allowed(tmp_path: Path,
     assert len(manifest(path, allow_outside=True).rows) == 2
 
 
+@pytest.mark.parametrize("link", ["lists/1.wav", "lists/x"])
+def test_a_link_out_of_the_root_is_refused_unless_it_is_allowed(tmp_path: Path, link: str) -> None:
+    touch(tmp_path, "far/1.wav", "lists/2.wav")
+    (tmp_path / link).symlink_to(tmp_path / "far" / ("1.wav" if link.endswith("wav") else ""))
+    name = "1.wav" if link.endswith("wav") else "x/1.wav"
+    path = table(tmp_path / "lists" / "m.csv", "file,label", "2.wav,a", f"{name},b")
+    with pytest.raises(UnsafeError, match=rf"^m\.csv:3: '{name}' is a link that leads out of .*--allow-outside"):
+        manifest(path)
+    assert [row.id for row in manifest(path, allow_outside=True).rows] == ["2.wav", name]
+
+
 def test_links_and_detours_inside_the_root_are_followed(tmp_path: Path) -> None:
-    touch(tmp_path, "far/1.wav", "lists/x/2.wav")
-    (tmp_path / "lists" / "linked").symlink_to(tmp_path / "far")
+    touch(tmp_path, "lists/far/1.wav", "lists/x/2.wav")
+    (tmp_path / "lists" / "linked").symlink_to(tmp_path / "lists" / "far")
     path = table(tmp_path / "lists" / "m.csv", "file,label", "linked/1.wav,a", f"{tmp_path}/lists/x/../x/2.wav,b")
     assert [row.id for row in manifest(path).rows] == ["linked/1.wav", "x/2.wav"]
     assert [row.id for row in manifest(path, audio_root="/").rows] == ["linked/1.wav", f"{tmp_path}/lists/x/2.wav"[1:]]

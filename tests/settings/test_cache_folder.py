@@ -53,7 +53,9 @@ def test_a_link_is_found_however_the_settings_file_is_named(folder):
 @pytest.mark.parametrize("value", ["../other/.gramcli", "/tmp/x", "sub/../../other", ".."])
 def test_a_settings_file_that_nobody_named_puts_the_cache_in_its_folder_only(folder, monkeypatch, value):
     (folder / "gramcli.toml").write_text(f'[cache]\ndir = "{value}"\n')
-    message = r"^gramcli\.toml: cache\.dir = /.* lies outside its folder; name it with --cache .*--config$"
+    message = (
+        r"^gramcli\.toml: cache\.dir = /.* lies outside /.*: name it yourself \(--cache, or .*--config gramcli\.toml$"
+    )
     for settings in (None, {"run": {"batch": 1}}):
         with pytest.raises(UnsafeError, match=message):
             cache_folder(RunContext(), settings)

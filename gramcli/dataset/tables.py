@@ -37,6 +37,7 @@ DELIMITERS = "\t,;|"
 """Characters that may separate the cells of a CSV or TSV file. The header decides which one does."""
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 """Endings of the files that are read as one JSON object per line; all others are read as CSV or TSV."""
+LARGEST = 1 << 28  # bytes of a table, which is in memory with its rows
 LONGEST = 10_000
 """Characters of a file name, label or group; the csv module reads no cell of more than 131,072."""
 
@@ -114,8 +115,8 @@ def folds(path: Path) -> set[str]:
 def _table(path: Path) -> _Table:
     name = shown(path.name)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO would block
-            raise NoInputError(f"{shown(path)}: is not a regular file; name a table")
+        if not stat.S_ISREG((about := path.stat()).st_mode) or about.st_size > LARGEST:  # reading a FIFO would block
+            raise NoInputError(f"{shown(path)}: is not a regular file of at most {LARGEST >> 20} MiB; name a table")
         data = path.read_bytes()
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
@@ -149,8 +150,7 @@ def _columns(name: str, header: Sequence[str] | dict[str, None]) -> tuple[dict[s
 def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
     lines = text.lstrip("\r\n")
     skipped = text.count("\n", 0, len(text) - len(lines))
-    header_line = lines.splitlines()[0] if lines else ""
-    reader = csv.reader(io.StringIO(lines, newline=""), delimiter=_delimiter(header_line), strict=True)
+    reader = csv.reader(io.StringIO(lines, newline=""), delimiter=_delimiter(lines), strict=True)
     header: list[str] = []
     while True:
         line = skipped + reader.line_num + 1
@@ -173,8 +173,9 @@ def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield f"{name}:{line}", {column: original(cell.strip()) for column, cell in zip(header, cells, strict=False)}
 
 
-def _delimiter(header: str) -> str:
-    """Returns the delimiter that splits the header into the most names of `ALIASES`."""
+def _delimiter(text: str) -> str:
+    """Returns the delimiter that splits the first line into the most names of `ALIASES`."""
+    header = text[: LONGEST * 10].splitlines()[0] if text else ""
     names = {alias for aliases in ALIASES.values() for alias in aliases}
 
     def recognised(delimiter: str) -> int:

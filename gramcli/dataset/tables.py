@@ -136,8 +136,7 @@ def _columns(name: str, header: Sequence[str] | dict[str, None]) -> tuple[dict[s
 def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
     lines = text.lstrip("\r\n")
     skipped = text.count("\n", 0, len(text) - len(lines))
-    header_line = lines.splitlines()[0] if lines else ""
-    reader = csv.reader(io.StringIO(lines, newline=""), delimiter=_delimiter(header_line), strict=True)
+    reader = csv.reader(io.StringIO(lines, newline=""), delimiter=_delimiter(lines), strict=True)
     header: list[str] = []
     while True:
         line = skipped + reader.line_num + 1
@@ -160,8 +159,9 @@ def _csv(name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield f"{name}:{line}", {column: original(cell.strip()) for column, cell in zip(header, cells, strict=False)}
 
 
-def _delimiter(header: str) -> str:
-    """Returns the delimiter that splits the header into the most names of `ALIASES`."""
+def _delimiter(text: str) -> str:
+    """Returns the delimiter that splits the first line into the most names of `ALIASES`."""
+    header = text[: LONGEST * 10].splitlines()[0] if text else ""
     names = {alias for aliases in ALIASES.values() for alias in aliases}
 
     def recognised(delimiter: str) -> int:

@@ -97,10 +97,9 @@ def machine_fault(error: Exception) -> GramcliError | None:
         return ResourceError("out of memory; close other programs, or raise the limits on memory and processes")
     if not _has_working_folder():
         return NoInputError("the working folder has been deleted; change into one that is there")
-    if isinstance(error, UnicodeEncodeError):
-        return NoInputError(
-            "a name has characters that this locale cannot express; set LC_ALL to a UTF-8 one, as C.UTF-8"
-        )
+    if isinstance(error, UnicodeEncodeError) and error.encoding in ("ascii", "latin-1"):  # never in UTF-8
+        name = shown(error.object)
+        return NoInputError(f"{name}: the locale has no such characters in file names; set LC_ALL=C.UTF-8")
     if not isinstance(error, OSError):
         return None
     if _NO_TEMPORARY in str(error):

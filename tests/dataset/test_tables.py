@@ -195,3 +195,10 @@ def test_a_text_that_no_table_could_hold(tmp_path: Path, role: str) -> None:
     path = made(tmp_path, json.dumps({**row, role: "x" * 10_001}), "meta.jsonl")
     with pytest.raises(UsageError, match=rf"^meta.jsonl:1: a {role} of 10001 characters; at most 10000 are read$"):
         tables.read(path)
+
+
+def test_a_table_larger_than_memory(tmp_path: Path) -> None:
+    path = made(tmp_path, "file,label\n")
+    os.truncate(path, 1 << 40)
+    with pytest.raises(UsageError, match="a table has at most 1024; split it"):
+        tables.read(path)

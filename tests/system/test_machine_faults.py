@@ -98,3 +98,9 @@ def test_a_working_folder_that_has_been_deleted(tmp_path, monkeypatch):
         fault = machine_fault(error)
         assert isinstance(fault, NoInputError)
         assert str(fault) == "the working folder has been deleted; change into one that is there"
+
+
+def test_a_name_that_the_locale_cannot_write():
+    fault = machine_fault(UnicodeEncodeError("ascii", "cäche", 1, 2, "ordinal not in range(128)"))
+    assert isinstance(fault, NoInputError)
+    assert str(fault) == "cäche: the locale has no such characters in file names; set LC_ALL=C.UTF-8"

@@ -59,7 +59,7 @@ class PickledTensor:
         return prod(self.shape) * SIZES[self.dtype] <= self.storage.size
 
 
-class PickleFault(Exception):
+class PickleError(Exception):
     """What is wrong with a pickle."""
 
 
@@ -71,7 +71,7 @@ def whole_numbers(numbers: Any) -> tuple[int, ...]:
         if not isinstance(number, int) or not 0 <= number < 1 << 48:
             raise ValueError("numbers")
     if prod(number or 1 for number in numbers) >= 1 << 62:
-        raise PickleFault("it describes a tensor with more numbers than any memory holds")
+        raise PickleError("it describes a tensor with more numbers than any memory holds")
     return tuple(numbers)
 
 
@@ -85,7 +85,7 @@ def rebuilt(function: str, storage: Any, offset: Any, shape: Any, strides: Any, 
     if dtype not in SIZES:
         raise ValueError("dtype")
     if len(rest) > 2 and rest[2]:
-        raise PickleFault("it holds a tensor that is stored as a conjugate or negative view of other numbers")
+        raise PickleError("it holds a tensor that is stored as a conjugate or negative view of other numbers")
     (offset,), shape = whole_numbers((offset,)), whole_numbers(shape)
     if len(shape) != len(strides):
         raise ValueError("strides")
@@ -93,5 +93,5 @@ def rebuilt(function: str, storage: Any, offset: Any, shape: Any, strides: Any, 
     size, unit = SIZES[dtype], SIZES.get(storage.dtype, 1)
     end = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True)) + 1
     if prod(shape) and end * size > storage.part * unit:
-        raise PickleFault("it describes a tensor that reaches beyond the numbers that are stored")
+        raise PickleError("it describes a tensor that reaches beyond the numbers that are stored")
     return PickledTensor(storage, dtype, offset + storage.first, shape, strides)

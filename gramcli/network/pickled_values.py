@@ -16,7 +16,7 @@ from typing import Any
 from gramcli.errors import UnsafeError
 from gramcli.network import pickled_tensor
 from gramcli.network.checkpoint_file import no_checkpoint
-from gramcli.network.pickled_tensor import DTYPES, SIZES, PickledTensor, PickleFault, Storage, whole_numbers
+from gramcli.network.pickled_tensor import DTYPES, SIZES, PickledTensor, PickleError, Storage, whole_numbers
 from gramcli.text import shown
 
 LONGEST = 1 << 24
@@ -60,7 +60,7 @@ class _OrderedDict(dict[Any, Any]):
 _Mark: Any = object()
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """What a pickle holds that no state dict does."""
 
 
@@ -84,11 +84,11 @@ def read(content: memoryview, start: int, path: Path, storages: dict[str, Storag
     reader = _Reader(content[start : start + LONGEST], storages)
     try:
         value = reader.value()
-    except _Refused as error:
+    except _RefusedError as error:
         raise UnsafeError(
             f"{shown(path)}: holds {shown(str(error))} and is not loaded: save the state dict anew, best as safetensors"
         ) from None
-    except PickleFault as error:
+    except PickleError as error:
         raise no_checkpoint(path, f"{shown(str(error))}; save the state dict anew, best as safetensors") from None
     except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error):
         reason = "its pickle is damaged" if len(content) - start < LONGEST else f"its pickle exceeds {LONGEST} bytes"
@@ -120,7 +120,7 @@ class _Reader:
                 return value
             step = steps.get(code)
             if step is None:
-                raise PickleFault(f"its pickle has a step {code:#x}, which torch.save does not write")
+                raise PickleError(f"its pickle has a step {code:#x}, which torch.save does not write")
             step(self)
 
     def _take(self, size: int) -> memoryview:
@@ -154,7 +154,7 @@ class _Reader:
     def _last(self, kind: type) -> Any:
         value = self._stack[-1]
         if not isinstance(value, kind):
-            raise PickleFault("its pickle puts values into something that is no list or dict")
+            raise PickleError("its pickle puts values into something that is no list or dict")
         return value
 
     def _tuple(self, size: int) -> None:
@@ -177,7 +177,7 @@ class _Reader:
                 return key
         elif isinstance(key, str):
             return key
-        raise _Refused("a dict with keys that no state dict has")
+        raise _RefusedError("a dict with keys that no state dict has")
 
     def _set_one(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
@@ -207,14 +207,14 @@ class _Reader:
         storage = module in ("torch", "torch.storage") and (name in DTYPES or name == "UntypedStorage")
         if not (full in _CALLED or storage or (module == "torch" and name in SIZES)):
             if full.startswith(_OTHER_TENSORS) and full not in _SETS_ATTRIBUTES:
-                raise PickleFault(f"{full} makes a tensor that is not dense")
-            raise _Refused(f"{full.removeprefix('builtins.')}, which could run code")
+                raise PickleError(f"{full} makes a tensor that is not dense")
+            raise _RefusedError(f"{full.removeprefix('builtins.')}, which could run code")
         self._push(_Named(full))
 
     def _call(self) -> None:
         args, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, _Named) or not isinstance(args, tuple) or len(args) > _MOST_ARGUMENTS:
-            raise _Refused("a call that torch.save does not write")
+            raise _RefusedError("a call that torch.save does not write")
         if function.name == "collections.OrderedDict":
             items = args[0] if args else []  # Python 2 gave the items to the class
             self._items += len(items)  # many calls may get the same list
@@ -232,17 +232,17 @@ class _Reader:
         elif function.name.startswith("torch._utils._rebuild_tensor"):
             self._push(pickled_tensor.rebuilt(function.name, *args))
         else:
-            raise _Refused(f"a call of {function.name}, which state dicts do not have,")
+            raise _RefusedError(f"a call of {function.name}, which state dicts do not have,")
 
     def _build(self) -> None:
         state, value = self._stack.pop(), self._stack[-1]
         if not isinstance(value, _OrderedDict) or not isinstance(state, dict) or not state.keys() <= {"_metadata"}:
-            raise _Refused("an object with attributes, which could run code,")
+            raise _RefusedError("an object with attributes, which could run code,")
 
     def _persistent(self) -> None:
         about = self._stack.pop()
         if not isinstance(about, tuple) or len(about) not in (5, 6) or about[0] != "storage":
-            raise PickleFault("its pickle refers to something other than numbers")
+            raise PickleError("its pickle refers to something other than numbers")
         kind, key, count = about[1], about[2], about[4]
         name = kind.name.rpartition(".")[2] if isinstance(kind, _Named) else ""
         if not isinstance(key, str) or (name not in DTYPES and name != "UntypedStorage"):
@@ -250,7 +250,7 @@ class _Reader:
         (count,) = whole_numbers((count,))
         whole = Storage(key, DTYPES.get(name, ""), count, 0, count)
         if self._storages.setdefault(key, whole) != whole:
-            raise PickleFault(f"it names the storage {key} with two types or sizes")
+            raise PickleError(f"it names the storage {key} with two types or sizes")
         if len(about) == 5 or about[5] is None:
             self._push(whole)
             return
@@ -260,7 +260,7 @@ class _Reader:
         self._push(Storage(key, whole.dtype, count, first, part))
 
     def _refuse_object(self) -> None:
-        raise _Refused("an object, whose making could run code,")
+        raise _RefusedError("an object, whose making could run code,")
 
 
 _STOP = ord(".")

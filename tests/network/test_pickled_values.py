@@ -263,7 +263,7 @@ def test_the_pickle_is_the_only_one(tmp_path: Path) -> None:
     assert weights(path).keys() == {"w"}
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("other/data.pkl", pickled({"w": tensor()}))
-    with pytest.raises(ArtefactError, match="an archive that torch.save has not written"):
+    with pytest.raises(ArtefactError, match=r"an archive that torch\.save has not written"):
         weights(path)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli import json_values
+from gramcli.cache.advice import CHANGED, advice
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, ResourceError
 from gramcli.system import durable_files, opener, safetensors_header
 from gramcli.system.safetensors_header import Shapes, StoredTensor
@@ -31,15 +32,6 @@ from gramcli.text import shown
 
 FORMATS = {"decision": 2, "model": 2}
 """Format version by kind of file; 1 for all other kinds."""
-
-ADVICE = {
-    "statistics": "run gramcli calibrate again",
-    "decision": "run gramcli select-layers again",
-    "model": "make it again with gramcli export",
-    "finished": "run gramcli extract again",
-    "training": "delete it to begin the training anew",
-}
-"""What to do about a missing or damaged file, by kind."""
 
 _NO_DIGEST = "0" * 64
 _BLOCK = 1 << 24
@@ -123,13 +115,13 @@ class Sealed:
         size = prod(shape) * itemsize
         content = self._file.read(offset, size)
         if len(content) < size:
-            raise damaged(self, "the file has become shorter while it was read")
+            raise DamagedError(f"{shown(self.path)}: {CHANGED}")
         return np.frombuffer(content, stored.dtype).reshape(shape)
 
 
 def damaged(file: Sealed, fault: str) -> DamagedError:
     """Returns the error for a file with a right digest, but with content that gramcli does not write."""
-    return DamagedError(f"{shown(file.path)}: {fault}; {ADVICE.get(file.kind, 'make it again')}")
+    return DamagedError(f"{shown(file.path)}: {fault}; {advice(file.kind)}")
 
 
 @contextlib.contextmanager
@@ -235,32 +227,34 @@ def load(path: Path, kind: str, *, below: Path | None = None) -> Sealed:
         DamagedError: Its digest is wrong, or its layout is not that of gramcli.
         ResourceError: It cannot be read.
     """
-    advice = ADVICE.get(kind, "make it again")
+    remedy = advice(kind)
     try:
         file = _File(path, below)
         head, header = _read_header(file)
+        if below is None and kind == "model" and b'"sha256":"' not in head:  # a file that the user named
+            raise ArtefactError(f"{shown(path)}: is no model of gramcli; name a file that gramcli export made")
         if safetensors_header.is_of_another_program(header):
-            raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} file of gramcli; {advice}")
+            raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} file of gramcli; {remedy}")
         if file.size > safetensors_header.stated_size(header, len(head)):  # perhaps by far, so it is not hashed
-            raise DamagedError(f"{shown(path)}: is damaged (its header does not fit its {file.size} bytes); {advice}")
+            raise DamagedError(f"{shown(path)}: is damaged (its header does not fit its {file.size} bytes); {remedy}")
         digest = _checked_digest(file, head)
         if digest is None:
-            raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
+            raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {remedy}")
         metadata = header.pop("__metadata__")
         about, stored_kind = json_values.parse(metadata["gramcli"]), metadata["kind"]
         if not isinstance(stored_kind, str) or not isinstance(about, dict):
             raise TypeError("kind or content")
         if stored_kind != kind:
-            raise ArtefactError(f"{shown(path)}: is a {shown(stored_kind)} file, not a {kind} file; {advice}")
+            raise ArtefactError(f"{shown(path)}: is a {shown(stored_kind)} file, not a {kind} file; {remedy}")
         if not isinstance(about["format"], int) or isinstance(about["format"], bool) or about["format"] < 1:
             raise TypeError("format")
         if about["format"] > FORMATS.get(kind, 1):
             raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
         tensors = safetensors_header.tensors(header, len(head), file.size)
     except FileNotFoundError:
-        raise ArtefactError(f"{shown(path)}: is not there; {advice}") from None
+        raise ArtefactError(f"{shown(path)}: is not there; {remedy}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DamagedError(f"{shown(path)}: is damaged; {advice}") from None
+        raise DamagedError(f"{shown(path)}: is damaged; {remedy}") from None
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     return Sealed(path, kind, digest, about, file, tensors)

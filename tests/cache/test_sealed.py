@@ -14,7 +14,8 @@ from gramcli.cache import sealed, statistics
 from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Basis, Sizes
-from gramcli.errors import ArtefactError, DamagedError
+from gramcli.errors import ArtefactError, DamagedError, NoInputError
+from gramcli.inference import bundle
 from gramcli.system import opener
 from tests.support.damage import flips, truncations
 
@@ -67,10 +68,28 @@ def test_errors_name_what_does_not_fit(file, tmp_path, monkeypatch):
     with pytest.raises(ArtefactError, match=r"no\.safetensors: is not there; run gramcli select-layers"):
         sealed.load(tmp_path / "no.safetensors", "decision")
     with pytest.raises(DamagedError, match="a folder stands in its place"):
+        sealed.load(tmp_path, "decision", below=tmp_path.parent)
+    with pytest.raises(NoInputError, match="is a folder, not a file; name a file"):
         sealed.load(tmp_path, "decision")
     monkeypatch.setitem(sealed.FORMATS, "statistics", 0)
     with pytest.raises(ArtefactError, match=r"made by a newer gramcli \(format 1\)"):
         sealed.load(file, "statistics")
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF" * 9, b"\2\0\0\0\0\0\0\0{}", b"\x80\2}."])
+def test_a_file_of_the_user_that_is_no_model_is_no_damaged_one(tmp_path, content):
+    path = tmp_path / "net"
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match="net: is no model of gramcli; name a file that gramcli export made"):
+        sealed.load(path, "model")
+    with pytest.raises(DamagedError, match="net: is damaged"):
+        sealed.load(path, "statistics", below=tmp_path)
+
+
+def test_a_pipe_as_a_model_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NoInputError, match="pipe: is a pipe, not a file; name a file"):
+        bundle.load(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("kind", ["statistics", "decision", "model", "finished", "training"])
@@ -81,7 +100,7 @@ def test_a_file_that_is_cut_while_it_is_open_is_damage(tmp_path, kind, left):
     opened = sealed.load(path, kind)
     assert opened["a"].sum() == 100_000
     os.truncate(path, left % path.stat().st_size)
-    with pytest.raises(DamagedError, match="the file has become shorter while it was read"):
+    with pytest.raises(DamagedError, match="changed while it was read; run the same command again"):
         opened["b"]
 
 

@@ -111,7 +111,7 @@ def test_an_open_file_is_read_even_if_another_file_replaces_it(tmp_path, known):
 def test_a_file_that_becomes_shorter_while_it_is_read_is_damage(known):
     with known.file.path.open("r+b") as file:
         file.truncate(known.file.path.stat().st_size - 4)
-    with pytest.raises(DamagedError, match="has become shorter while it was read; run gramcli calibrate again"):
+    with pytest.raises(DamagedError, match="changed while it was read; run the same command again"):
         _ = [known.file.rows(name) for name in known.file.names]
 
 

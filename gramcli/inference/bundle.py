@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.cache import decision, fitted_rule, sealed, statistics
+from gramcli.cache import decision, fitted_rule, sealed, sealed_writer, statistics
 from gramcli.cache.sealed import Sealed
 from gramcli.cache.view import View
 from gramcli.errors import UsageError
@@ -131,7 +131,7 @@ def save(path: Path, model: ModelBundle) -> None:
         "layers": list(rule.layers),
         "epsilon": rule.epsilon,
     }
-    sealed.write(path, KIND, tensors, about | described)
+    sealed_writer.write(path, KIND, tensors, about | described)
 
 
 def export(settings: Settings, cache: Path, path: Path, context: RunContext | None = None) -> int:

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from gramcli.cache import decision as decisions
-from gramcli.cache import sealed, statistics
+from gramcli.cache import sealed, sealed_writer, statistics
 from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Basis, Sizes
@@ -29,7 +29,7 @@ TENSORS = {
 
 @pytest.fixture
 def file(tmp_path):
-    sealed.write(tmp_path / "s.safetensors", "statistics", TENSORS, {"classes": ['a"b', "sha256"]})
+    sealed_writer.write(tmp_path / "s.safetensors", "statistics", TENSORS, {"classes": ['a"b', "sha256"]})
     return tmp_path / "s.safetensors"
 
 
@@ -44,8 +44,8 @@ def test_it_is_read_back_and_any_safetensors_reader_opens_it(file):
 
 def test_equal_content_has_equal_bytes_and_digest(file, tmp_path):
     reordered = dict(reversed(TENSORS.items()))
-    sealed.write(tmp_path / "again.safetensors", "statistics", dict(sorted(reordered.items())), {"classes": []})
-    sealed.write(tmp_path / "third.safetensors", "statistics", dict(sorted(TENSORS.items())), {"classes": []})
+    sealed_writer.write(tmp_path / "again.safetensors", "statistics", dict(sorted(reordered.items())), {"classes": []})
+    sealed_writer.write(tmp_path / "third.safetensors", "statistics", dict(sorted(TENSORS.items())), {"classes": []})
     one, two = ((tmp_path / name).read_bytes() for name in ("again.safetensors", "third.safetensors"))
     assert one == two
     assert sealed.load(file, "statistics").digest != sealed.load(tmp_path / "third.safetensors", "statistics").digest
@@ -96,7 +96,7 @@ def test_a_pipe_as_a_model_is_named(tmp_path):
 @pytest.mark.parametrize("left", [0, 7, 300, -1])
 def test_a_file_that_is_cut_while_it_is_open_is_damage(tmp_path, kind, left):
     path = tmp_path / "s.safetensors"
-    sealed.write(path, kind, {"a": np.ones(100_000, np.float32), "b": np.ones(100_000, np.float32)}, {})
+    sealed_writer.write(path, kind, {"a": np.ones(100_000, np.float32), "b": np.ones(100_000, np.float32)}, {})
     opened = sealed.load(path, kind)
     assert opened["a"].sum() == 100_000
     os.truncate(path, left % path.stat().st_size)
@@ -148,7 +148,7 @@ def test_a_writer_that_fails_leaves_the_old_file(file, tmp_path):
     before = file.read_bytes()
 
     def fails():
-        with sealed.create(file, "statistics", {"x": ("float32", (2,))}, {}) as arrays:
+        with sealed_writer.create(file, "statistics", {"x": ("float32", (2,))}, {}) as arrays:
             arrays["x"][0] = 1
             raise ZeroDivisionError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gramcli.cache import sealed
+from gramcli.cache import sealed_writer
 from gramcli.errors import ResourceError, UsageError
 from gramcli.system import durable_files, folder_lock, opener, output_file, temporary_file
 from tests.support import faults
@@ -59,7 +59,7 @@ FULL = """
 import errno, os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from gramcli.cache import clip_table, sealed
+from gramcli.cache import clip_table, sealed, sealed_writer
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
 from gramcli.errors import ResourceError
@@ -76,7 +76,7 @@ for write in (
     lambda: durable_files.write(folder / "old", bytes(30_000)),
     lambda: view.write(0, rows),
     lambda: clip_table.write(folder, [clip(n) for n in range(500)], 1.0),
-    lambda: sealed.write(folder / "s", "k", {"x": values}, {}),
+    lambda: sealed_writer.write(folder / "s", "k", {"x": values}, {}),
 ):
     try:
         write()
@@ -262,7 +262,7 @@ def test_folders_on_the_way_are_made_durably(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_mapped_file_that_the_disk_does_not_take_leaves_the_old_one(tmp_path, monkeypatch, call, number):
     path, tensors = tmp_path / "s.safetensors", {"x": np.arange(9.0)}
-    sealed.write(path, "k", tensors, {})
+    sealed_writer.write(path, "k", tensors, {})
     before = path.read_bytes()
 
     def fails(*_: object) -> None:
@@ -270,7 +270,7 @@ def test_a_mapped_file_that_the_disk_does_not_take_leaves_the_old_one(tmp_path, 
 
     monkeypatch.setattr(durable_files if call == "flush" else os, call, fails)
     with pytest.raises(ResourceError, match=rf"s\.safetensors: cannot be written: {os.strerror(number)}"):
-        sealed.write(path, "k", {"x": np.zeros(9)}, {})
+        sealed_writer.write(path, "k", {"x": np.zeros(9)}, {})
     assert path.read_bytes() == before
     assert names(tmp_path) == [path.name]
 

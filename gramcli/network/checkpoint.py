@@ -208,15 +208,6 @@ def _finite(stored: Tensor, wanted: Tensor) -> bool:
     return _kind(wanted) == "whole" or bool(stored.to(wanted.dtype).isfinite().all())
 
 
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file.
-
-    Raises:
-        NoInputError, ArtefactError: As `read`.
-    """
-    return identify(path)[0]
-
-
 def state_digest(module: nn.Module) -> str:
     """Returns the SHA-256 of the names, types, shapes and bytes of a network's weights, in their order."""
     import torch

@@ -190,7 +190,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, damage: Callable[[Path], Any]) ->
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("read", [checkpoint.read, checkpoint.metadata, checkpoint.as_source, checkpoint.digest])
+@pytest.mark.parametrize("read", [checkpoint.read, checkpoint.metadata, checkpoint.as_source, checkpoint.identify])
 def test_what_cannot_be_read(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("missing\n.pt", "", "pipe", "nul\0"):
@@ -252,7 +252,7 @@ def test_weights_that_are_not_finite_are_refused(network: nn.Module, value: floa
 
 def test_digests(tmp_path: Path, network: nn.Module) -> None:
     path = stored(tmp_path / "net.safetensors", network)
-    assert checkpoint.digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checkpoint.identify(path)[0] == hashlib.sha256(path.read_bytes()).hexdigest()
     digest = checkpoint.state_digest(network)
     assert digest == checkpoint.state_digest(toys.make(toys.ResNet))
     network.to(memory_format=torch.channels_last)

@@ -36,7 +36,7 @@ def write(path: Path, seed: int, **about: object) -> Path:
 
 
 @pytest.mark.parametrize("change", ["grow", "shrink", "write"])
-@pytest.mark.parametrize("read", [checkpoint.read, checkpoint.digest])
+@pytest.mark.parametrize("read", [checkpoint.read, checkpoint.identify])
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, read, change):
     path = write(tmp_path / "net.safetensors", 0)
     into = CheckpointFile.into

@@ -105,7 +105,7 @@ def test_checkpoints(tmp_path, count, kind):
 
     def read(path: Path) -> None:
         checkpoint.as_source(path)
-        checkpoint.digest(path)
+        checkpoint.identify(path)
         checkpoint.load_into(network, checkpoint.read(path).weights(), path)
 
     judge(read, path, files, count, header=2000)

@@ -27,7 +27,9 @@ def exported(selected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated cache with a model beside its files."""
     cache = tmp_path_factory.mktemp("resealed") / "cache"
     shutil.copytree(selected, cache)
-    settings = configure(RunContext(), earlier=View.open(cache).recorded["settings"], metadata=checkpoint.as_source)
+    settings = configure(
+        RunContext(), earlier=View.open(cache).recorded["settings"], metadata=checkpoint.settings_of_file
+    )
     bundle.export(settings, cache, cache / "model.safetensors")
     return cache
 

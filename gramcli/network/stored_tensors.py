@@ -67,7 +67,10 @@ def of_safetensors(head: bytes, body: bytearray, path: Path) -> dict[str, Tensor
         flat = (
             torch.frombuffer(content, dtype=dtype, count=count, offset=offset) if count else torch.empty(0, dtype=dtype)
         )
-        weights[name] = flat.reshape(stored.shape)
+        try:
+            weights[name] = flat.reshape(stored.shape)
+        except (RuntimeError, TypeError):  # a shape without numbers whose other sizes are beyond all bounds
+            raise ArtefactError(f"{shown(path)}: {shown(name)} is no dense tensor; save it as one") from None
     if not weights:
         raise _no_weights(path)
     return weights

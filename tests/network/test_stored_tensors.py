@@ -106,6 +106,12 @@ def test_headers_that_cannot_be_meant(tmp_path: Path, network: nn.Module, conten
     refused(network, tmp_path / "net", r"net: (is no safetensors file|holds no weights)")
 
 
+@pytest.mark.parametrize("size", [1 << 63, 1 << 100])
+def test_a_shape_without_numbers_beyond_all_bounds(tmp_path: Path, network: nn.Module, size: int) -> None:
+    (tmp_path / "net").write_bytes(file_of({"a": tensor("F32", [0, size], 0, 0)}))
+    refused(network, tmp_path / "net", r"net: (is no safetensors file|a is no dense tensor)")
+
+
 def quietly(make: Any) -> Tensor:
     with warnings.catch_warnings(action="ignore"):
         return make()

@@ -25,6 +25,7 @@ def info(cache: Path) -> dict[str, Any]:
     present = view.present()
     reasons = failures.read(cache, view, clips.rows)
     splits = (*SPLITS, UNKNOWN)
+    conditions = [str(View.open(cache, name).recorded.get("condition", name)) for name in names(cache)[1:]]
     return {
         "cache": str(cache),
         "network": view.identity["architecture"],

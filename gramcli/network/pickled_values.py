@@ -243,11 +243,10 @@ class _Reader:
         about = self._stack.pop()
         if not isinstance(about, tuple) or len(about) not in (5, 6) or about[0] != "storage":
             raise PickleError("its pickle refers to something other than numbers")
-        kind, key, count = about[1], about[2], about[4]
+        kind, key, (count,) = about[1], about[2], whole_numbers((about[4],))
         name = kind.name.rpartition(".")[2] if isinstance(kind, _Named) else ""
         if not isinstance(key, str) or (name not in DTYPES and name != "UntypedStorage"):
             raise ValueError("storage")
-        (count,) = whole_numbers((count,))
         whole = Storage(key, DTYPES.get(name, ""), count, 0, count)
         if self._storages.setdefault(key, whole) != whole:
             raise PickleError(f"it names the storage {key} with two types or sizes")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gramcli.cache import regular_file
+from gramcli.cache.advice import advice
 from gramcli.cells import harmless, original
 from gramcli.dataset.clip import Clip
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError
@@ -117,7 +118,7 @@ def read(cache: Path) -> ClipTable | None:
     if content is None:
         return None
     head, _, body = content.partition(b"\n")
-    damaged = DamagedError(f"{shown(path)}: is damaged; {regular_file.ADVICE['clips']}")
+    damaged = DamagedError(f"{shown(path)}: is damaged; {advice('clips')}")
     try:
         stated = dict(part.split("=") for part in head.decode().removeprefix("# gramcli clips ").split())
         version, seconds = int(stated["format"]), float(stated["seconds"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.cache import clip_table, sealed
+from gramcli.cache import clip_table, sealed, sealed_writer
 from gramcli.dataset.clip import Clip
 from gramcli.errors import GramcliError
 
@@ -57,7 +57,7 @@ def write(cache: Path, source: str, completion: Completion, rows: Iterable[Clip]
         return
     stats = {clip.path: (clip.bytes, clip.mtime_ns) for clip in rows if clip.split}
     names = "\0".join(stats).encode("utf-8", "surrogateescape")
-    sealed.write(
+    sealed_writer.write(
         cache / FILE,
         "finished",
         {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramcli.cache import fitted_rule, sealed
+from gramcli.cache import fitted_rule, sealed, sealed_writer
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Statistics
 from gramcli.errors import ArtefactError
@@ -70,7 +70,7 @@ def save(cache: Path, decision: Decision) -> None:
         "held_out": decision.held_out,
     }
     tensors, described = fitted_rule.pack(decision.rule)
-    sealed.write(cache / FILE, "decision", numbers | tensors, about | described, below=cache)
+    sealed_writer.write(cache / FILE, "decision", numbers | tensors, about | described, below=cache)
 
 
 def load(cache: Path, statistics: Statistics) -> Decision:

@@ -12,9 +12,16 @@ from gramcli.errors import DamagedError, ResourceError
 from gramcli.system import opener
 from gramcli.text import shown
 
-FOLDERS = ("views", "runs", "quarantine", "folds")
+EXPECTED_FOLDERS = ("views", "runs", "quarantine", "folds")
 """Folders in a cache that gramcli makes."""
-FILES = ("lock", "clips.csv", "failures.csv", "finished.safetensors", "statistics.safetensors", "decision.safetensors")
+EXPECTED_FILES = (
+    "lock",
+    "clips.csv",
+    "failures.csv",
+    "finished.safetensors",
+    "statistics.safetensors",
+    "decision.safetensors",
+)
 """Files in a cache that gramcli writes."""
 
 
@@ -49,7 +56,7 @@ def names(cache: Path, folder: Path) -> list[str]:
         raise _unreadable(folder, error) from None
 
 
-def files(cache: Path, folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def entries(cache: Path, folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yields all that is in a folder of a cache and in its sub-folders, except these, with the attributes.
 
     A link is yielded as such, and not followed.
@@ -60,7 +67,7 @@ def files(cache: Path, folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for name in names(cache, folder):
         about = status(cache, folder / name)
         if about is not None and stat.S_ISDIR(about.st_mode):
-            yield from files(cache, folder / name)
+            yield from entries(cache, folder / name)
         elif about is not None:
             yield folder / name, about
 
@@ -82,7 +89,7 @@ def folders(cache: Path, folder: Path) -> list[str]:
     return found
 
 
-def folds(cache: Path) -> list[Path]:
+def fold_caches(cache: Path) -> list[Path]:
     """Returns the caches of the folds of a cross-validation."""
     folder = cache / "folds"
     return [folder / name for name in folders(cache, folder) if holds(cache, folder / name / "views")]
@@ -102,14 +109,14 @@ def require_folder(cache: Path, folder: Path) -> None:
         raise _unreadable(folder, error) from None
 
 
-def foreign(cache: Path) -> dict[Path, str]:
+def misplaced(cache: Path) -> dict[Path, str]:
     """Returns what stands in the place of a file or folder of a cache and is none, each with an error that says so.
 
     Raises:
         ResourceError: The cache cannot be read.
     """
     found: dict[Path, str] = {}
-    for names_of_kind, fits in ((FILES, stat.S_ISREG), (FOLDERS, stat.S_ISDIR)):
+    for names_of_kind, fits in ((EXPECTED_FILES, stat.S_ISREG), (EXPECTED_FOLDERS, stat.S_ISDIR)):
         for path in (cache / name for name in names_of_kind):
             about = status(cache, path)
             if about is not None and not fits(about.st_mode):
@@ -117,14 +124,14 @@ def foreign(cache: Path) -> dict[Path, str]:
     return found
 
 
-def require_own(cache: Path) -> None:
-    """Checks a cache for what `foreign` finds, before long work that would fail at the end.
+def require_expected_kinds(cache: Path) -> None:
+    """Checks a cache for what `misplaced` finds, before long work that would fail at the end.
 
     Raises:
         DamagedError: There is such a thing.
         ResourceError: The cache cannot be read.
     """
-    for error in foreign(cache).values():
+    for error in misplaced(cache).values():
         raise DamagedError(error)
 
 

@@ -6,20 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from gramcli.cache.advice import advice
 from gramcli.errors import DamagedError, ResourceError
 from gramcli.system import opener
 from gramcli.text import shown
 
 LARGEST = {"view": 2**26, "clips": 2**32, "failures": 2**32, "shard": 2**32}
 """Most bytes of a file, by kind."""
-ADVICE = {
-    "view": "restore it, or move the folder that holds it away and run gramcli extract again",
-    "clips": "delete it and run again what wrote it, gramcli extract or gramcli.cache.write",
-    "failures": "delete it and run gramcli extract again",
-    "shard": "gramcli cache verify --repair moves it away and computes its clips again",
-}
-"""What to do about a damaged file, by kind."""
-
 _HEAD = 1024
 """Bytes at the start of a file from which its size can be told."""
 
@@ -43,12 +36,14 @@ def read(path: Path, kind: str, below: Path, stated_size: Callable[[bytes], int]
             size, most = os.fstat(descriptor).st_size, LARGEST[kind]
             if stated_size is not None:
                 most = min(most, stated_size(os.pread(descriptor, _HEAD, 0)))
-            if size > most or (stated_size is None and _has_hole(descriptor, size)):
+            if size > most:
                 raise DamagedError(
-                    f"{shown(path)}: is damaged (it has {size} bytes, more than gramcli has written); {ADVICE[kind]}"
+                    f"{shown(path)}: is damaged (it has {size} bytes, more than gramcli has written); {advice(kind)}"
                 )
+            if stated_size is None and _has_hole(descriptor, size):
+                raise DamagedError(f"{shown(path)}: is damaged (parts of it were never written); {advice(kind)}")
             return file.readall()
-    except (FileNotFoundError, NotADirectoryError):  # of the second kind can only the folder of the cache be
+    except (FileNotFoundError, NotADirectoryError):  # the second: the cache itself is no folder
         return None
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None

@@ -1,17 +1,15 @@
 """Sealed files: safetensors files with their own SHA-256, for statistics, decisions and exported models.
 
 The safetensors format has no checksum of the tensors. The metadata of a sealed file holds the SHA-256 of the whole
-file, computed with the 64 characters of the digest set to zeros. Any safetensors reader can open the file. Tensors are
-written through a memory map, so a file may be larger than memory. A file is opened once, its digest is checked, and
-tensors are read from this open file. So a file that replaces it later does not matter.
+file, computed with the 64 characters of the digest set to zeros. Any safetensors reader can open the file. A file is
+opened once, its digest is checked, and tensors are read from this open file. So a file that replaces it later does not
+matter. `gramcli.cache.sealed_writer` writes such files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import mmap
 import os
 import weakref
 from collections.abc import Iterator, Mapping
@@ -24,25 +22,18 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli import json_values
+from gramcli.cache.advice import CHANGED, advice
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, ResourceError
-from gramcli.system import durable_files, opener, safetensors_header
-from gramcli.system.safetensors_header import Shapes, StoredTensor
+from gramcli.system import opener, safetensors_header
+from gramcli.system.safetensors_header import StoredTensor
 from gramcli.text import shown
 
 FORMATS = {"decision": 2, "model": 2}
 """Format version by kind of file; 1 for all other kinds."""
 
-ADVICE = {
-    "statistics": "run gramcli calibrate again",
-    "decision": "run gramcli select-layers again",
-    "model": "make it again with gramcli export",
-    "finished": "run gramcli extract again",
-    "training": "delete it to begin the training anew",
-}
-"""What to do about a missing or damaged file, by kind."""
-
-_NO_DIGEST = "0" * 64
-_BLOCK = 1 << 24
+NO_DIGEST = "0" * 64
+"""What stands in the place of the digest while it is computed."""
+BLOCK = 1 << 24
 """Number of bytes in memory at once while a file is hashed."""
 
 Array = npt.NDArray[Any]
@@ -59,7 +50,7 @@ class _File:
     def read(self, offset: int, size: int) -> bytearray:
         """Reads bytes; fewer than `size` if the file is shorter."""
         content = bytearray()
-        while len(content) < size and (block := os.pread(self.descriptor, min(_BLOCK, size - len(content)), offset)):
+        while len(content) < size and (block := os.pread(self.descriptor, min(BLOCK, size - len(content)), offset)):
             content += block
             offset += len(block)
         return content
@@ -85,7 +76,7 @@ class Sealed:
         return tuple(self._tensors)
 
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Returns dtype and shape of each tensor, in the form that `create` takes."""
+        """Returns dtype and shape of each tensor, in the form that `gramcli.cache.sealed_writer.create` takes."""
         return {name: (stored.dtype, stored.shape) for name, stored in self._tensors.items()}
 
     def numbers(self, name: str, which: slice | None = None, *, least: float | None = None) -> Array:
@@ -123,13 +114,13 @@ class Sealed:
         size = prod(shape) * itemsize
         content = self._file.read(offset, size)
         if len(content) < size:
-            raise damaged(self, "the file has become shorter while it was read")
+            raise DamagedError(f"{shown(self.path)}: {CHANGED}")
         return np.frombuffer(content, stored.dtype).reshape(shape)
 
 
 def damaged(file: Sealed, fault: str) -> DamagedError:
     """Returns the error for a file with a right digest, but with content that gramcli does not write."""
-    return DamagedError(f"{shown(file.path)}: {fault}; {ADVICE.get(file.kind, 'make it again')}")
+    return DamagedError(f"{shown(file.path)}: {fault}; {advice(file.kind)}")
 
 
 @contextlib.contextmanager
@@ -150,78 +141,6 @@ def reading(file: Sealed) -> Iterator[None]:
         raise damaged(file, f"holds values that do not fit each other{which}") from None
 
 
-class Arrays(dict[str, Array]):
-    """Arrays in the memory map of a file that is being written."""
-
-    content: mmap.mmap
-
-    def release(self) -> None:
-        """Frees the memory of what was written so far. The arrays can still be read and changed."""
-        _release(self.content)
-
-
-@contextlib.contextmanager
-def create(
-    path: Path, kind: str, shapes: Shapes, about: Mapping[str, Any], *, below: Path | None = None
-) -> Iterator[Arrays]:
-    """Yields arrays of zeros in a new file. When the block ends, the file is sealed and replaces `path`.
-
-    Args:
-        path: Final path.
-        kind: Kind of file, which `load` checks.
-        shapes: dtype and shape by name of tensor.
-        about: JSON values to store with the tensors.
-        below: Folder of the cache that the file belongs to; None for a file that the user named.
-
-    Raises:
-        DamagedError, UsageError: Something other than a file stands there; see `durable_files.staged`.
-        ResourceError: It cannot be written.
-    """
-    # tensors with the largest items come first, so that every tensor is aligned for readers that map the file
-    shapes = dict(sorted(shapes.items(), key=lambda item: -np.dtype(item[1][0]).itemsize))
-    described = json.dumps({"format": FORMATS.get(kind, 1), **about})
-    header = safetensors_header.encode({"kind": kind, "sha256": _NO_DIGEST, "gramcli": described}, shapes)
-    with durable_files.staged(path, below=below) as descriptor:
-        arrays = Arrays()
-        offset = len(header)
-        sizes = [np.dtype(dtype).itemsize * prod(shape) for dtype, shape in shapes.values()]
-        content = durable_files.mapped(descriptor, offset + sum(sizes))  # closed with the last array that uses it
-        content[:offset] = header
-        arrays.content = content
-        for (name, (dtype, shape)), size in zip(shapes.items(), sizes, strict=True):
-            arrays[name] = np.ndarray(shape, dtype, buffer=content, offset=offset)
-            offset += size
-        yield arrays
-        position = header.index(_NO_DIGEST.encode())
-        content[position : position + 64] = _digest(content).encode()
-        durable_files.flush(content)
-
-
-def _digest(content: mmap.mmap) -> str:
-    """Returns the SHA-256 of a mapped file, with little of it in memory at a time."""
-    digest = hashlib.sha256()
-    with memoryview(content) as whole:
-        for begin in range(0, len(whole), _BLOCK):
-            digest.update(whole[begin : begin + _BLOCK])
-            _release(content)
-    return digest.hexdigest()
-
-
-def _release(content: mmap.mmap) -> None:
-    if hasattr(mmap, "MADV_DONTNEED"):  # a shared mapping is backed by the file, so no data is lost
-        content.madvise(mmap.MADV_DONTNEED)
-
-
-def write(
-    path: Path, kind: str, tensors: Mapping[str, Array], about: Mapping[str, Any], *, below: Path | None = None
-) -> None:
-    """Writes tensors that are in memory; see `create`."""
-    shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
-    with create(path, kind, shapes, about, below=below) as arrays:
-        for name in shapes:
-            arrays[name][...] = tensors[name]
-
-
 def load(path: Path, kind: str, *, below: Path | None = None) -> Sealed:
     """Opens a sealed file and checks its digest.
 
@@ -235,32 +154,34 @@ def load(path: Path, kind: str, *, below: Path | None = None) -> Sealed:
         DamagedError: Its digest is wrong, or its layout is not that of gramcli.
         ResourceError: It cannot be read.
     """
-    advice = ADVICE.get(kind, "make it again")
+    remedy = advice(kind)
     try:
         file = _File(path, below)
         head, header = _read_header(file)
+        if below is None and kind == "model" and b'"sha256":"' not in head:  # a file that the user named
+            raise ArtefactError(f"{shown(path)}: is no model of gramcli; name a file that gramcli export made")
         if safetensors_header.is_of_another_program(header):
-            raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} file of gramcli; {advice}")
+            raise ArtefactError(f"{shown(path)}: holds tensors, but is no {kind} file of gramcli; {remedy}")
         if file.size > safetensors_header.stated_size(header, len(head)):  # perhaps by far, so it is not hashed
-            raise DamagedError(f"{shown(path)}: is damaged (its header does not fit its {file.size} bytes); {advice}")
+            raise DamagedError(f"{shown(path)}: is damaged (its header does not fit its {file.size} bytes); {remedy}")
         digest = _checked_digest(file, head)
         if digest is None:
-            raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {advice}")
+            raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {remedy}")
         metadata = header.pop("__metadata__")
         about, stored_kind = json_values.parse(metadata["gramcli"]), metadata["kind"]
         if not isinstance(stored_kind, str) or not isinstance(about, dict):
             raise TypeError("kind or content")
         if stored_kind != kind:
-            raise ArtefactError(f"{shown(path)}: is a {shown(stored_kind)} file, not a {kind} file; {advice}")
+            raise ArtefactError(f"{shown(path)}: is a {shown(stored_kind)} file, not a {kind} file; {remedy}")
         if not isinstance(about["format"], int) or isinstance(about["format"], bool) or about["format"] < 1:
             raise TypeError("format")
         if about["format"] > FORMATS.get(kind, 1):
             raise NewerError(f"{shown(path)}: was made by a newer gramcli (format {about['format']}); update gramcli")
         tensors = safetensors_header.tensors(header, len(head), file.size)
     except FileNotFoundError:
-        raise ArtefactError(f"{shown(path)}: is not there; {advice}") from None
+        raise ArtefactError(f"{shown(path)}: is not there; {remedy}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DamagedError(f"{shown(path)}: is damaged; {advice}") from None
+        raise DamagedError(f"{shown(path)}: is damaged; {remedy}") from None
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     return Sealed(path, kind, digest, about, file, tensors)
@@ -298,9 +219,9 @@ def _checked_digest(file: _File, head: bytes) -> str | None:
     """Returns the stored digest if it is that of the content, else None."""
     mark = b'"sha256":"'
     position = head.find(mark) + len(mark)
-    digest = hashlib.sha256(head[:position] + _NO_DIGEST.encode() + head[position + 64 :])
+    digest = hashlib.sha256(head[:position] + NO_DIGEST.encode() + head[position + 64 :])
     offset = len(head)
-    while block := os.pread(file.descriptor, _BLOCK, offset):
+    while block := os.pread(file.descriptor, BLOCK, offset):
         digest.update(block)
         offset += len(block)
     computed = digest.hexdigest()

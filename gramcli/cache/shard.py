@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gramcli.cache import regular_file
+from gramcli.cache.advice import SHARD
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, UnsafeError
 from gramcli.text import shown
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 OK = "ok"
 """Status of a row that can be used."""
-ADVICE = regular_file.ADVICE["shard"]
-"""What to do about a damaged shard."""
 
 _USER_BLOCK = 512
 _MAGIC = b"gramcli shard\nsha256 "
@@ -134,7 +133,7 @@ def decode(
     except (GramcliError, MemoryError):
         raise
     except Exception:  # a forged file may have a right digest, and h5py raises any exception for it
-        raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {ADVICE}") from None
+        raise DamagedError(f"{shown(path)}: does not have the layout of a shard; {SHARD}") from None
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ def require_finite(rows: Shard, path: Path, layers: Iterable[str]) -> None:
             suspect = usable & ~np.isfinite(values.sum(axis=1))  # or a sum of large finite numbers
         for row in np.flatnonzero(suspect):
             if not np.isfinite(values[row]).all():
-                raise DamagedError(f"{shown(path)}: row {row} holds a number that is not finite; {ADVICE}")
+                raise DamagedError(f"{shown(path)}: row {row} holds a number that is not finite; {SHARD}")
 
 
 def check(content: bytes, path: Path) -> None:
@@ -249,7 +248,7 @@ def check(content: bytes, path: Path) -> None:
     digest = hashlib.sha256(memoryview(content)[_USER_BLOCK:]).hexdigest().encode()
     seal = _MAGIC + digest + b"\n"
     if content[:_USER_BLOCK] != seal + bytes(_USER_BLOCK - len(seal)):
-        raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {ADVICE}")
+        raise DamagedError(f"{shown(path)}: is damaged (its SHA-256 differs from the stored one); {SHARD}")
 
 
 def read_bytes(path: Path, cache: Path) -> bytes | None:

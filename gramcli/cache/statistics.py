@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.cache import sealed
+from gramcli.cache import sealed, sealed_writer
 from gramcli.errors import ArtefactError
 from gramcli.system.safetensors_header import Shapes
 from gramcli.text import shown
@@ -160,7 +160,7 @@ def shapes(layers: Mapping[str, int], classes: int, sizes: Sizes) -> Shapes:
 
 
 @contextlib.contextmanager
-def create(cache: Path, basis: Basis, sizes: Sizes) -> Iterator[sealed.Arrays]:
+def create(cache: Path, basis: Basis, sizes: Sizes) -> Iterator[sealed_writer.Arrays]:
     """Yields the arrays of `shapes`, for the caller to fill. When the block ends without an error, the file is written.
 
     Raises:
@@ -174,7 +174,7 @@ def create(cache: Path, basis: Basis, sizes: Sizes) -> Iterator[sealed.Arrays]:
         "clips": basis.clips,
     }
     table = shapes(basis.layers, len(basis.classes), sizes)
-    with sealed.create(cache / FILE, "statistics", table, about, below=cache) as arrays:
+    with sealed_writer.create(cache / FILE, "statistics", table, about, below=cache) as arrays:
         yield arrays
 
 

@@ -116,7 +116,7 @@ class View:
         path = folder / "view.json"
         content = regular_file.read(path, "view", cache)
         if content is None:
-            if folds := inventory.folds(cache):  # a cross-validation keeps one cache for each fold
+            if folds := inventory.fold_caches(cache):  # a cross-validation keeps one cache for each fold
                 raise ArtefactError(
                     f"{shown(cache)}: no extracted clips there but those of {len(folds)} folds; name the cache of one "
                     f"with --cache {shown(folds[0])}"

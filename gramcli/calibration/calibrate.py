@@ -23,7 +23,7 @@ import numpy.typing as npt
 from gramcli.cache import clip_table, failures, statistics
 from gramcli.cache.clip_table import ClipTable
 from gramcli.cache.labelled_rows import class_names, label_indices, read_rows, require_extracted, take_rows
-from gramcli.cache.sealed import Arrays
+from gramcli.cache.sealed_writer import Arrays
 from gramcli.cache.statistics import Basis, Sizes, Statistics
 from gramcli.cache.view import View
 from gramcli.calibration.size_limits import Size

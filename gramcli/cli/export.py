@@ -37,7 +37,7 @@ def export_cmd(
     given.settings.setdefault("run", {"device": "cpu"})
     with Bar(quiet=True) as bar:
         context = given.context(bar)
-        settings = configure(context, earlier=view.recorded["settings"], metadata=checkpoint.as_source)
+        settings = configure(context, earlier=view.recorded["settings"], metadata=checkpoint.settings_of_file)
         size = export(settings, given.cache, file, context)
     if not given.quiet:
         render.print_stderr("done", f"{file}: {render.size(size)}")

@@ -92,7 +92,11 @@ def extract_cmd(
             require_recorded_inside(earlier, origin, cache.absolute().parent, context)
             context = replace(context, folder=code_origin(view).folder or context.folder)
         settings = configure(
-            context, earlier=earlier, origin=origin, metadata=checkpoint.as_source, override_metadata=override_metadata
+            context,
+            earlier=earlier,
+            origin=origin,
+            metadata=checkpoint.settings_of_file,
+            override_metadata=override_metadata,
         )
         given.note_settings(bar, settings)
         if dry_run:

@@ -34,7 +34,7 @@ def layers_cmd(
     given.put("network", "name", network)
     with Bar(quiet=given.quiet) as bar:
         context = given.context(bar)
-        settings = configure(context, metadata=checkpoint.as_source, override_metadata=True)
+        settings = configure(context, metadata=checkpoint.settings_of_file, override_metadata=True)
         given.note_settings(bar, settings)
         found = list_layers(settings, context)
     rows = [

@@ -183,5 +183,5 @@ def _settings(fold: Fold, context: RunContext, override_metadata: bool) -> Setti
     }
     sections = {section: {**given.get(section, {}), **own.get(section, {})} for section in {*given, *own}}
     return configure(
-        replace(context, settings=sections), metadata=checkpoint.as_source, override_metadata=override_metadata
+        replace(context, settings=sections), metadata=checkpoint.settings_of_file, override_metadata=override_metadata
     )

@@ -87,7 +87,7 @@ def extract(
     """
     context, began = context or RunContext(), time.monotonic()
     cache_folder(context, settings)
-    settings, context = complete(settings, context, checkpoint.as_source)
+    settings, context = complete(settings, context, checkpoint.settings_of_file)
     stopwatch = Stopwatch() if profile else NoStopwatch()
     with stopwatch.step("other"):
         done, decoding, trouble = _extract(settings, context, stopwatch, retry_failed)

@@ -59,7 +59,7 @@ def read_inputs(settings: Settings, context: RunContext, stopwatch: Stopwatch | 
     progress, stopwatch = context.progress, stopwatch or NoStopwatch()
     check_held_out(settings)
     cache = Path(settings.cache.dir)
-    inventory.require_own(cache)
+    inventory.require_expected_kinds(cache)
     foreign_files.require_none(cache)
     folder_lock.require_free(cache)  # before the network is built, which takes seconds
     with stopwatch.step("manifest"):

@@ -62,5 +62,7 @@ def reopen_network(clean: View, context: RunContext) -> tuple[Settings, Prepared
     """
     require_network(clean)
     origin = code_origin(clean)
-    settings = configure(context, earlier=clean.recorded["settings"], origin=origin.name, metadata=checkpoint.as_source)
+    settings = configure(
+        context, earlier=clean.recorded["settings"], origin=origin.name, metadata=checkpoint.settings_of_file
+    )
     return settings, prepare(settings, clean.outputs, context, StoredNetwork(clean.identity, origin=origin))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from gramcli.cache import decision, fitted_rule, sealed, statistics
+from gramcli.cache import decision, fitted_rule, sealed, sealed_writer, statistics
 from gramcli.cache.sealed import Sealed
 from gramcli.cache.view import View
 from gramcli.errors import UsageError
@@ -22,7 +22,7 @@ from gramcli.network.prepare import StoredNetwork, prepare
 from gramcli.settings import sources
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import output_file
 from gramcli.text import shown
 
 KIND = "model"
@@ -44,8 +44,12 @@ class ModelBundle:
 
 
 def load(path: Path) -> ModelBundle:
-    """Reads a model from the folder of a cache or from an exported file; see `from_cache` and `from_file`."""
-    return from_file(path) if path.is_file() else from_cache(path)
+    """Reads a model from the folder of a cache or from an exported file; see `from_cache` and `from_file`.
+
+    Raises:
+        NoInputError: The path is that of a pipe or device.
+    """
+    return from_file(path) if path.exists() and not path.is_dir() else from_cache(path)
 
 
 def from_cache(cache: Path) -> ModelBundle:
@@ -127,7 +131,7 @@ def save(path: Path, model: ModelBundle) -> None:
         "layers": list(rule.layers),
         "epsilon": rule.epsilon,
     }
-    sealed.write(path, KIND, tensors, about | described)
+    sealed_writer.write(path, KIND, tensors, about | described)
 
 
 def export(settings: Settings, cache: Path, path: Path, context: RunContext | None = None) -> int:
@@ -150,7 +154,7 @@ def export(settings: Settings, cache: Path, path: Path, context: RunContext | No
         ResourceError: The file cannot be written.
         UnsafeError: The cache names code or arguments that the user has not named or trusted.
     """
-    durable_files.require_place(path)
+    output_file.require_writable(path)
     if path.exists() and sealed.kind_of(path) != KIND:
         raise UsageError(f"{shown(path)}: exists and is no model of gramcli; name another file")
     model = from_cache(cache)

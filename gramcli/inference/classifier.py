@@ -157,7 +157,7 @@ class GramClassifier:
         context = context or RunContext()
         if model.weights is None:
             settings = configure(
-                context, earlier=model.settings, origin=model.origin.name, metadata=checkpoint.as_source
+                context, earlier=model.settings, origin=model.origin.name, metadata=checkpoint.settings_of_file
             )
         else:
             settings = configure_stored(context, model.settings, model.origin.name)

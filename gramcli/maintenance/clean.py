@@ -42,7 +42,7 @@ def leftovers(cache: Path, *, unlisted: bool = False) -> list[Leftover]:
 
 
 def _found(cache: Path, unlisted: bool) -> Iterator[tuple[Path, str]]:
-    for path, _ in inventory.files(cache, cache / QUARANTINE):
+    for path, _ in inventory.entries(cache, cache / QUARANTINE):
         yield path, "damaged, moved into quarantine by a repair"
     listed = {clip.shard for clip in clip_table.require(cache).rows if clip.split}
     for name in names(cache):

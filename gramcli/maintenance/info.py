@@ -25,6 +25,7 @@ def info(cache: Path) -> dict[str, Any]:
     present = view.present()
     reasons = failures.read(cache, view, clips.rows)
     splits = (*SPLITS, UNKNOWN)
+    conditions = [str(View.open(cache, name).recorded.get("condition", name)) for name in names(cache)[1:]]
     return {
         "cache": str(cache),
         "network": view.identity["architecture"],
@@ -36,7 +37,7 @@ def info(cache: Path) -> dict[str, Any]:
         "failed": sum(bool(clip.error or clip.key in reasons) for clip in used),
         "not extracted": sum(clip.shard is not None and clip.shard not in present for clip in used),
         "no longer listed": len(clips.rows) - len(used),
-        "conditions": ", ".join(View.open(cache, name).recorded["condition"] for name in names(cache)[1:]) or "none",
+        "conditions": ", ".join(conditions) or "none",
         "shards": len(present),
         "bytes": sum(
             about.st_size

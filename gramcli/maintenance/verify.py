@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gramcli.cache import clip_table, decision, inventory, shard, statistics
+from gramcli.cache.advice import SHARD
 from gramcli.cache.view import CLEAN, View, names
 from gramcli.errors import ArtefactError, DamagedError, GramcliError, NewerError, ResourceError
 from gramcli.progress import Progress, Silent
@@ -46,7 +47,7 @@ def verify(cache: Path, *, full: bool = False, progress: Progress | None = None)
         ResourceError: A file cannot be read.
     """
     progress = progress or Silent()
-    faults = inventory.foreign(cache)
+    faults = inventory.misplaced(cache)
     clean = clips = None
     try:
         clean = View.open(cache)
@@ -129,7 +130,7 @@ def _check(
         raise ArtefactError(f"{path}: its layers are not those of the view")
     if full:
         for row in _odd(rows):
-            raise DamagedError(f"{path}: row {row} holds numbers, though it is marked as failed; {shard.ADVICE}")
+            raise DamagedError(f"{path}: row {row} holds numbers, though it is marked as failed; {SHARD}")
 
 
 def _odd(rows: shard.Shard) -> Iterator[int]:

@@ -73,7 +73,7 @@ class Checkpoint:
         Raises:
             ArtefactError: Its metadata states other settings.
         """
-        if settings is not None and source_of(self.metadata, self.path).values != settings:
+        if settings is not None and settings_of_metadata(self.metadata, self.path).values != settings:
             raise changed(self.path)
 
 
@@ -129,18 +129,18 @@ def identify(path: Path) -> tuple[str, dict[str, Any]]:
         return whole.hexdigest(), _metadata(header, path)
 
 
-def as_source(path: Path) -> sources.Source:
+def settings_of_file(path: Path) -> sources.Source:
     """Returns the metadata of a checkpoint as a source of settings.
 
     Raises:
         NoInputError: The file cannot be read.
         ArtefactError: The metadata holds no valid settings.
     """
-    return source_of(metadata(path), path)
+    return settings_of_metadata(metadata(path), path)
 
 
-def source_of(values: Mapping[str, Any], path: Path) -> sources.Source:
-    """Returns metadata that was read already as a source of settings; see `as_source`."""
+def settings_of_metadata(values: Mapping[str, Any], path: Path) -> sources.Source:
+    """Returns metadata that was read already as a source of settings; see `settings_of_file`."""
     sections: dict[str, Any] = {
         "network": {key: values[name] for name, key in _SETTINGS.items() if name in values},
         "frontend": values.get("frontend", {}),
@@ -206,15 +206,6 @@ def _type(tensor: Tensor) -> str:
 def _finite(stored: Tensor, wanted: Tensor) -> bool:
     """Tells whether all numbers are finite in the dtype that they get: 1e300 is none in float32."""
     return _kind(wanted) == "whole" or bool(stored.to(wanted.dtype).isfinite().all())
-
-
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file.
-
-    Raises:
-        NoInputError, ArtefactError: As `read`.
-    """
-    return identify(path)[0]
 
 
 def state_digest(module: nn.Module) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gramcli.errors import ArtefactError, NoInputError, ResourceError, UnsafeError
-from gramcli.system import safetensors_header
+from gramcli.system import opener, safetensors_header
 from gramcli.text import shown
 
 BLOCK = 1 << 24
@@ -36,9 +35,10 @@ class CheckpointFile:
         self.stored = os.fstat(file.fileno()).st_blocks * 512
         """Bytes on the disk; fewer than `size` where the file has holes."""
 
-    def _now(self) -> tuple[int, int, int]:
+    def _now(self) -> tuple[int, int]:
+        # not the time of the last change, which links and permissions change too
         about = os.fstat(self._file.fileno())
-        return about.st_size, about.st_mtime_ns, about.st_ctime_ns
+        return about.st_size, about.st_mtime_ns
 
     def read(self, size: int) -> bytes:
         """Returns the next bytes; fewer than `size` where the file ends."""
@@ -66,9 +66,7 @@ class CheckpointFile:
 
     def require_unchanged(self, *, whole_read: bool) -> None:
         """Raises an ArtefactError if the file was written to since it was opened, or is shorter than it was."""
-        now = self._now()
-        # links and permissions change the last of the three alone; writing changes the time of change too
-        if not whole_read or now[:2] != self._state[:2]:
+        if not whole_read or self._now() != self._state:
             raise changed(self.path)
 
 
@@ -80,14 +78,11 @@ def opened(path: Path) -> Iterator[CheckpointFile]:
         NoInputError: It cannot be read, or is none.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = opener.open_file(path)
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     except ValueError:
         raise NoInputError(f"{shown(path)}: is not a valid file name") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise NoInputError(f"{shown(path)}: is not a regular file; name a checkpoint")
     try:
         with io.FileIO(descriptor) as file:
             yield CheckpointFile(path, file)
@@ -137,12 +132,17 @@ def require_readable(file: CheckpointFile, head: bytes) -> None:
         start = file.at(0, 4)
         if start == b"PK\3\4":
             require_archive(io.BufferedReader(file.again()), file.size, file.path)
-        elif start[:1] != b"\x80" or file.size > _LARGEST_OLD:
-            size = f" of {file.size} bytes" if start[:1] == b"\x80" else ""
+        elif start[:1] != b"\x80":
             raise no_checkpoint(
                 file.path,
-                f"neither a safetensors file nor a state dict{size} that torch.save wrote; save the state dict anew, "
+                "neither a safetensors file nor a state dict that torch.save wrote; save the state dict anew, "
                 "best as safetensors",
+            )
+        elif file.size > _LARGEST_OLD:
+            raise no_checkpoint(
+                file.path,
+                f"it has {file.size} bytes, and of the format of torch before 1.6 at most {_LARGEST_OLD} are read; "
+                "save the state dict anew, best as safetensors",
             )
     if file.size > _LARGE and 0 < file.stored < file.size // 4:
         raise no_checkpoint(
@@ -153,7 +153,7 @@ def require_readable(file: CheckpointFile, head: bytes) -> None:
         if 0 < memory < file.size:
             raise ResourceError(
                 f"{shown(file.path)}: has {file.size} bytes, and this machine has {memory} bytes of memory; use a "
-                "smaller network"
+                "smaller network, or check that it is the checkpoint"
             )
 
 

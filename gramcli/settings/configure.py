@@ -1,7 +1,7 @@
 """Puts the settings of a run together, from the settings file, the environment, the caller and earlier runs.
 
 Nothing here reads a checkpoint: callers that want its metadata hand over the function that reads it, which is
-`gramcli.network.checkpoint.as_source`.
+`gramcli.network.checkpoint.settings_of_file`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gramcli.errors import ResourceError, UsageError
+from gramcli.errors import ResourceError
 from gramcli.system import opener, temporary_file
+from gramcli.system.machine_faults import advice
 from gramcli.text import shown
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -30,14 +31,7 @@ _BLOCK = 1 << 20
 
 def resource_error(path: Path, error: OSError) -> ResourceError:
     """Returns the error that says which file cannot be written, why, and what to do about it."""
-    advice = {
-        errno.ENOSPC: "free some space and run the same command again",
-        errno.EDQUOT: "free some space and run the same command again",
-        errno.EROFS: "choose a folder that can be written (--cache, for a cache)",
-        errno.EACCES: "choose a folder that can be written (--cache, for a cache)",
-        errno.EPERM: "choose a folder that can be written (--cache, for a cache)",
-    }.get(error.errno or 0, "nothing that was there is lost")
-    return ResourceError(f"{shown(path)}: cannot be written: {error.strerror or error}; {advice}")
+    return ResourceError(f"{shown(path)}: cannot be written: {error.strerror or error}; {advice(error)}")
 
 
 def make_folder(path: Path, *, below: Path | None = None) -> None:
@@ -49,10 +43,11 @@ def make_folder(path: Path, *, below: Path | None = None) -> None:
     """
     try:
         _make(path if below is None else below)
-        for one in () if below is None else (*reversed(path.parents), path):
-            if below in one.parents:
-                with opener.parent(one, below) as (parent, name):
-                    _make_in(parent, name)
+        if below is not None:
+            for one in (*reversed(path.parents), path):
+                if below in one.parents:
+                    with opener.parent(one, below) as (parent, name):
+                        _make_in(parent, name)
         with opener.folder(path, below) as descriptor:
             if not os.access(".", os.W_OK, dir_fd=descriptor):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -84,41 +79,6 @@ def _make(path: Path) -> None:
     else:
         with opener.folder(path.parent) as descriptor:
             _sync_folder(descriptor)
-
-
-def require_place(path: Path, *, makes_folder: bool = False) -> None:
-    """Checks that a file can be written under this name, before the work for the file is done.
-
-    Args:
-        path: The file. One that is there can be replaced, but nothing else: no folder, link, pipe or device.
-        makes_folder: Whether a folder that is missing will be made.
-
-    Raises:
-        UsageError: Something else stands there, there is no folder to hold it, or no file can have such a name.
-        ResourceError: That folder cannot be written.
-    """
-    try:
-        if not path.parent.is_dir():
-            if makes_folder:
-                return
-            raise UsageError(f"{shown(path)}: there is no folder {shown(path.parent)}; make it, or name another file")
-        with opener.folder(path.parent) as descriptor:
-            longest = temporary_file.longest_name(descriptor)
-            if len(os.fsencode(path.name)) > longest:
-                raise UsageError(
-                    f"{shown(path)}: names of files in this folder have at most {longest} bytes; give a shorter name"
-                )
-            opener.require_regular(path, descriptor, None)
-            if not path.name or path.name == "..":
-                raise UsageError(f"{shown(path)}: is a folder; name a file")
-            if not os.access(".", os.W_OK, dir_fd=descriptor):
-                raise resource_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-    except ValueError:  # a zero byte, or a character that the names of files cannot have
-        raise UsageError(f"{shown(path)}: no file can have this name; give another one") from None
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise resource_error(path, error) from None
-        raise UsageError(f"{shown(path)}: is longer than the system allows; give a shorter name") from None
 
 
 @contextlib.contextmanager
@@ -218,12 +178,6 @@ def _sync_folder(descriptor: int) -> None:
             raise
 
 
-def close(descriptor: int) -> None:
-    """Closes a descriptor; an error does not matter, as all that was written through it was synced before."""
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
-
-
 def remove(path: Path, *, below: Path | None = None) -> None:
     """Deletes a file or a link, if it is there, so that not even a power cut brings it back.
 
@@ -281,7 +235,7 @@ def _alike(folder: int, name: str, other_folder: int, other_name: str) -> bool:
         return False
     finally:
         for descriptor in descriptors:
-            close(descriptor)
+            opener.close(descriptor)
 
 
 def sweep(folder: Path, *, below: Path | None = None) -> None:
@@ -294,7 +248,7 @@ def sweep(folder: Path, *, below: Path | None = None) -> None:
     try:
         with opener.folder(folder, below) as descriptor:
             for name in os.listdir(descriptor):
-                if temporary_file.is_one(name):
+                if temporary_file.is_temporary(name):
                     try:
                         temporary_file.remove_dead(descriptor, name)
                     except FileNotFoundError:  # another one was faster

@@ -56,7 +56,7 @@ def lock(folder: Path) -> Iterator[None]:
         durable_files.sweep(folder, below=folder)
         yield
     finally:
-        durable_files.close(descriptor)
+        opener.close(descriptor)
 
 
 def require_free(folder: Path) -> None:
@@ -73,7 +73,7 @@ def require_free(folder: Path) -> None:
         _take(folder, descriptor)
         _require_ours(folder / "lock", descriptor)
     finally:
-        durable_files.close(descriptor)
+        opener.close(descriptor)
 
 
 def _open(path: Path, create: int) -> int:
@@ -103,8 +103,8 @@ def _is_ours(content: bytes) -> bool:
     """Tells whether gramcli wrote the content. After a power cut it may be cut short, or zeros at its end."""
     text = content.rstrip(b"\0")
     try:
-        return not text or set(json.loads(text)) == {"host", "process", "since"}
-    except (ValueError, TypeError, RecursionError):
+        return not text or set(json_values.parse(text)) == {"host", "process", "since"}
+    except (ValueError, TypeError):
         return text.startswith(_BEGIN) or _BEGIN.startswith(text)
 
 

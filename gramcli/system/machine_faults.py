@@ -33,7 +33,12 @@ _ADVICE = {
     errno.EDQUOT: "free some space",
     errno.EIO: "check the disk",
     errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "choose a folder that can be written",
+    errno.EPERM: "choose a folder that can be written",
+    errno.ENAMETOOLONG: "give a shorter name",
 }
+_OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""Errors for which there is advice, but which say nothing of the machine unless a file is written."""
 TO_START = 400 * 2**20
 """Address space that Python and NumPy take, in bytes."""
 TO_LOAD_TORCH = 2**30
@@ -107,8 +112,8 @@ def machine_fault(error: Exception) -> GramcliError | None:
     name = f"{shown(error.filename)}: " if error.filename is not None else ""
     if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         return NoInputError(f"{name}cannot be read: {error.strerror}")
-    if error.errno in _ADVICE:
-        return ResourceError(f"{name}{error.strerror}; {_ADVICE[error.errno]} and run the same command again")
+    if error.errno in _ADVICE and error.errno not in _OF_THE_FILE:
+        return ResourceError(f"{name}{error.strerror}; {advice(error)}")
     return None
 
 
@@ -118,6 +123,13 @@ def _has_working_folder() -> bool:
     except OSError:
         return False
     return True
+
+
+def advice(error: OSError) -> str:
+    """Returns what to do about an error while a file is written."""
+    if error.errno in _ADVICE:
+        return f"{_ADVICE[error.errno]} and run the same command again"
+    return "check the disk and run the same command again; earlier files are intact"
 
 
 def no_temporary_folder() -> ResourceError:

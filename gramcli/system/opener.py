@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gramcli.errors import DamagedError, UsageError
+from gramcli.errors import DamagedError, NoInputError, UsageError
 from gramcli.text import shown
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
@@ -29,7 +29,13 @@ def kind(mode: int) -> str:
 
 
 def wrong_kind(path: Path, mode: int, below: Path | None) -> DamagedError | UsageError:
-    """Returns the error for something that gramcli did not put there: of the cache, or of a name that the user gave."""
+    """Returns the error for something other than a file that stands where gramcli writes one.
+
+    Args:
+        path: What stands there.
+        mode: Its `stat.st_mode`.
+        below: Folder of the cache that it belongs to; None for a name that the user gave.
+    """
     if below is None:
         return UsageError(f"{shown(path)}: is {kind(mode)}; name a file")
     return DamagedError(
@@ -108,7 +114,8 @@ def open_file(path: Path, below: Path | None = None) -> int:
         below: As for `folder`; with a root, the file itself must be no link either.
 
     Raises:
-        DamagedError: Something other than a regular file stands there.
+        NoInputError: The user has named something other than a regular file.
+        DamagedError: Something other than a regular file stands in the place of a file of the root.
         OSError: It cannot be opened.
     """
     if below is None:
@@ -120,7 +127,9 @@ def open_file(path: Path, below: Path | None = None) -> int:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         close(descriptor)
-        raise wrong_kind(path, mode, path.parent if below is None else below)
+        if below is None:
+            raise NoInputError(f"{shown(path)}: is {kind(mode)}, not a file; name a file")
+        raise wrong_kind(path, mode, below)
     return descriptor
 
 
@@ -166,6 +175,6 @@ def exists(descriptor: int, name: str) -> bool:
 
 
 def close(descriptor: int) -> None:
-    """Closes a descriptor that nothing was written through; an error does not matter."""
+    """Closes a descriptor; an error does not matter, as all that was written through it was synced before."""
     with contextlib.suppress(OSError):
         os.close(descriptor)

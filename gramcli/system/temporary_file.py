@@ -19,8 +19,8 @@ from gramcli.system import opener
 _NAME = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
-def is_one(name: str) -> bool:
-    """Tells whether a name is one that `create` draws."""
+def is_temporary(name: str) -> bool:
+    """Tells whether a name is one that `create` makes up."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -38,13 +38,13 @@ def create(folder: int, name: str) -> Iterator[tuple[str, int]]:
     temporary, descriptor, unfinished = "", None, False
     try:
         while descriptor is None:
-            temporary = _draw(folder, name)
+            temporary = _made_up(folder, name)
             descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
             unfinished = True
-            # A sweep that came between open and lock has removed the file, or is about to. The name was drawn for this
-            # file alone, so as long as it exists it leads to this file.
+            # A sweep that came between open and lock has removed the file, or is about to. The name was made up for
+            # this file alone, so as long as it exists it leads to this file.
             if not _lock_own(descriptor) or not opener.exists(folder, temporary):
-                _close(descriptor)
+                opener.close(descriptor)
                 descriptor = None
         yield temporary, descriptor
         unfinished = False
@@ -53,11 +53,11 @@ def create(folder: int, name: str) -> Iterator[tuple[str, int]]:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
         if descriptor is not None:
-            _close(descriptor)
+            opener.close(descriptor)
 
 
-def _draw(folder: int, name: str) -> str:
-    """Draws a name that `is_one` recognises. A long `name` is cut in it, so that the drawn one is not too long."""
+def _made_up(folder: int, name: str) -> str:
+    """Makes up a name that `is_temporary` recognises. A long `name` is cut in it, so that it is not too long."""
     mark = f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     longest = longest_name(folder) - len(mark) - 1
     while len(os.fsencode(name)) > longest:
@@ -93,9 +93,4 @@ def remove_dead(folder: int, name: str) -> None:
     except BlockingIOError:
         pass
     finally:
-        _close(descriptor)
-
-
-def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
+        opener.close(descriptor)

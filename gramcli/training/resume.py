@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramcli.cache import sealed
+from gramcli.cache import sealed, sealed_writer
 from gramcli.errors import ArtefactError
 from gramcli.identity import differences
 from gramcli.json_values import require_shallow
@@ -100,7 +100,7 @@ class ResumeFile:
             "groups": state.optimiser["param_groups"],
         }
         arrays = {name: _array(tensor) for name, tensor in tensors.items()}
-        sealed.write(self.path, KIND, arrays, values, below=self.path.parent)
+        sealed_writer.write(self.path, KIND, arrays, values, below=self.path.parent)
         now = time.monotonic()
         self._due = now + (now - began) / SHARE
 

@@ -24,7 +24,7 @@ from gramcli.network.prepare import check_held_out
 from gramcli.settings.configure import complete
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
-from gramcli.system import durable_files
+from gramcli.system import durable_files, output_file
 from gramcli.text import shown
 from gramcli.training import saving
 from gramcli.training.clips import find_training_clips
@@ -79,7 +79,7 @@ def _check(settings: Settings, out: Path, context: RunContext) -> None:
             f"{shown(out)}: checkpoints are written as .safetensors; name it {shown(out.stem)}.safetensors"
         )
     for path in (out, out.with_name(resume_name(out))):
-        durable_files.require_place(path, makes_folder=True)
+        output_file.require_writable(path, makes_folder=True)
     check_held_out(settings)
     augment.check(settings.train.augment, settings.frontend.kind)
 

@@ -96,7 +96,7 @@ def measure(folder: Path, data: Path | None) -> list[Figure]:
         done: list[ExtractResult] = []
 
         def whole(flags: dict[str, Any] = flags, done: list[ExtractResult] = done) -> None:
-            done.append(extract(configure(RunContext(flags), metadata=checkpoint.as_source), profile=True))
+            done.append(extract(configure(RunContext(flags), metadata=checkpoint.settings_of_file), profile=True))
             shutil.rmtree(folder / "cache")
 
         with contextlib.ExitStack() as stack:

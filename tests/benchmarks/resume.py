@@ -59,7 +59,7 @@ def finished(folder: Path) -> Settings:
         "network": {"name": "tests.benchmarks.resume:small", "classes": labels},
         "cache": {"dir": str(folder / "cache")},
     }
-    chosen = configure(RunContext(flags), metadata=checkpoint.as_source)
+    chosen = configure(RunContext(flags), metadata=checkpoint.settings_of_file)
     cache = Path(chosen.cache.dir)
     ready = prepare(chosen, labels, TRUSTING)
     view = View.create(cache, ready.identity, {})

@@ -21,11 +21,14 @@ def test_what_is_there_is_read_whole(tmp_path):
     assert regular_file.read(tmp_path / "no" / "none", "clips", tmp_path) is None
 
 
-@pytest.mark.parametrize("size", [2**40, 2**31])
-def test_a_table_with_a_hole_is_refused_by_its_size(tmp_path, size):
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [(2**40, f"it has {2**40} bytes, more than gramcli has written"), (2**31, "parts of it were never written")],
+)
+def test_a_table_with_a_hole_is_refused_before_it_is_read(tmp_path, size, fault):
     clip_table.write(tmp_path, [clip(n) for n in range(100)], 1.0)
     os.truncate(tmp_path / "clips.csv", size)
-    with pytest.raises(DamagedError, match=rf"clips\.csv: is damaged \(it has {size} bytes, more than"):
+    with pytest.raises(DamagedError, match=rf"clips\.csv: is damaged \({fault}\); delete it"):
         clip_table.read(tmp_path)
     assert clip_table.name(tmp_path) == ""
 

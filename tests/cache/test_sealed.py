@@ -10,11 +10,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from gramcli.cache import decision as decisions
-from gramcli.cache import sealed, statistics
+from gramcli.cache import sealed, sealed_writer, statistics
 from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Basis, Sizes
-from gramcli.errors import ArtefactError, DamagedError
+from gramcli.errors import ArtefactError, DamagedError, NoInputError
+from gramcli.inference import bundle
 from gramcli.system import opener
 from tests.support.damage import flips, truncations
 
@@ -28,7 +29,7 @@ TENSORS = {
 
 @pytest.fixture
 def file(tmp_path):
-    sealed.write(tmp_path / "s.safetensors", "statistics", TENSORS, {"classes": ['a"b', "sha256"]})
+    sealed_writer.write(tmp_path / "s.safetensors", "statistics", TENSORS, {"classes": ['a"b', "sha256"]})
     return tmp_path / "s.safetensors"
 
 
@@ -43,8 +44,8 @@ def test_it_is_read_back_and_any_safetensors_reader_opens_it(file):
 
 def test_equal_content_has_equal_bytes_and_digest(file, tmp_path):
     reordered = dict(reversed(TENSORS.items()))
-    sealed.write(tmp_path / "again.safetensors", "statistics", dict(sorted(reordered.items())), {"classes": []})
-    sealed.write(tmp_path / "third.safetensors", "statistics", dict(sorted(TENSORS.items())), {"classes": []})
+    sealed_writer.write(tmp_path / "again.safetensors", "statistics", dict(sorted(reordered.items())), {"classes": []})
+    sealed_writer.write(tmp_path / "third.safetensors", "statistics", dict(sorted(TENSORS.items())), {"classes": []})
     one, two = ((tmp_path / name).read_bytes() for name in ("again.safetensors", "third.safetensors"))
     assert one == two
     assert sealed.load(file, "statistics").digest != sealed.load(tmp_path / "third.safetensors", "statistics").digest
@@ -67,21 +68,39 @@ def test_errors_name_what_does_not_fit(file, tmp_path, monkeypatch):
     with pytest.raises(ArtefactError, match=r"no\.safetensors: is not there; run gramcli select-layers"):
         sealed.load(tmp_path / "no.safetensors", "decision")
     with pytest.raises(DamagedError, match="a folder stands in its place"):
+        sealed.load(tmp_path, "decision", below=tmp_path.parent)
+    with pytest.raises(NoInputError, match="is a folder, not a file; name a file"):
         sealed.load(tmp_path, "decision")
     monkeypatch.setitem(sealed.FORMATS, "statistics", 0)
     with pytest.raises(ArtefactError, match=r"made by a newer gramcli \(format 1\)"):
         sealed.load(file, "statistics")
 
 
+@pytest.mark.parametrize("content", [b"", b"RIFF" * 9, b"\2\0\0\0\0\0\0\0{}", b"\x80\2}."])
+def test_a_file_of_the_user_that_is_no_model_is_no_damaged_one(tmp_path, content):
+    path = tmp_path / "net"
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match="net: is no model of gramcli; name a file that gramcli export made"):
+        sealed.load(path, "model")
+    with pytest.raises(DamagedError, match="net: is damaged"):
+        sealed.load(path, "statistics", below=tmp_path)
+
+
+def test_a_pipe_as_a_model_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NoInputError, match="pipe: is a pipe, not a file; name a file"):
+        bundle.load(tmp_path / "pipe")
+
+
 @pytest.mark.parametrize("kind", ["statistics", "decision", "model", "finished", "training"])
 @pytest.mark.parametrize("left", [0, 7, 300, -1])
 def test_a_file_that_is_cut_while_it_is_open_is_damage(tmp_path, kind, left):
     path = tmp_path / "s.safetensors"
-    sealed.write(path, kind, {"a": np.ones(100_000, np.float32), "b": np.ones(100_000, np.float32)}, {})
+    sealed_writer.write(path, kind, {"a": np.ones(100_000, np.float32), "b": np.ones(100_000, np.float32)}, {})
     opened = sealed.load(path, kind)
     assert opened["a"].sum() == 100_000
     os.truncate(path, left % path.stat().st_size)
-    with pytest.raises(DamagedError, match="the file has become shorter while it was read"):
+    with pytest.raises(DamagedError, match="changed while it was read; run the same command again"):
         opened["b"]
 
 
@@ -129,7 +148,7 @@ def test_a_writer_that_fails_leaves_the_old_file(file, tmp_path):
     before = file.read_bytes()
 
     def fails():
-        with sealed.create(file, "statistics", {"x": ("float32", (2,))}, {}) as arrays:
+        with sealed_writer.create(file, "statistics", {"x": ("float32", (2,))}, {}) as arrays:
             arrays["x"][0] = 1
             raise ZeroDivisionError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gramcli.cache import decision as decisions
-from gramcli.cache import sealed, statistics
+from gramcli.cache import sealed_writer, statistics
 from gramcli.cache.decision import Decision, LayerRanking
 from gramcli.cache.fitted_rule import FittedRule
 from gramcli.cache.statistics import Basis, Sizes, Statistics
@@ -111,7 +111,7 @@ def test_an_open_file_is_read_even_if_another_file_replaces_it(tmp_path, known):
 def test_a_file_that_becomes_shorter_while_it_is_read_is_damage(known):
     with known.file.path.open("r+b") as file:
         file.truncate(known.file.path.stat().st_size - 4)
-    with pytest.raises(DamagedError, match="has become shorter while it was read; run gramcli calibrate again"):
+    with pytest.raises(DamagedError, match="changed while it was read; run the same command again"):
         _ = [known.file.rows(name) for name in known.file.names]
 
 
@@ -133,7 +133,7 @@ def reseal(known: Statistics, about: dict | None = None, **changed: np.ndarray |
     tensors = {name: known.file[name].copy() for name in known.file.names}
     tensors |= {name.replace("__", "/"): array for name, array in changed.items()}
     kept = {name: array for name, array in tensors.items() if array is not None}
-    sealed.write(known.file.path, "statistics", kept, {**known.file.about, **(about or {})})
+    sealed_writer.write(known.file.path, "statistics", kept, {**known.file.about, **(about or {})})
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,12 @@ def test_parts_of_a_decision_must_fit_each_other(tmp_path, change):
 @pytest.mark.parametrize("about", [{}, {"layers": 3}, {"layers": [["a"]], "classes": []}, {"statistics": "x"}])
 def test_files_with_a_right_digest_but_missing_fields_are_damaged(tmp_path, known, about):
     numbers = {"scores": np.zeros(1), "accuracy": np.zeros(1)}
-    sealed.write(tmp_path / decisions.FILE, "decision", numbers, about)
+    sealed_writer.write(tmp_path / decisions.FILE, "decision", numbers, about)
     with pytest.raises(
         DamagedError, match=r"decision\.safetensors: (holds values that do not fit|field '.+' is missing)"
     ):
         decisions.load(tmp_path, known)
-    sealed.write(tmp_path / statistics.FILE, "statistics", numbers, about)
+    sealed_writer.write(tmp_path / statistics.FILE, "statistics", numbers, about)
     with pytest.raises(
         DamagedError, match=r"statistics\.safetensors: (holds values that do not fit|field '.+' is missing)"
     ):

@@ -63,12 +63,12 @@ def test_shipped_network_is_useful_and_not_perfect_on_unheard_sources(manifest: 
 
 
 def test_the_checkpoint_needs_no_other_setting() -> None:
-    settings = sources.resolve(checkpoint.as_source(WEIGHTS))
+    settings = sources.resolve(checkpoint.settings_of_file(WEIGHTS))
     assert (settings.frontend, settings.segment) == (train.FRONTEND, train.SEGMENT)
     assert settings.network.classes == tuple(sounds.CLASSES)
     assert settings.network.name == "gramcli.demo.network:small_cnn"
     network = sources.resolve(
-        checkpoint.as_source(WEIGHTS),
+        checkpoint.settings_of_file(WEIGHTS),
         sources.source({"network": {"weights": str(WEIGHTS)}}, "test", Path.cwd()),
     ).network
     built = build.build(network, len(sounds.CLASSES), 0, RunContext())

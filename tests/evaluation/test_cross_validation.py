@@ -57,7 +57,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n, fold in enumerate(names):
         # not the next fold, so that the checkpoint has something to say
         chosen = configure(
-            RunContext(flags(folder, test_fold=fold, validation_fold=names[n - 1])), metadata=checkpoint.as_source
+            RunContext(flags(folder, test_fold=fold, validation_fold=names[n - 1])),
+            metadata=checkpoint.settings_of_file,
         )
         train(chosen, folder / f"net-{fold}.safetensors", RunContext(folder=ROOT))
     return folder

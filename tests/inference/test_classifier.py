@@ -151,7 +151,7 @@ def test_an_empty_folder(classifier, tmp_path):
 def test_an_exported_model_needs_nothing_else(selected, classifier, sounds, tmp_path, monkeypatch):
     remembered = View.open(selected).recorded["settings"]
     size = export(
-        configure(RunContext(), earlier=remembered, metadata=checkpoint.as_source),
+        configure(RunContext(), earlier=remembered, metadata=checkpoint.settings_of_file),
         selected,
         tmp_path / "model.safetensors",
     )
@@ -170,7 +170,7 @@ def test_an_exported_model_needs_nothing_else(selected, classifier, sounds, tmp_
 def test_a_damaged_model_is_refused(selected, tmp_path):
     remembered = View.open(selected).recorded["settings"]
     path = tmp_path / "model.safetensors"
-    export(configure(RunContext(), earlier=remembered, metadata=checkpoint.as_source), selected, path)
+    export(configure(RunContext(), earlier=remembered, metadata=checkpoint.settings_of_file), selected, path)
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
     path.write_bytes(content)

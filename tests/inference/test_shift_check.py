@@ -157,7 +157,11 @@ def test_training_clips_are_told_of(limited, limited_sounds, tmp_path):
 
 def test_an_exported_model_checks_alike(limited, site, tmp_path):
     path = tmp_path / "model.safetensors"
-    export(configure(RunContext(), earlier=from_cache(limited).settings, metadata=checkpoint.as_source), limited, path)
+    export(
+        configure(RunContext(), earlier=from_cache(limited).settings, metadata=checkpoint.settings_of_file),
+        limited,
+        path,
+    )
     assert check_shift(path, site / "odd") == check_shift(limited, site / "odd")
 
 

@@ -155,7 +155,9 @@ def test_descriptors_from_elsewhere_have_no_network(place, tmp_path):
 def test_an_export_takes_the_threshold_but_not_where_it_came_from(cache, place, tmp_path):
     limit = select_layers_at(cache, place).decision.rule.threshold
     path = tmp_path / "model.safetensors"
-    export(configure(RunContext(), earlier=from_cache(cache).settings, metadata=checkpoint.as_source), cache, path)
+    export(
+        configure(RunContext(), earlier=from_cache(cache).settings, metadata=checkpoint.settings_of_file), cache, path
+    )
     assert from_file(path).rule.threshold == replace(limit, folder=place.name)
     assert str(place).encode() not in path.read_bytes()
 

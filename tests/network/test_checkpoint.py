@@ -46,7 +46,7 @@ def stored(path: Path, network: nn.Module, about: Any = None) -> Path:
 def test_metadata_becomes_settings(tmp_path: Path, network: nn.Module) -> None:
     path = stored(tmp_path / "net.safetensors", network, ABOUT)
     assert checkpoint.metadata(path) == ABOUT
-    source = checkpoint.as_source(path)
+    source = checkpoint.settings_of_file(path)
     assert source.origin == "net.safetensors"
     found = sources.resolve(source)
     assert (found.network.name, found.network.classes) == ("toys:ResNet", ("dog", "rain"))
@@ -59,7 +59,7 @@ def test_no_metadata(tmp_path: Path, network: nn.Module) -> None:
     torch.save(network.state_dict(), tmp_path / "net.pt")
     for path in (plain, tmp_path / "net.pt"):
         assert checkpoint.metadata(path) == {}
-        assert sources.resolve(checkpoint.as_source(path)) == sources.resolve()
+        assert sources.resolve(checkpoint.settings_of_file(path)) == sources.resolve()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_no_metadata(tmp_path: Path, network: nn.Module) -> None:
 def test_metadata_that_says_nonsense(tmp_path: Path, network: nn.Module, about: Any, message: str) -> None:
     path = stored(tmp_path / "net.safetensors", network, about)
     with pytest.raises(ArtefactError, match=message):
-        checkpoint.as_source(path)
+        checkpoint.settings_of_file(path)
 
 
 def test_metadata_needs_no_torch(tmp_path: Path, network: nn.Module) -> None:
@@ -84,7 +84,7 @@ def test_metadata_needs_no_torch(tmp_path: Path, network: nn.Module) -> None:
 import sys
 from pathlib import Path
 from gramcli.network import checkpoint
-assert checkpoint.as_source(Path(sys.argv[1])).values
+assert checkpoint.settings_of_file(Path(sys.argv[1])).values
 assert not {"torch", "timm"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", script, path], check=True, cwd=Path(__file__).parents[2])
@@ -190,13 +190,16 @@ def test_what_is_no_checkpoint(tmp_path: Path, damage: Callable[[Path], Any]) ->
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("read", [checkpoint.read, checkpoint.metadata, checkpoint.as_source, checkpoint.digest])
+@pytest.mark.parametrize(
+    "read", [checkpoint.read, checkpoint.metadata, checkpoint.settings_of_file, checkpoint.identify]
+)
 def test_what_cannot_be_read(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("missing\n.pt", "", "pipe", "nul\0"):
         path = tmp_path / name
         with pytest.raises(
-            NoInputError, match=r"cannot be read: No such file|is not a (regular file|valid file name)"
+            NoInputError,
+            match=r"cannot be read: No such|is a (pipe|folder), not a file; name a|is not a valid file name",
         ) as caught:
             read(path)
         assert isinstance(caught.value, GramcliError)
@@ -251,7 +254,7 @@ def test_weights_that_are_not_finite_are_refused(network: nn.Module, value: floa
 
 def test_digests(tmp_path: Path, network: nn.Module) -> None:
     path = stored(tmp_path / "net.safetensors", network)
-    assert checkpoint.digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checkpoint.identify(path)[0] == hashlib.sha256(path.read_bytes()).hexdigest()
     digest = checkpoint.state_digest(network)
     assert digest == checkpoint.state_digest(toys.make(toys.ResNet))
     network.to(memory_format=torch.channels_last)
@@ -266,7 +269,7 @@ def test_digests(tmp_path: Path, network: nn.Module) -> None:
 def test_metadata_that_json_gives_up_on(tmp_path: Path, network: nn.Module, text: str) -> None:
     save_file(network.state_dict(), tmp_path / "net.safetensors", {"gramcli": text})
     with pytest.raises(ArtefactError, match=r"net\.safetensors: its gramcli metadata is not JSON") as caught:
-        checkpoint.as_source(tmp_path / "net.safetensors")
+        checkpoint.settings_of_file(tmp_path / "net.safetensors")
     assert "\n" not in str(caught.value)
 
 

@@ -36,7 +36,7 @@ def write(path: Path, seed: int, **about: object) -> Path:
 
 
 @pytest.mark.parametrize("change", ["grow", "shrink", "write"])
-@pytest.mark.parametrize("read", [checkpoint.read, checkpoint.digest])
+@pytest.mark.parametrize("read", [checkpoint.read, checkpoint.identify])
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, read, change):
     path = write(tmp_path / "net.safetensors", 0)
     into = CheckpointFile.into
@@ -85,7 +85,7 @@ def test_weights_replaced_while_the_network_is_built(tmp_path, monkeypatch):
                 "network": {"weights": str(path), "classes": list(CLASSES)},
             }
         ),
-        metadata=checkpoint.as_source,
+        metadata=checkpoint.settings_of_file,
     )
     with monkeypatch.context() as patched:
         patched.setattr(building, "_call", replacing)
@@ -105,7 +105,7 @@ def test_settings_of_another_file_than_the_weights_are_refused(tmp_path):
         "network": {"weights": str(path), "classes": list(CLASSES)},
     }
     flags["frontend"].pop("mean")
-    settings = configure(RunContext(flags), metadata=checkpoint.as_source)
+    settings = configure(RunContext(flags), metadata=checkpoint.settings_of_file)
     assert settings.frontend.mean == -3.0
     write(path, 1, frontend={"mean": -4.0})
     with pytest.raises(ArtefactError, match=r"net\.safetensors: changed while it was read"):

@@ -107,6 +107,12 @@ def test_headers_that_cannot_be_meant(tmp_path: Path, network: nn.Module, conten
     refused(network, tmp_path / "net", r"net: (is no safetensors file|holds no weights)")
 
 
+@pytest.mark.parametrize("size", [1 << 63, 1 << 100])
+def test_a_shape_without_numbers_beyond_all_bounds(tmp_path: Path, network: nn.Module, size: int) -> None:
+    (tmp_path / "net").write_bytes(file_of({"a": tensor("F32", [0, size], 0, 0)}))
+    refused(network, tmp_path / "net", r"net: (is no safetensors file|a is no dense tensor)")
+
+
 def quietly(make: Any) -> Tensor:
     with warnings.catch_warnings(action="ignore"):
         return make()
@@ -114,7 +120,6 @@ def quietly(make: Any) -> Tensor:
 
 ODD = {
     "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
-    "jagged": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
     "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
     "sparse": lambda: torch.eye(3).to_sparse(),
     "rows": lambda: torch.eye(3).to_sparse_csr(),
@@ -136,6 +141,13 @@ def test_pickled_tensors_that_are_no_weights(tmp_path: Path, network: nn.Module,
     refused(
         network, tmp_path / "net.pt", r"fc\.bias (is no dense tensor|is stored as|\w+ for float32)|is no checkpoint"
     )
+
+
+def test_tensors_of_other_classes_are_refused(tmp_path: Path) -> None:
+    tensor = quietly(lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged))
+    torch.save({"a": tensor}, tmp_path / "net.pt")
+    with pytest.raises(UnsafeError, match=r"holds torch\._tensor\._rebuild_from_type_v2, which could run code"):
+        checkpoint.read(tmp_path / "net.pt").weights()
 
 
 def archive(path: Path, compression: int = zipfile.ZIP_STORED, inside: str = "") -> None:

@@ -71,7 +71,7 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def state(top: Path) -> dict[str, tuple[object, ...]]:
-    """Returns what can be seen of a file or folder: names, content, and when they were read and changed."""
+    """Returns what can be seen of a file or folder: names, kinds, sizes, and when they were read and changed."""
     found: dict[str, tuple[object, ...]] = {}
     for path in (top, *sorted(top.rglob("*"))):
         about = path.lstat()  # before it is read

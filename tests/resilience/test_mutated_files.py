@@ -104,8 +104,8 @@ def test_checkpoints(tmp_path, count, kind):
         files.append(path.read_bytes())
 
     def read(path: Path) -> None:
-        checkpoint.as_source(path)
-        checkpoint.digest(path)
+        checkpoint.settings_of_file(path)
+        checkpoint.identify(path)
         checkpoint.load_into(network, checkpoint.read(path).weights(), path)
 
     judge(read, path, files, count, header=2000)

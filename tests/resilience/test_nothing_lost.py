@@ -191,7 +191,7 @@ def test_a_disk_that_cannot_be_written_is_told_before_any_sound_is_read(cases):
     for fault, words in (("EROFS", "Read-only file system"), ("EACCES", "Permission denied")):
         case.reset()
         ended = case.trials.run(case.command, at=0, kind=fault, lasting=True)
-        refused(ended, f".gramcli: cannot be written: {words}; choose a folder that can be written (--cache")
+        refused(ended, f".gramcli: cannot be written: {words}; choose a folder that can be written")
         assert "reading files" not in ended.err
         assert not case.cache.exists()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gramcli.cache import decision, sealed, statistics
+from gramcli.cache import decision, sealed, sealed_writer, statistics
 from gramcli.cache.view import View, _with_digest
 from gramcli.errors import ArtefactError, DamagedError, GramcliError
 from gramcli.inference import bundle
@@ -27,7 +27,9 @@ def exported(selected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated cache with a model beside its files."""
     cache = tmp_path_factory.mktemp("resealed") / "cache"
     shutil.copytree(selected, cache)
-    settings = configure(RunContext(), earlier=View.open(cache).recorded["settings"], metadata=checkpoint.as_source)
+    settings = configure(
+        RunContext(), earlier=View.open(cache).recorded["settings"], metadata=checkpoint.settings_of_file
+    )
     bundle.export(settings, cache, cache / "model.safetensors")
     return cache
 
@@ -43,7 +45,7 @@ def reseal(path: Path, kind: str, about: dict[str, Any], **tensors: np.ndarray) 
     arrays = {name: file[name].copy() for name in file.names} | {
         name.replace("__", "/"): array for name, array in tensors.items()
     }
-    sealed.write(path, kind, arrays, {**file.about, **about})
+    sealed_writer.write(path, kind, arrays, {**file.about, **about})
 
 
 THRESHOLD = {"value": 1.0, "false_reject": 0.05, "groups": 20, "low": 0.01, "high": 0.1, "folder": None}

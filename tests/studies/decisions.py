@@ -48,7 +48,7 @@ def settings(data: Path, out: Path, name: str, fold: int, seed: int, augment: Se
         "train": {"epochs": EPOCHS[name] * (3 if augment else 2) // 2, "augment": list(augment)},
         "cache": {"dir": str(out / known)},
     }
-    return configure(RunContext(flags), metadata=checkpoint.as_source), out / f"{known}.safetensors"
+    return configure(RunContext(flags), metadata=checkpoint.settings_of_file), out / f"{known}.safetensors"
 
 
 def network(data: Path, out: Path, *which: object) -> Path:
@@ -67,7 +67,7 @@ def network(data: Path, out: Path, *which: object) -> Path:
         "run": {"threads": 1},
         "cache": {"dir": str(cache)},
     }
-    extract(configure(RunContext(flags), metadata=checkpoint.as_source))
+    extract(configure(RunContext(flags), metadata=checkpoint.settings_of_file))
     extract_conditions(cache, [parse(text) for text in REPORTED], clip_table.require(cache).used("validation", "test"))
     return cache
 

@@ -74,7 +74,7 @@ def network(chosen: Settings, weights: Path) -> Path:
         "run": {"threads": 1},
     }
     cache = Path(chosen.cache.dir)
-    extract(configure(RunContext(flags), metadata=checkpoint.as_source))
+    extract(configure(RunContext(flags), metadata=checkpoint.settings_of_file))
     calibrate(cache)
     return cache
 
@@ -86,7 +86,7 @@ def read_splits(cache: Path) -> tuple[dict[str, SplitClips], Array]:
     """Returns what is known of every split's clips, and E_l of the layers that can be used, (L,)."""
     view, clips = View.open(cache), clip_table.require(cache)
     known = statistics.load(cache, view.fingerprint)
-    chosen = configure(RunContext(), earlier=view.recorded["settings"], metadata=checkpoint.as_source)
+    chosen = configure(RunContext(), earlier=view.recorded["settings"], metadata=checkpoint.settings_of_file)
     built = build_network(chosen, view.outputs, RunContext(folder=Path(view.recorded["folder"]), trust_code=True))
     module = built.module.to(memory_format=torch.channels_last)
     front = frontend.build(chosen.frontend)

@@ -90,7 +90,9 @@ def extract_with_crashes(trial_project: Path, cache: Path) -> None:
     flags = {"cache": {"dir": str(cache)}, "run": {"device": "cpu"}}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(extraction, "Decoders", CrashingDecoders)
-        settings = configure(RunContext(flags, config=trial_project / "gramcli.toml"), metadata=checkpoint.as_source)
+        settings = configure(
+            RunContext(flags, config=trial_project / "gramcli.toml"), metadata=checkpoint.settings_of_file
+        )
         assert extraction.extract(settings, RunContext(folder=ROOT)).failed == 3
 
 

@@ -50,7 +50,7 @@ def make_project(folder: Path) -> None:
     (folder / "gramcli.toml").write_text(f'{TOML}weights = "{WEIGHTS}"\n')
     cache = folder / CACHE
     context = RunContext({"cache": {"dir": str(cache)}}, folder / "gramcli.toml")
-    settings = configure(context, metadata=checkpoint.as_source)
+    settings = configure(context, metadata=checkpoint.settings_of_file)
     extract(settings, context)
     calibrate(cache)
     select_layers(cache)

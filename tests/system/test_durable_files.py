@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gramcli.cache import sealed
+from gramcli.cache import sealed_writer
 from gramcli.errors import ResourceError, UsageError
-from gramcli.system import durable_files, folder_lock, opener, temporary_file
+from gramcli.system import durable_files, folder_lock, opener, output_file, temporary_file
 from tests.support import faults
 from tests.support.sets import ROOT
 
@@ -59,7 +59,7 @@ FULL = """
 import errno, os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from gramcli.cache import clip_table, sealed
+from gramcli.cache import clip_table, sealed, sealed_writer
 from gramcli.cache.shard import Shard
 from gramcli.cache.view import View
 from gramcli.errors import ResourceError
@@ -76,7 +76,7 @@ for write in (
     lambda: durable_files.write(folder / "old", bytes(30_000)),
     lambda: view.write(0, rows),
     lambda: clip_table.write(folder, [clip(n) for n in range(500)], 1.0),
-    lambda: sealed.write(folder / "s", "k", {"x": values}, {}),
+    lambda: sealed_writer.write(folder / "s", "k", {"x": values}, {}),
 ):
     try:
         write()
@@ -90,7 +90,11 @@ def test_no_writer_survives_a_full_disk_in_part(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert [line.split(": ")[0].split("/")[-1] for line in lines] == ["old", "00000.h5", "clips.csv", "s"]
-    assert all(": cannot be written: File too large; nothing that was there is lost" in line for line in lines)
+    assert all(
+        ": cannot be written: File too large; check the disk and run the same command again; earlier files are intact"
+        in line
+        for line in lines
+    )
     assert (tmp_path / "old").read_bytes() == b"old"
     found = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"old", "view.json"}
@@ -232,17 +236,17 @@ def test_without_hard_links_the_first_to_write_a_name_wins_too(tmp_path, monkeyp
 def test_a_name_as_long_as_can_be_is_written_and_its_leftover_swept(tmp_path, name):
     if sys.platform == "darwin" and "\udcff" in name:
         pytest.skip("its file system has no names that are not UTF-8")
-    durable_files.require_place(tmp_path / name)
+    output_file.require_writable(tmp_path / name)
     with durable_files.staged(tmp_path / name) as descriptor:
         (temporary,) = names(tmp_path)
         durable_files.put(descriptor, b"whole")
     assert (tmp_path / name).read_bytes() == b"whole"
-    assert temporary_file.is_one(temporary)
+    assert temporary_file.is_temporary(temporary)
     (tmp_path / temporary).touch()
     durable_files.sweep(tmp_path)
     assert names(tmp_path) == [name]
     with pytest.raises(UsageError, match="names of files in this folder have at most 255 bytes"):
-        durable_files.require_place(tmp_path / f"{name}nn")
+        output_file.require_writable(tmp_path / f"{name}nn")
 
 
 def test_folders_on_the_way_are_made_durably(tmp_path, monkeypatch):
@@ -258,7 +262,7 @@ def test_folders_on_the_way_are_made_durably(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_mapped_file_that_the_disk_does_not_take_leaves_the_old_one(tmp_path, monkeypatch, call, number):
     path, tensors = tmp_path / "s.safetensors", {"x": np.arange(9.0)}
-    sealed.write(path, "k", tensors, {})
+    sealed_writer.write(path, "k", tensors, {})
     before = path.read_bytes()
 
     def fails(*_: object) -> None:
@@ -266,7 +270,7 @@ def test_a_mapped_file_that_the_disk_does_not_take_leaves_the_old_one(tmp_path, 
 
     monkeypatch.setattr(durable_files if call == "flush" else os, call, fails)
     with pytest.raises(ResourceError, match=rf"s\.safetensors: cannot be written: {os.strerror(number)}"):
-        sealed.write(path, "k", {"x": np.zeros(9)}, {})
+        sealed_writer.write(path, "k", {"x": np.zeros(9)}, {})
     assert path.read_bytes() == before
     assert names(tmp_path) == [path.name]
 
@@ -353,13 +357,13 @@ def test_a_fault_of_any_call_is_a_resource_error_or_no_matter(tmp_path, monkeypa
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
     for path, reason in ((tmp_path, "is a folder"), (tmp_path / "no" / "file", "there is no folder")):
         with pytest.raises(UsageError, match=reason):
-            durable_files.require_place(path)
-    durable_files.require_place(tmp_path / "file")
-    durable_files.require_place(tmp_path / "no" / "file", makes_folder=True)
+            output_file.require_writable(path)
+    output_file.require_writable(tmp_path / "file")
+    output_file.require_writable(tmp_path / "no" / "file", makes_folder=True)
     for name in ("a\0b", "\ud800"):
         with pytest.raises(UsageError, match="no file can have this name"):
-            durable_files.require_place(tmp_path / name)
+            output_file.require_writable(tmp_path / name)
     monkeypatch.setattr(durable_files.os, "access", lambda path, mode, **_: False)
-    for refuse in (durable_files.make_folder, lambda path: durable_files.require_place(path / "file")):
+    for refuse in (durable_files.make_folder, lambda path: output_file.require_writable(path / "file")):
         with pytest.raises(ResourceError, match="Permission denied; choose a folder that can be written"):
             refuse(tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gramcli.errors import DamagedError, UsageError
-from gramcli.system import durable_files, folder_lock, opener, temporary_file
+from gramcli.system import durable_files, folder_lock, opener, output_file, temporary_file
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_only_regular_files_are_opened_and_replaced(root, outside, kind, monkeyp
     for attempt in (OPERATIONS["read"], OPERATIONS["write"]):
         with pytest.raises(DamagedError, match=rf"odd: is damaged \({kind} stands in its place\)"):
             attempt(path, root)
-    for refuse in (durable_files.require_place, lambda path: durable_files.write(path, b"new")):
+    for refuse in (output_file.require_writable, lambda path: durable_files.write(path, b"new")):
         with pytest.raises(UsageError, match=rf"odd: is {kind}; name a file"):
             refuse(path)
     assert (seen(outside), path.lstat()) == before
@@ -153,7 +153,7 @@ def test_a_device_is_neither_read_nor_replaced(root):
     with pytest.raises(DamagedError, match="a device stands in its place"):
         opener.open_file(root / "null", root)
     with pytest.raises(UsageError, match="null: is a device; name a file"):
-        durable_files.require_place(root / "null")
+        output_file.require_writable(root / "null")
 
 
 def test_a_link_itself_can_be_moved_away_and_deleted(root, outside):

@@ -74,7 +74,7 @@ def test_writing_takes_little_of_the_time(tmp_path, monkeypatch):
         writes.append(now[0])
         now[0] += 2.0
 
-    monkeypatch.setattr("gramcli.training.resume.sealed.write", write)
+    monkeypatch.setattr("gramcli.training.resume.sealed_writer.write", write)
     state = trained()[0]
     resume_file = ResumeFile(tmp_path / "w.resume", IDENTITY)
     for _ in range(100):

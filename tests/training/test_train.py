@@ -219,7 +219,9 @@ def test_the_checkpoint_says_how_to_use_it(settings, tmp_path, sounds):
     assert about["training"]["validation_accuracy"] == done.accuracy
     assert about["training"]["versions"].keys() >= {"gramcli", "torch", "lightning"}
     flags = {"network": {"weights": str(done.path)}, "data": {"manifest": str(sounds)}, "run": {"decoders": 1}}
-    ready = configure(RunContext({**flags, "cache": {"dir": str(tmp_path / "cache")}}), metadata=checkpoint.as_source)
+    ready = configure(
+        RunContext({**flags, "cache": {"dir": str(tmp_path / "cache")}}), metadata=checkpoint.settings_of_file
+    )
     assert ready.frontend == replace(settings.frontend, mean=about["frontend"]["mean"], std=about["frontend"]["std"])
     assert ready.segment == settings.segment
     assert ready.frontend.std > 1
@@ -394,7 +396,7 @@ def test_extract_refuses_clips_of_the_training(trained, sounds, tmp_path, second
         "cache": {"dir": str(tmp_path / "cache")},
         "run": {"decoders": 1},
     }
-    settings = configure(RunContext(flags), override_metadata=True, metadata=checkpoint.as_source)
+    settings = configure(RunContext(flags), override_metadata=True, metadata=checkpoint.settings_of_file)
     with pytest.raises(UsageError, match=rf"hum-0-0\.wav.*: is in the {part} split, but w\.safetensors was trained"):
         extract(settings, RunContext(folder=ROOT))
     assert not (tmp_path / "cache" / "views").exists()
@@ -413,7 +415,9 @@ def test_extract_takes_new_audio_and_the_same_splits(trained, tmp_path, sounds):
         }
         for _ in range(2):
             assert (
-                extract(configure(RunContext(flags), metadata=checkpoint.as_source), RunContext(folder=ROOT)).failed
+                extract(
+                    configure(RunContext(flags), metadata=checkpoint.settings_of_file), RunContext(folder=ROOT)
+                ).failed
                 == 0
             )
     assert ResumeFile(trained.path.with_name("w.safetensors.resume"), {}).read().epoch == 0
@@ -429,7 +433,9 @@ def test_extract_tells_when_test_clips_chose_the_epoch(trained, tmp_path, sounds
         "run": {"decoders": 1},
     }
     progress = Silent()
-    extract(configure(RunContext(flags), metadata=checkpoint.as_source), RunContext(progress=progress, folder=ROOT))
+    extract(
+        configure(RunContext(flags), metadata=checkpoint.settings_of_file), RunContext(progress=progress, folder=ROOT)
+    )
     assert any(note.startswith("9 test clips were validation clips when w.safetensors") for note in progress.notes)
 
 

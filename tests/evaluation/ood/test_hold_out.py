@@ -234,7 +234,7 @@ def test_a_training_without_another_label_is_another_training(trained, sounds, t
 
 def test_from_training_to_unknown_clips(trained, sounds, tmp_path):
     extract(
-        configure(RunContext(flags(trained, sounds, tmp_path / "cache", HELD)), metadata=checkpoint.as_source),
+        configure(RunContext(flags(trained, sounds, tmp_path / "cache", HELD)), metadata=checkpoint.settings_of_file),
         RunContext(folder=ROOT),
     )
     assert used(tmp_path / "cache")[UNKNOWN] == files(sounds, "test", (HELD,))
@@ -244,12 +244,13 @@ def test_from_training_to_unknown_clips(trained, sounds, tmp_path):
     with pytest.raises(UsageError, match="'hum' is one of the network's classes, so such sounds are not unknown"):
         extract(
             configure(
-                RunContext(flags(trained, sounds, tmp_path / "cache", HELD, "hum")), metadata=checkpoint.as_source
+                RunContext(flags(trained, sounds, tmp_path / "cache", HELD, "hum")),
+                metadata=checkpoint.settings_of_file,
             ),
             RunContext(folder=ROOT),
         )
     with pytest.raises(ArtefactError, match=f"label {HELD} is none of the network's 2 classes"):
         extract(
-            configure(RunContext(flags(trained, sounds, tmp_path / "cache")), metadata=checkpoint.as_source),
+            configure(RunContext(flags(trained, sounds, tmp_path / "cache")), metadata=checkpoint.settings_of_file),
             RunContext(folder=ROOT),
         )

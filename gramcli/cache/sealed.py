@@ -45,7 +45,16 @@ class _File:
     def __init__(self, path: Path, below: Path | None) -> None:
         self.descriptor = opener.open_file(path, below)
         weakref.finalize(self, os.close, self.descriptor)
-        self.size = os.fstat(self.descriptor).st_size
+        self.state = self._state()
+        self.size = self.state[0]
+
+    def _state(self) -> tuple[int, int]:
+        about = os.fstat(self.descriptor)
+        return about.st_size, about.st_mtime_ns
+
+    def is_unchanged(self) -> bool:
+        """Tells by size and time whether nobody has written to the file since it was opened."""
+        return self._state() == self.state
 
     def read(self, offset: int, size: int) -> bytearray:
         """Reads bytes; fewer than `size` if the file is shorter."""
@@ -113,7 +122,7 @@ class Sealed:
             shape = (max(stop - first, 0), *shape[1:])
         size = prod(shape) * itemsize
         content = self._file.read(offset, size)
-        if len(content) < size:
+        if len(content) < size or not self._file.is_unchanged():  # the digest was that of other bytes
             raise DamagedError(f"{shown(self.path)}: {CHANGED}")
         return np.frombuffer(content, stored.dtype).reshape(shape)
 

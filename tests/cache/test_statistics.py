@@ -115,6 +115,15 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_damage(known):
         _ = [known.file.rows(name) for name in known.file.names]
 
 
+def test_a_file_that_is_written_to_after_its_digest_was_checked_is_damage(known):
+    with known.file.path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"\0\0\0\1")
+    os.utime(known.file.path, ns=(1, 1))  # in case the clock of the file system is coarse
+    with pytest.raises(DamagedError, match="changed while it was read; run the same command again"):
+        _ = known.file.rows(known.file.names[0])
+
+
 def test_the_file_is_opened_once_however_much_is_read(known, tmp_path):
     opened = []
     with pytest.MonkeyPatch.context() as patched:

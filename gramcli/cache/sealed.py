@@ -36,6 +36,9 @@ NO_DIGEST = "0" * 64
 BLOCK = 1 << 24
 """Number of bytes in memory at once while a file is hashed."""
 
+LARGEST = 1e30
+"""Largest absolute value of a number that counts as sound; sums and squares of larger ones would overflow."""
+
 Array = npt.NDArray[Any]
 
 
@@ -89,14 +92,14 @@ class Sealed:
         return {name: (stored.dtype, stored.shape) for name, stored in self._tensors.items()}
 
     def numbers(self, name: str, which: slice | None = None, *, least: float | None = None) -> Array:
-        """Reads a tensor whose numbers must be finite and at least `least`; see `rows`.
+        """Reads a tensor whose numbers must be finite, at least `least`, and of moderate size; see `rows`.
 
         Raises:
             DamagedError: There is no such tensor, or it holds other numbers.
         """
         array = self.rows(name, which)
-        finite = array.dtype.kind in "fiu" and np.isfinite(array).all()
-        if not finite or (least is not None and (array < least).any()):
+        sound = array.dtype.kind in "fiu" and np.isfinite(array).all() and not (np.abs(array) > LARGEST).any()
+        if not sound or (least is not None and (array < least).any()):
             raise damaged(self, f"{shown(name)} holds numbers that gramcli never writes")
         return array
 

@@ -203,11 +203,14 @@ def load(cache: Path, fingerprint: str | None = None) -> Statistics:
         labels = file.numbers("validation/label", least=0)
         if (labels >= len(basis.classes)).any():
             raise ValueError("validation/label")
+        expected = file.numbers("expected", least=0)
+        if ((expected > 0) & (expected < 1 / sealed.LARGEST)).any():  # they are divided by
+            raise ValueError("expected")
         return Statistics(
             basis,
             file.numbers("counts", least=0),
             file.numbers("groups", least=0),
-            file.numbers("expected", least=0),
+            expected,
             ValidationRows(labels, file["validation/group"], file["validation/key"], file.numbers("validation/logits")),
             file.numbers("subsample/size", least=0) if "subsample/size" in file.names else None,
             file,

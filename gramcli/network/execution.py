@@ -50,7 +50,8 @@ def device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if name != "cpu" and (kind != "cuda" or not (index.isdecimal() or name == "cuda")):
+    is_number = index.isascii() and index.isdecimal() and len(index) < 6
+    if name != "cpu" and (kind != "cuda" or not (is_number or name == "cuda")):
         raise UsageError(f"run.device must be auto, cpu, cuda or cuda:N, not {shown(repr(name))}")
     count = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= count:

@@ -64,7 +64,7 @@ def test_any_size_comes_back(tmp_path, classes, validation, outputs):
     sizes = Sizes(validation, outputs)
     with statistics.create(tmp_path, Basis(LAYERS, tuple(classes), 1e-6, "f", "c"), sizes) as arrays:
         arrays["validation/key"][...] = 255
-        arrays["expected"][...] = [1 / 3, 1e300, 5e-324]
+        arrays["expected"][...] = [1 / 3, 1e29, 1e-29]
         wanted = {name: array.copy() for name, array in arrays.items()}
     known = statistics.load(tmp_path)
     assert known.classes == tuple(classes)
@@ -74,6 +74,16 @@ def test_any_size_comes_back(tmp_path, classes, validation, outputs):
     )
     for name, array in wanted.items():
         assert known.file[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize(("name", "value"), [("expected", 1e-31), ("expected", 1e31), ("validation/deviation/a", 3e38)])
+def test_numbers_that_overflow_when_they_are_used_are_refused(tmp_path, name, value):
+    with statistics.create(tmp_path, Basis(LAYERS, ("x", "y"), 0.05, "f", "c"), Sizes(3, 2)) as arrays:
+        name = name if name in arrays else next(one for one in arrays if one.startswith("validation/deviation/"))
+        arrays[name][...] = value
+    layer = name.rpartition("/")[2]
+    with pytest.raises(DamagedError, match=r"statistics\.safetensors: "):
+        statistics.load(tmp_path).validation_deviations(layer)
 
 
 def test_equal_statistics_have_equal_bytes(tmp_path, known):

@@ -29,7 +29,7 @@ from gramcli.text import shown
 FORMAT = 1
 CLEAN = "clean"
 
-_SHARD = re.compile(r"(\d{5,})(?:\.([1-9]\d*))?\.h5")
+_SHARD = re.compile(r"([0-9]{5}|[1-9][0-9]{5,9})(?:\.([1-9][0-9]{0,9}))?\.h5")
 
 
 def _with_digest(content: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -74,6 +75,8 @@ def _root(
 
 
 _DEBUG = [False]
+_COMPLETION = "_GRAMCLI_COMPLETE"
+"""Variable by which a shell asks for completions."""
 
 
 def main() -> NoReturn:
@@ -96,6 +99,7 @@ def main() -> NoReturn:
 def _started() -> int:
     """Prepares the process for a command; returns an exit code if there is too little memory, else 0."""
     try:
+        _drop_odd_widths()
         require_memory(TO_START)
         guard_torch()
         signals.install()
@@ -107,6 +111,13 @@ def _started() -> int:
             raise
         return _fail(str(fault), fault.exit_code)
     return 0
+
+
+def _drop_odd_widths() -> None:
+    """Drops sizes of the terminal that are none from the environment, on which libraries would fail."""
+    for name in ("TERMINAL_WIDTH", "COLUMNS", "LINES"):
+        if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get(name, "80"), re.ASCII):
+            del os.environ[name]
 
 
 def _end_now(ended: Sequence[int]) -> None:
@@ -160,6 +171,8 @@ def _run(arguments: Sequence[str]) -> int:
         message = error.format_message().replace("Value error, ", "")
         return _fail(f"{message} (see --help)", Exit.USAGE) if message else Exit.USAGE
     except Exception as error:
+        if _COMPLETION in os.environ and not _DEBUG[0]:  # a shell asked in a way of its own; it expects no message
+            return int(Exit.USAGE)
         if (fault := machine_fault(error)) is not None:  # outside of a command that says what to do
             return _fail(str(fault), fault.exit_code)
         return _fail(

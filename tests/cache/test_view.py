@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gramcli.cache import shard
 from gramcli.cache.labelled_rows import read_rows
 from gramcli.cache.shard import Shard
-from gramcli.cache.view import View
+from gramcli.cache.view import View, shard_name
 from gramcli.errors import ArtefactError, DamagedError, ResourceError
 from gramcli.identity import differences, fingerprint
 from tests.support.damage import clip
@@ -262,3 +262,8 @@ def test_each_number_is_checked_once(view, monkeypatch):
     for layers in ((), ("relu",), None, ("relu",)):
         view.read(0, layers)
     assert checked == [[], ["relu"], ["a/b"], []]
+
+
+@pytest.mark.parametrize("name", ["000001.h5", "٠٠٠٠١.h5", "00001.0.h5", "0001.h5", "1" * 5000 + ".h5"])
+def test_other_names_are_no_shards(name):
+    assert shard_name(name) is None

@@ -233,3 +233,17 @@ def test_only_one_module_prints():
         if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node) in PRINTERS
     }
     assert found <= ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TERMINAL_WIDTH", "abc"), ("COLUMNS", "99999999999"), ("COLUMNS", "-1"), ("LINES", "²")],
+)
+def test_odd_sizes_of_a_terminal_do_not_matter(variable, value):
+    assert left("", "--help", **{variable: value}).code == Exit.OK
+
+
+@pytest.mark.parametrize("more", [{}, {"COMP_WORDS": "gramcli ex", "COMP_CWORD": "x"}])
+def test_a_shell_that_asks_oddly_for_completions_gets_none(more):
+    ended = left("", _GRAMCLI_COMPLETE="complete_bash", **more)
+    assert (ended.code, ended.err) == (Exit.USAGE, "")

@@ -9,6 +9,8 @@ from gramcli.errors import AudioError
 
 Window = tuple[float, float]
 """Start and end in seconds."""
+MOST = 1_000_000
+"""Most windows of a file; 90,000 s, the longest file by default, have 900,000 windows of 0.1 s."""
 
 
 def windows(duration: float, start: float | None, end: float | None, seconds: float) -> list[Window | None]:
@@ -33,7 +35,8 @@ def windows(duration: float, start: float | None, end: float | None, seconds: fl
         length. What is shorter than `seconds` has to be padded.
 
     Raises:
-        AudioError: The stretch begins at or after the end of the file, as any does in an empty one.
+        AudioError: The stretch begins at or after the end of the file, as any does in an empty one, or there would be
+            more than `MOST` windows.
         ValueError: `seconds` is not positive, `start` is negative, or `end` is not behind `start`.
     """
     if not seconds > 0:
@@ -44,6 +47,11 @@ def windows(duration: float, start: float | None, end: float | None, seconds: fl
         raise AudioError(f"the stretch begins at {first:g} s, the audio ends at {duration:g} s")
     if not 0 <= first < last:
         raise ValueError(f"a stretch must begin at 0 or later and end after it begins, not {start} to {end}")
+    if (last - first) / seconds > MOST:
+        raise AudioError(
+            f"would be cut into {(last - first) / seconds:.0f} windows of {seconds:g} s, and a file has at most {MOST}; "
+            "give more --seconds"
+        )
     count = int((last - first) / seconds)
     rest = (last - first) - count * seconds
     has_rest = rest >= seconds / 10

@@ -30,6 +30,8 @@ def demo_cmd(
     from gramcli.demo import WEIGHTS, sounds
 
     manifest = folder / "sounds" / "manifest.csv"
+    if folder.is_symlink():  # the folder `gramcli-demo` of somebody else could lead anywhere
+        raise UsageError(f"{shown(folder)}: is a link; name a folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{shown(folder)}: is a file; name a folder")
     if folder.exists() and any(folder.iterdir()) and not _is_demo(folder, manifest):

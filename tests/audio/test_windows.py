@@ -69,3 +69,11 @@ def test_windows_cover_all_but_a_short_rest(ratio: float, seconds: float) -> Non
     for (start, end), (following, _) in itertools.pairwise(spans):
         assert following <= end + tolerance
         assert end - start == pytest.approx(seconds)
+
+
+def test_a_file_has_a_bounded_number_of_windows() -> None:
+    assert len(windows(90_000.0, None, None, 0.1)) == 900_000
+    with pytest.raises(
+        AudioError, match=r"cut into 45000000 windows of 0\.002 s, .* at most 1000000; give more --seconds"
+    ):
+        windows(90_000.0, None, None, 0.002)

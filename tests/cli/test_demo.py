@@ -52,6 +52,15 @@ def test_it_does_not_touch_a_folder_of_something_else(tmp_path):
     )
 
 
+def test_a_link_is_no_folder_to_work_in(tmp_path, gramcli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "gramcli-demo").symlink_to("elsewhere")
+    done = gramcli("demo")
+    assert (done.code, done.err) == (2, "error: gramcli-demo: is a link; name a folder\n")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_file_is_no_folder_to_work_in(tmp_path, gramcli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "thesis.txt").write_text("")

@@ -56,13 +56,12 @@ def classify_cmd(
     from gramcli.audio.find import audio_files
     from gramcli.inference import dcase_submission
     from gramcli.inference.classifier import COLUMNS, GramClassifier, Prediction
-    from gramcli.system.durable_files import require_place
 
     paths = audio_files(files)  # before the network is built, so that a typing error costs no time
     if submission is None:
         streams.require()
     else:
-        require_place(submission)
+        dcase_submission.require_place(submission)
     shares = _prior(prior)
     start_ahead()
     how = render.output_format(format, as_json)

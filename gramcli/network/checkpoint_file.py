@@ -82,7 +82,8 @@ def opened(path: Path) -> Iterator[CheckpointFile]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+        advice = "; if it has moved, name it with --weights" if isinstance(error, FileNotFoundError) else ""
+        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}{advice}") from None
     except ValueError:
         raise NoInputError(f"{shown(path)}: is not a valid file name") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -36,7 +36,7 @@ def info(cache: Path) -> dict[str, Any]:
         "failed": sum(bool(clip.error or clip.key in reasons) for clip in used),
         "not extracted": sum(clip.shard is not None and clip.shard not in present for clip in used),
         "no longer listed": len(clips.rows) - len(used),
-        "conditions": ", ".join(View.open(cache, name).recorded["condition"] for name in names(cache)[1:]) or "none",
+        "conditions": ", ".join(_condition(View.open(cache, name)) for name in names(cache)[1:]) or "none",
         "shards": len(present),
         "bytes": sum(
             about.st_size
@@ -49,6 +49,12 @@ def info(cache: Path) -> dict[str, Any]:
         "fingerprint": view.fingerprint,
         "made with": view.recorded.get("versions", {}),
     }
+
+
+def _condition(view: View) -> str:
+    """Returns the condition of a view; its record may hold anything."""
+    condition = view.recorded.get("condition")
+    return condition if isinstance(condition, str) else f"not known ({view.folder.name})"
 
 
 def _selected(cache: Path, view: View) -> dict[str, str]:

@@ -49,8 +49,8 @@ def windows(duration: float, start: float | None, end: float | None, seconds: fl
         raise ValueError(f"a stretch must begin at 0 or later and end after it begins, not {start} to {end}")
     if (last - first) / seconds > MOST:
         raise AudioError(
-            f"would be cut into {(last - first) / seconds:.0f} windows of {seconds:g} s, and a file has at most {MOST}; "
-            "give more --seconds"
+            f"would be cut into {(last - first) / seconds:.0f} windows of {seconds:g} s, and a file has at most "
+            f"{MOST}; give more --seconds"
         )
     count = int((last - first) / seconds)
     rest = (last - first) - count * seconds

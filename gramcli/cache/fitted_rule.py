@@ -19,6 +19,7 @@ from gramcli.rule.class_size import SizeCorrection
 from gramcli.rule.discriminant import Discriminant
 from gramcli.rule.fusion import Fusion
 from gramcli.rule.threshold import Threshold
+from gramcli.settings.schema import is_valid
 from gramcli.text import shown
 
 TINY = 1e-100
@@ -92,8 +93,8 @@ class FittedRule:
             _require_finite("a number of the threshold", limit.value, limit.false_reject, limit.low, limit.high)
             if not isinstance(limit.groups, int) or isinstance(limit.groups, bool) or limit.groups < 1:
                 raise ValueError(f"the threshold was set on {limit.groups!r} groups")
-            if not 0 < limit.false_reject < 1 or not 0 <= limit.low <= limit.high <= 1:
-                raise ValueError("a rate of the threshold is not between 0 and 1")
+            if not is_valid("decision", "false_reject", limit.false_reject) or not 0 <= limit.low <= limit.high <= 1:
+                raise ValueError("a rate of the threshold is not between 0 and 1, or is too small")
             if not isinstance(limit.folder, str | None):
                 raise TypeError(f"the folder of the threshold is {limit.folder!r}, not text")
 

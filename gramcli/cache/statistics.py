@@ -7,7 +7,6 @@ computed from. Equal descriptors, labels, splits and groups give equal bytes.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from gramcli.cache import sealed, sealed_writer
 from gramcli.errors import ArtefactError
+from gramcli.settings.schema import is_valid
 from gramcli.system.safetensors_header import Shapes
 from gramcli.text import shown
 
@@ -227,6 +227,6 @@ def _fits(file: sealed.Sealed, basis: Basis) -> bool:
         all(isinstance(text, str) for text in texts)
         and len(set(basis.classes)) == len(basis.classes) > 0
         and isinstance(basis.epsilon, float)
-        and 0 < basis.epsilon < math.inf
+        and is_valid("calibrate", "epsilon", basis.epsilon)
         and stored == shapes(basis.layers, len(basis.classes), Sizes(validation, outputs, subsamples))
     )

@@ -44,7 +44,7 @@ def _text(name: str, value: Any) -> str:
 
 
 @app.command("verify", epilog=example("gramcli cache verify --full", "gramcli cache verify --repair"))
-@takes("network.name", "cache.dir", "run", builds_network=True)
+@takes("network.name", "network.weights", "cache.dir", "run", builds_network=True)
 def verify_cmd(
     given: Given,
     full: Annotated[

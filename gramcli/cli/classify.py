@@ -56,13 +56,12 @@ def classify_cmd(
     from gramcli.audio.find import audio_files
     from gramcli.inference import dcase_submission
     from gramcli.inference.classifier import COLUMNS, GramClassifier, Prediction
-    from gramcli.system.output_file import require_writable
 
     paths = audio_files(files)  # before the network is built, so that a typing error costs no time
     if submission is None:
         streams.require()
     else:
-        require_writable(submission)
+        dcase_submission.require_writable(submission)
     shares = _prior(prior)
     start_ahead()
     how = render.output_format(format, as_json)

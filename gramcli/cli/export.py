@@ -24,7 +24,8 @@ def export_cmd(
 ) -> None:
     """Pack network, statistics and rule into one file for classify --model.
 
-    The file replaces the cache and the checkpoint, so it can be copied to another machine.
+    The file replaces the cache and the checkpoint, so it can be copied to another machine. The code of a network of
+    your own is not in it.
     """
     from gramcli.cache.view import View
     from gramcli.extraction.reopen import require_network
@@ -35,7 +36,7 @@ def export_cmd(
     view = View.open(given.cache)
     require_network(view)
     given.settings.setdefault("run", {"device": "cpu"})
-    with Bar(quiet=True) as bar:
+    with Bar(quiet=given.quiet) as bar:
         context = given.context(bar)
         settings = configure(context, earlier=view.recorded["settings"], metadata=checkpoint.settings_of_file)
         size = export(settings, given.cache, file, context)

@@ -59,7 +59,7 @@ def received() -> Exit | None:
 
 def message(code: Exit) -> str:
     """Returns the message for an end by a signal."""
-    return f"{_WORDS[code]}; finished work is kept, run the same command again to go on"
+    return f"{_WORDS[code]}; complete files are kept, run the same command again"
 
 
 def end_at_once() -> None:

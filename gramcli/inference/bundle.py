@@ -134,10 +134,22 @@ def save(path: Path, model: ModelBundle) -> None:
     sealed_writer.write(path, KIND, tensors, about | described)
 
 
-def export(settings: Settings, cache: Path, path: Path, context: RunContext | None = None) -> int:
-    """Writes a calibrated network to one file, which is all that `gramcli classify --model` needs.
+def require_writable(path: Path) -> None:
+    """Checks that a model can be written under this name; it may replace an exported model only.
 
-    A network factory is not in the file. Its module must be importable where the model is used.
+    Raises:
+        UsageError: Something else is there, or no file can be there.
+        ResourceError: The folder cannot be written, or the file that is there cannot be read.
+    """
+    output_file.require_writable(path)
+    if path.exists() and sealed.kind_of(path) != KIND:
+        raise UsageError(f"{shown(path)}: exists and is no model of gramcli; name another file")
+
+
+def export(settings: Settings, cache: Path, path: Path, context: RunContext | None = None) -> int:
+    """Writes a calibrated network to one file, which is all that `gramcli classify --model` needs besides own code.
+
+    A network factory is not in the file, which is noted: its module must lie beside the model or be installed.
 
     Args:
         settings: Settings of extract, as `configure` returns them.
@@ -154,12 +166,11 @@ def export(settings: Settings, cache: Path, path: Path, context: RunContext | No
         ResourceError: The file cannot be written.
         UnsafeError: The cache names code or arguments that the user has not named or trusted.
     """
-    output_file.require_writable(path)
-    if path.exists() and sealed.kind_of(path) != KIND:
-        raise UsageError(f"{shown(path)}: exists and is no model of gramcli; name another file")
+    require_writable(path)
+    context = context or RunContext()
     model = from_cache(cache)
     stored = StoredNetwork(model.identity, model.rule.layers, origin=model.origin)
-    ready = prepare(settings, model.rule.classes, context or RunContext(), stored)
+    ready = prepare(settings, model.rule.classes, context, stored)
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in ready.built.module.state_dict().items()}  # fmt: skip
     weights = {name: tensor.contiguous().numpy() for name, tensor in state.items()}
@@ -172,5 +183,11 @@ def export(settings: Settings, cache: Path, path: Path, context: RunContext | No
     if limit is not None and limit.folder is not None:
         named = dataclasses.replace(limit, folder=Path(limit.folder).name)
         rule = dataclasses.replace(rule, fitted=dataclasses.replace(rule.fitted, threshold=named))
+    require_writable(path)  # again: the network may have taken long to build
     save(path, dataclasses.replace(model, rule=rule, settings=sections, weights=weights))
+    if code := ready.built.code:
+        context.progress.note(
+            f"{', '.join(map(shown, code))}: not in the model, as it is code; take it along, and give --trust-code or "
+            "--network where the model is used"
+        )
     return path.stat().st_size

@@ -7,15 +7,19 @@ columns only. Names and labels are cells as `gramcli.cells` makes them.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from gramcli import cells
-from gramcli.errors import UsageError
-from gramcli.system import durable_files
+from gramcli.errors import ResourceError, UsageError
+from gramcli.system import durable_files, opener, output_file
 from gramcli.text import shown
+
+HEADER = ("filename", "scene_label")
+"""The first columns, by which a submission is told from other files."""
 
 
 class Predicted(Protocol):
@@ -54,7 +58,7 @@ def submission(predictions: Iterable[Predicted], classes: Sequence[str]) -> str:
             windows.setdefault(one.path, []).append(one)
     chances = {path: _mean(found, classes) for path, found in windows.items()}
     with_chances = bool(chances) and all(chances.values())
-    lines = [["filename", "scene_label", *(classes if with_chances else ())]]
+    lines = [[*HEADER, *(classes if with_chances else ())]]
     named: dict[str, str] = {}
     for path, found in windows.items():
         name = "/".join(Path(path).parts[-2:]) if Path(path).parent.name else path
@@ -73,12 +77,34 @@ def submission(predictions: Iterable[Predicted], classes: Sequence[str]) -> str:
     return "".join(cells.line(line, "\t") for line in lines)
 
 
+def require_writable(path: Path) -> None:
+    """Checks that a submission can be written under this name, before the work for it is done.
+
+    Raises:
+        UsageError: Something is there that is no submission, or no file can be there.
+        ResourceError: The folder cannot be written, or the file that is there cannot be read.
+    """
+    output_file.require_writable(path)
+    begin = "\t".join(HEADER).encode()
+    try:
+        with os.fdopen(opener.open_file(path), "rb") as file:
+            own = file.read(len(begin) + 1).rstrip(b"\t\r\n") == begin
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ResourceError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    if not own:
+        raise UsageError(f"{shown(path)}: exists and is no submission of gramcli; name another file")
+
+
 def write(path: Path, predictions: Iterable[Predicted], classes: Sequence[str]) -> None:
     """Writes the file, whole or not at all; see `submission`.
 
     Raises:
+        UsageError: See `submission`; or another file is there by now.
         ResourceError: It cannot be written.
     """
+    require_writable(path)
     durable_files.write(path, submission(predictions, classes).encode("utf-8", "surrogateescape"))
 
 

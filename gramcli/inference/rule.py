@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from gramcli.gram.total import Choice, decide, total
 from gramcli.rule.fusion import evidence
 from gramcli.rule.novelty import strangeness
 from gramcli.rule.threshold import Threshold
+from gramcli.settings.schema import is_valid
 
 Array = npt.NDArray[Any]
 
@@ -122,8 +122,8 @@ class Rule:
         for layer, (lower, upper) in self.bounds.items():
             if (lower > upper).any():
                 raise ValueError(f"a lower bound of layer {layer} exceeds the upper one")
-        if not 0 < self.epsilon < math.inf:
-            raise ValueError(f"epsilon is {self.epsilon}, not a positive number")
+        if not is_valid("calibrate", "epsilon", self.epsilon):
+            raise ValueError(f"epsilon is {self.epsilon!r}, which it cannot be")
         self.fitted.check(channels, int(self.present.sum()))
 
     def plan(self, clips: int) -> Plan:

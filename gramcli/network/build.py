@@ -38,6 +38,8 @@ class BuiltNetwork:
     """Number of outputs."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """``gramcli`` metadata of the checkpoint, from the same bytes as the weights."""
+    code: tuple[str, ...] = ()
+    """Files of the project whose code has built it, relative to the project's folder."""
 
 
 def build(
@@ -75,7 +77,7 @@ def build(
     if opened is not None:
         opened.require_stated(stated_settings)
     state = None if opened is None else opened.weights()
-    arguments = dict(network.args)
+    arguments, code = dict(network.args), tuple[str, ...]()
     stated = arguments.pop("num_classes", None)
     if None not in (num_classes, stated) and num_classes != stated:
         raise UsageError(
@@ -92,6 +94,7 @@ def build(
                 module = _call(name, make, outputs, arguments)
                 if context.remember_code:
                     permission.remember(context.progress)
+                code = () if permission.code is None else tuple(sorted(permission.code.imported()))
         else:
             zoo = _zoo(name)
             stored = None if state is None else _classifier_outputs(zoo, name, state)
@@ -104,7 +107,7 @@ def build(
     else:
         checkpoint.load_into(module, state, opened.path)
         weights, metadata = opened.digest, dict(opened.metadata)
-    return BuiltNetwork(module.eval(), name, arguments, weights, outputs, metadata)
+    return BuiltNetwork(module.eval(), name, arguments, weights, outputs, metadata, code)
 
 
 def _outputs(name: str, *known: Any) -> int:

@@ -80,7 +80,8 @@ def opened(path: Path) -> Iterator[CheckpointFile]:
     try:
         descriptor = opener.open_file(path)
     except OSError as error:
-        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+        advice = "; if it has moved, name it with --weights" if isinstance(error, FileNotFoundError) else ""
+        raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}{advice}") from None
     except ValueError:
         raise NoInputError(f"{shown(path)}: is not a valid file name") from None
     try:

@@ -6,6 +6,7 @@ it. Only what the user typed (flags, environment variables, values that a Python
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,7 +111,9 @@ def refused_arguments(arguments: Mapping[str, Any], user: UserNetwork) -> list[s
     return [key for key, value in arguments.items() if not (_is_harmless(key, value) or _is_given(key, value, user))]
 
 
-def refusal(name: str, arguments: Mapping[str, Any], user: UserNetwork, named_by: str) -> UnsafeError:
+def refusal(
+    name: str, arguments: Mapping[str, Any], user: UserNetwork, named_by: str, *, only_installed: bool = False
+) -> UnsafeError:
     """Returns the error for a network that is refused.
 
     Args:
@@ -118,20 +121,28 @@ def refusal(name: str, arguments: Mapping[str, Any], user: UserNetwork, named_by
         arguments: As for `verdict`.
         user: As for `verdict`.
         named_by: What names the network, e.g. ``gramcli.toml``.
+        only_installed: Whether the factory is installed and in no project.
     """
     short = shown(name[:_LONGEST_SHOWN])
+    if ":" in name and only_installed:
+        return UnsafeError(
+            f"network.name = {short} (named by {named_by}): is not built, as it would run code of an installed "
+            f"package: if you trust it with these arguments, {name_it(name)}"
+        )
     if ":" in name:
         return UnsafeError(
             f"network.name = {short} (named by {named_by}): is not built, as it would run code: if you trust that "
             f"code, give {_TRUST}, or {name_it(name)}"
         )
     first = refused_arguments(arguments, user)[0]
+    near = difflib.get_close_matches(first[:_LONGEST_SHOWN], TIMM_VALUES | TIMM_WORDS, n=1, cutoff=0.8)
+    question = f" (did you mean {near[0]}?)" if near and near[0] != first else ""
     value = shown(repr(arguments[first])[:_LONGEST_SHOWN])
     return UnsafeError(
         f"network.args: {shown(first[:_LONGEST_SHOWN])} = {value} (for {short}): is not among the "
-        "arguments that a settings file, checkpoint, cache or model may give, as it could load or fetch something: if "
-        f"you trust it, give {_TRUST}, or give it yourself in GRAMCLI_NETWORK_ARGS (extract, train, layers: --arg; "
-        "from Python network.args)"
+        f"arguments that a settings file, checkpoint, cache or model may give{question}, as it could load or fetch "
+        f"something: if you trust it, give {_TRUST}, or give it yourself in GRAMCLI_NETWORK_ARGS (extract, train, "
+        "layers: --arg; from Python network.args)"
     )
 
 

@@ -62,11 +62,12 @@ def locate(folder: Path, module: str, *, anywhere: bool = False) -> ModuleFiles 
     names = module.split(".")
     for number, name in enumerate(names, 1):
         package, single = here / name / "__init__.py", here / f"{name}.py"
-        if package.is_file():
+        # not Path.is_file, which raises an error for a name that is too long
+        if os.path.isfile(package):  # noqa: PTH113
             found = package
-        elif single.is_file():
+        elif os.path.isfile(single):  # noqa: PTH113
             found = single
-        elif (here / name).is_dir():
+        elif os.path.isdir(here / name):  # noqa: PTH112
             found = here / name
         else:
             return None

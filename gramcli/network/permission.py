@@ -112,7 +112,9 @@ def permit(
         if found is Verdict.REFUSED:
             if changed is not None:
                 raise project_code.changed(changed)
-            raise code_trust.refusal(name, arguments, user, named_by)
+            raise code_trust.refusal(
+                name, arguments, user, named_by, only_installed=_is_only_installed(name, context, origin)
+            )
     if ":" not in name or found is Verdict.BUNDLED:
         return Permission(name, arguments, found, named_by)
     return _located(name, arguments, found, named_by, context, origin)
@@ -143,9 +145,12 @@ def _located(
     files = _installed(context.folder, module)
     if files is None:
         listed = " or ".join(shown(folder) for folder in dict.fromkeys(folders))
+        beside = origin is not None and origin.folder is not None and origin.folder not in folders
+        option = "--trust-code, which also looks beside the cache or the model"
         raise UsageError(
             f"network.name: {shown(name)}: there is no module {shown(repr(module))} in {listed}, nor is it installed; "
-            "check the name, or give --config in the folder that holds it"
+            "check the name, copy its .py file there, or give "
+            f"{option if beside else '--config in the folder that holds it'}"
         )
     if found is Verdict.TRUSTED:
         raise UnsafeError(
@@ -153,6 +158,17 @@ def _located(
             f"--trust-code does not cover: if you trust it with these arguments, {code_trust.name_it(name)}"
         )
     return Permission(name, arguments, found, named_by, None, files)
+
+
+def _is_only_installed(name: str, context: RunContext, origin: CodeOrigin | None) -> bool:
+    """Returns whether a factory's module is installed and in no project, so that `--trust-code` would not cover it."""
+    if not code_trust.is_factory_name(name):
+        return False
+    try:
+        found = _candidates(name, context, origin)
+    except UnsafeError:  # a link, which is refused once its code is trusted
+        return False
+    return bool(found) and not any(folder is not None and files.sources for folder, files in found)
 
 
 def _named_by(

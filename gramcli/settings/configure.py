@@ -119,6 +119,9 @@ def _resolve(
 
 def _stored(settings: Mapping[str, Any], origin: str) -> Source:
     """Checks settings that a file of gramcli holds; such a file may hold anything."""
+    # how the computer is used is the user's affair; of a file counts only what results depend on
+    if isinstance(run := settings.get("run"), Mapping):
+        settings = {**settings, "run": {key: value for key, value in run.items() if key == "precision"}}
     # what is written goes to the cache that was named, wherever a cache says that it was made
     cache = settings.get("cache")
     if isinstance(cache, Mapping):

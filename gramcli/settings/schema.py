@@ -140,9 +140,9 @@ class RunSettings:
 
     device: str = option("auto", "Device for the network: auto, cpu, cuda or cuda:N.")
     batch: int = option(16, "Windows in one forward pass of the network.", "int", least=1, most=2**20)
-    threads: int | None = option(None, "Threads for the network (default: torch's own).", "int", least=1, most=4096)
+    threads: int | None = option(None, "Threads for the network (default: torch's own).", "int", least=1, most=1024)
     precision: str = option("fp32", "Number format of the network's arithmetic.", "word", words=("fp32", "bf16"))
-    decoders: int = option(2, "Number of processes that decode audio.", "int", least=1, most=1024)
+    decoders: int = option(2, "Number of processes that decode audio.", "int", least=1, most=64)
 
 
 @dataclass(frozen=True)
@@ -274,6 +274,20 @@ def fields() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
     for section in SECTIONS:
         for key in dataclasses.fields(section_type(section)):
             yield section, key
+
+
+def is_valid(section: str, name: str, value: object) -> bool:
+    """Returns whether a setting can have a number, which a file may hold as a float where it wrote one."""
+    about: Mapping[str, Any] = section_type(section).__dataclass_fields__[name].metadata
+    below, above = about["below"], about["above"]
+    return (
+        isinstance(value, float | int)
+        and not isinstance(value, bool)
+        and (about["least"] is None or value >= about["least"])
+        and (about["most"] is None or value <= about["most"])
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
 
 
 def section_type(name: str) -> type[Any]:

@@ -99,8 +99,8 @@ class LightningClassifier(pl.LightningModule):
         optimiser = kind(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **momentum
         )
-        if self.state.optimiser:
-            optimiser.load_state_dict(self.state.optimiser)
+        if self.state.moments:
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": self.state.moments})
         return optimiser
 
     def on_train_epoch_start(self) -> None:
@@ -150,7 +150,7 @@ class LightningClassifier(pl.LightningModule):
         state.epoch = self.epoch
         state.history.append((loss, accuracy))
         state.weights = self.network.state_dict()
-        state.optimiser = self.trainer.optimizers[0].state_dict()
+        state.moments = self.trainer.optimizers[0].state_dict()["state"]
         if accuracy > state.accuracy:
             state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.weights.items()}
             state.best_epoch, state.accuracy = self.epoch, accuracy

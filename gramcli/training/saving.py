@@ -63,6 +63,7 @@ def save(path: Path, trained: TrainedNetwork, recipe: Recipe, used: Recipe) -> N
         used: The same with the clips that could be used.
 
     Raises:
+        UsageError: There is a file of this name by now.
         ResourceError: It cannot be written.
     """
     import safetensors.torch
@@ -92,7 +93,13 @@ def save(path: Path, trained: TrainedNetwork, recipe: Recipe, used: Recipe) -> N
         },
     }
     weights = {name: tensor.contiguous() for name, tensor in state.best.items()}
-    durable_files.write(path, safetensors.torch.save(weights, {"gramcli": json.dumps(metadata)}))
+    content = safetensors.torch.save(weights, {"gramcli": json.dumps(metadata)})
+    try:
+        durable_files.write(path, content, replace=False)
+    except FileExistsError:
+        raise UsageError(
+            f"{shown(path)}: was made by somebody during the training; move it away and run the same command again"
+        ) from None
 
 
 def finished(path: Path, recipe: Recipe) -> TrainResult:

@@ -108,7 +108,7 @@ def _train(recipe: Recipe, out: Path, decoders: Decoders, context: RunContext) -
     """Builds the network, trains it from where an earlier run stopped, and writes the checkpoint."""
     import torch
 
-    from gramcli.network import build, checkpoint, execution
+    from gramcli.network import build, execution
     from gramcli.network.scorer import AudioNetwork
     from gramcli.training import loading
     from gramcli.training.lightning_module import LightningClassifier
@@ -125,7 +125,7 @@ def _train(recipe: Recipe, out: Path, decoders: Decoders, context: RunContext) -
     durable_files.make_folder(out.absolute().parent)
     durable_files.sweep(out.absolute().parent)
     resume_file = ResumeFile(out.with_name(resume_name(out)), recipe.identity)
-    state = resume_file.read()
+    state = resume_file.read(built.module, settings.train)
     resumed = state.epoch
     loaded = loading.load(recipe.clips, settings, decoders, progress)
     for clip, why in loaded.failed[:1]:
@@ -136,7 +136,7 @@ def _train(recipe: Recipe, out: Path, decoders: Decoders, context: RunContext) -
         f"{' to '.join(map(str, sorted(set(recipe.clips.sizes))))} clips"
     )
     if resumed:
-        checkpoint.load_into(built.module, state.weights, resume_file.path)
+        built.module.load_state_dict(state.weights)
         progress.note(f"goes on after epoch {resumed} of {settings.train.epochs}")
     built.module.train()
     for parameter in built.module.parameters():

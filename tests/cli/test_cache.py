@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from gramcli.cache import clip_table
 from gramcli.cache.view import View
 from tests.support.sets import sound, write_wav
+from tests.support.toys import ResNet
 
 SHARD = Path(".gramcli/views/clean/shards/00001.h5")
 
@@ -79,6 +81,16 @@ def test_a_replay_states_the_difference(calibrated, gramcli):
     assert other.code == 4
     assert json.loads(other.out)["replayed"]["identical"] == 16
     assert "clips computed on this machine differ by more than 5e-05" in other.error
+
+
+def test_a_checkpoint_that_has_moved_is_named(project, gramcli):
+    save_file(ResNet(3).state_dict(), "net.safetensors")
+    assert gramcli("extract", "--weights", "net.safetensors").code == 0
+    Path("net.safetensors").rename("moved.safetensors")
+    lost = gramcli("cache", "verify", "--replay", "1")
+    assert lost.code == 3
+    assert "net.safetensors: cannot be read: No such file or directory; if it has moved, name it with --w" in lost.error
+    assert gramcli("cache", "verify", "--replay", "1", "--weights", "moved.safetensors").code == 0
 
 
 def test_a_dry_run_tells_and_writes_nothing(project, gramcli, monkeypatch):

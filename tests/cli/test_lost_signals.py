@@ -96,7 +96,7 @@ def test_a_signal_that_was_lost_comes_again(name, place):
     code, err, seconds = run(COMMAND.format(name=name, place=PLACES[place], then="time.sleep(30)"))
     assert code == CODES[name]
     assert err == {130: "error: interrupted", 143: "error: terminated"}[code] + (
-        "; finished work is kept, run the same command again to go on\n"
+        "; complete files are kept, run the same command again\n"
     )
     assert seconds < GRACE_S
 

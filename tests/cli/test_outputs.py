@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import shutil
 from pathlib import Path
 
@@ -79,3 +80,58 @@ def test_export_replaces_its_own_models_only(calibrated, gramcli):
         done = gramcli("export", name)
         assert (done.code, Path(name).read_bytes()) == (Exit.USAGE, before)
         assert f"{name}: exists and is no model of gramcli; name another file" in done.error
+
+
+def test_a_submission_replaces_only_submissions(calibrated, gramcli):
+    for _ in range(2):
+        assert gramcli("classify", "sounds", "--submission", "x.tsv").code == Exit.OK
+    Path("x.tsv").write_text("filename\tscene_label\r\naudio/0.wav\tbus\r\n")  # of the challenge of 2019
+    assert gramcli("classify", "sounds", "--submission", "x.tsv").code == Exit.OK
+    Path("empty").touch()
+    Path("table").write_text("filename\tscene_label2\n")
+    (calibrated / ".gramcli" / "decision.safetensors").unlink()  # which is seen when the work begins
+    for name in ("empty", "table", "gramcli.toml"):
+        before = Path(name).read_bytes()
+        done = gramcli("classify", "sounds", "--submission", name)
+        assert (done.code, Path(name).read_bytes()) == (Exit.USAGE, before)
+        assert f"{name}: exists and is no submission of gramcli; name another file" in done.error
+
+
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        (["export"], "gramcli.inference.bundle.from_cache"),
+        (["classify", "sounds", "--submission"], "gramcli.inference.classifier.GramClassifier.load"),
+    ],
+)
+def test_a_file_that_is_made_during_the_work_stays(calibrated, gramcli, monkeypatch, command, work):
+    def slow(*args, **options):
+        Path("x.out").write_text("precious")
+        return real(*args, **options)
+
+    real = pkgutil.resolve_name(work)
+    monkeypatch.setattr(work, slow)
+    assert gramcli(*command, "x.out").code == Exit.USAGE
+    assert Path("x.out").read_text() == "precious"
+
+
+OWN = """
+from tests.support.toys import ResNet
+
+def make(num_classes):
+    return ResNet(num_classes)
+"""
+
+
+def test_export_says_that_own_code_is_not_in_the_model(project, gramcli, monkeypatch):
+    Path("mynet.py").write_text(OWN)
+    monkeypatch.setenv("GRAMCLI_NETWORK_NAME", "mynet:make")
+    for command in ("extract", "calibrate", "select-layers"):
+        assert gramcli(command).code == Exit.OK
+    done = gramcli("export", "model.safetensors")
+    assert done.code == Exit.OK
+    assert "note: mynet.py: not in the model, as it is code; take it along" in " ".join(done.err.split())
+
+
+def test_export_says_nothing_of_other_networks(calibrated, gramcli):
+    assert "take it along" not in gramcli("export", "model.safetensors").err

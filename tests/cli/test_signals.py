@@ -16,7 +16,7 @@ from tests.support.processes import started
 from tests.support.sets import ROOT
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-WORDS = {130: "error: interrupted; finished work", 143: "error: terminated; finished work"}
+WORDS = {130: "error: interrupted; complete files", 143: "error: terminated; complete files"}
 
 DEAF = '''
 """A network that hears no signal, as a long step of a library does not."""

@@ -96,6 +96,13 @@ def test_equal_values_of_other_types_are_not_what_the_user_gave() -> None:
     assert verdict("resnet18", {"pretrained": True}, UserNetwork("resnet18", {"pretrained": 1})) is Verdict.REFUSED
 
 
+def test_a_refused_argument_that_is_misspelt() -> None:
+    for key, found in (("drop_rat", "(did you mean drop_rate?)"), ("checkpoint_path", ""), ("drop_rate", "")):
+        error = str(code_trust.refusal("resnet18", {key: {}}, NOBODY, "gramcli.toml"))
+        assert found in error
+        assert bool(found) == ("did you mean" in error)
+
+
 def test_a_factory_that_the_user_names_or_trusts() -> None:
     assert verdict("evil:make", {"x": {}}, UserNetwork("evil:make")) is Verdict.NAMED
     assert verdict("evil:make", {}, UserNetwork("evil:other")) is Verdict.REFUSED

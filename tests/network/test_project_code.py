@@ -162,14 +162,32 @@ def test_trust_covers_the_project_and_not_what_is_installed(folder: Path) -> Non
     assert isinstance(made(folder, "torch.nn:Linear", named=True, args={"out_features": 2}), nn.Linear)
     with pytest.raises(UsageError, match=r"there is no module 'nowhere' in .*, nor is it installed; check the name"):
         made(folder, "nowhere:make", trust_code=True)
+    with pytest.raises(UsageError, match="there is no module"):
+        made(folder, "a" * 300 + ":make", trust_code=True)
+
+
+def test_a_refusal_names_only_what_would_help(folder: Path) -> None:
+    for name in ("sympy:limit", "os:system", "torch.nn:Linear"):
+        with pytest.raises(UnsafeError, match=r"code of an installed package: .*, name it yourself: --network") as told:
+            made(folder, name)
+        assert "--trust-code" not in str(told.value)
+    write(folder / "net.py", MAKE)
+    for name in ("net:make", "nowhere:make", "a" * 300 + ":make"):
+        with pytest.raises(UnsafeError, match="would run code: if you trust that code, give --trust-code"):
+            made(folder, name)
 
 
 def test_the_users_own_name_does_not_run_the_code_beside_a_strangers_model(folder: Path) -> None:
     stranger = folder.parent / "stranger"
     write(stranger / "net.py", "raise SystemExit('stranger')\n")
     origin = CodeOrigin("the model m", stranger)
-    with pytest.raises(UsageError, match="there is no module 'net'"):
+    told = (
+        "there is no module 'net' .*; check the name, copy its .py file there, or give --trust-code, which also looks"
+    )
+    with pytest.raises(UsageError, match=told):
         made(folder, "net:make", named=True, origin=origin)
+    with pytest.raises(UsageError, match=r"copy its \.py file there, or give --config in the folder that holds it"):
+        made(folder, "net:make", named=True, origin=CodeOrigin("the cache c"))
     write(folder / "net.py", MAKE)
     assert isinstance(made(folder, "net:make", named=True, origin=origin), nn.Linear)
     with pytest.raises(UsageError, match="SystemExit: stranger"):

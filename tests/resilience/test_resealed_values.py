@@ -15,6 +15,7 @@ from gramcli.cache.view import View, _with_digest
 from gramcli.errors import ArtefactError, DamagedError, GramcliError
 from gramcli.inference import bundle
 from gramcli.inference.classifier import GramClassifier
+from gramcli.maintenance.info import info
 from gramcli.network import checkpoint
 from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
@@ -58,7 +59,8 @@ THRESHOLD = {"value": 1.0, "false_reject": 0.05, "groups": 20, "low": 0.01, "hig
         {"held_out": "x"}, {"held_out": 7}, {"held_out": -1}, {"chosen": True}, {"format": -1}, {"format": 0},
         {"format": True}, {"format": 1.5}, {"threshold": {**THRESHOLD, "groups": 2.5}},
         {"threshold": {**THRESHOLD, "groups": True}}, {"threshold": {**THRESHOLD, "groups": 0}},
-        {"threshold": {**THRESHOLD, "false_reject": 2}}, {"threshold": {**THRESHOLD, "low": 0.5}},
+        {"threshold": {**THRESHOLD, "false_reject": 2}}, {"threshold": {**THRESHOLD, "false_reject": 5e-324}},
+        {"threshold": {**THRESHOLD, "low": 0.5}},
         {"threshold": {**THRESHOLD, "value": True}}, {"threshold": {**THRESHOLD, "x": 1}}, {"threshold": 5},
         {"order": [1, 2]}, {"held_out": NAN}, {"format": NAN}, {"sharpness": NAN},
     ], ids=str,
@@ -68,6 +70,16 @@ def test_fields_of_a_decision(cache: Path, about: dict[str, Any]) -> None:
     with pytest.raises(DamagedError, match=r"decision\.safetensors: ") as caught:
         decision.load(cache, statistics.load(cache))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("epsilon", [5e-324, 1e-31, 1e300, 0.0, -1.0, "0.05", True, None])
+def test_epsilon_of_statistics_and_of_a_model(cache: Path, epsilon: Any) -> None:
+    reseal(cache / statistics.FILE, "statistics", {"epsilon": epsilon})
+    with pytest.raises(DamagedError, match=r"statistics\.safetensors: "):
+        statistics.load(cache)
+    reseal(cache / "model.safetensors", "model", {"epsilon": epsilon})
+    with pytest.raises(DamagedError, match=r"model\.safetensors: "):
+        bundle.from_file(cache / "model.safetensors")
 
 
 @pytest.mark.parametrize("name", ["scores", "accuracy"])
@@ -82,7 +94,7 @@ def test_shapes_of_a_decision(cache: Path, name: str, shape: tuple[int, ...]) ->
     "settings",
     [
         {"segment": {"seconds": 1e308}}, {"frontend": {"n_fft": 10**9}}, {"frontend": {"n_mels": 10**9}},
-        {"frontend": {"sample_rate": 10**12}}, {"run": {"batch": "x"}}, {"x": {}}, {"network": 3},
+        {"frontend": {"sample_rate": 10**12}}, {"run": {"precision": "x"}}, {"x": {}}, {"network": 3},
         {"network": {"x": 1}}, {"segment": {"seconds": 86_400}}, 3, [1], None,
     ], ids=str,
 )  # fmt: skip
@@ -129,6 +141,16 @@ def test_records(cache: Path, recorded: dict[str, Any]) -> None:
     rewrite(cache, recorded=recorded)
     with pytest.raises(DamagedError, match=r"view\.json: is damaged"):
         View.open(cache)
+
+
+@pytest.mark.parametrize("condition", [{}, {"condition": 1}, {"condition": ["noise:10"]}], ids=str)
+def test_a_view_without_a_condition_is_described(cache: Path, condition: dict[str, Any]) -> None:
+    content = json.loads((cache / "views" / "clean" / "view.json").read_bytes())
+    del content["sha256"]
+    content["recorded"] |= condition
+    (cache / "views" / "extra").mkdir()
+    (cache / "views" / "extra" / "view.json").write_bytes(_with_digest(content))
+    assert info(cache)["conditions"] == "not known (extra)"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 50, "[" * 900 + "]" * 900])

@@ -84,8 +84,8 @@ def test_odd_settings_files(tmp_path, content, message):
 
 
 def test_stored_settings_that_are_invalid_are_the_files_fault():
-    with pytest.raises(ArtefactError, match=r"^x/view\.json: run\.batch must be at least 1.*never writes"):
-        configure(RunContext(), earlier={"run": {"batch": 0}}, origin="x/view.json")
+    with pytest.raises(ArtefactError, match=r"^x/view\.json: segment\.seconds must be above 0.*never writes"):
+        configure(RunContext(), earlier={"segment": {"seconds": 0}}, origin="x/view.json")
     with pytest.raises(ArtefactError, match=r"^the exported model: unknown key frontend\.x"):
         configure_stored(RunContext(), {"frontend": {"x": 1}})
     with pytest.raises(UsageError, match=r"^settings: run\.batch"):

@@ -12,7 +12,7 @@ from gramcli.errors import ArtefactError, UsageError
 from gramcli.settings import configure as c
 from gramcli.settings.configure import complete, configure, configure_stored, names_extract
 from gramcli.settings.run_context import RunContext
-from gramcli.settings.schema import Settings
+from gramcli.settings.schema import RunSettings, Settings
 from gramcli.settings.sources import Source
 from gramcli.settings.user_network import UserNetwork, user_network
 
@@ -26,12 +26,12 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def test_each_source_wins_over_the_one_before_it(folder, monkeypatch):
-    earlier = {"network": {"weights": "net.safetensors"}, "run": {"batch": 1, "threads": 1, "decoders": 1}}
-    (folder / "gramcli.toml").write_text("[run]\nbatch = 2\nthreads = 2\n[calibrate]\nepsilon = 0.2\n")
-    monkeypatch.setenv("GRAMCLI_RUN_BATCH", "3")
+    earlier = {"network": {"weights": "net.safetensors"}, "segment": {"seconds": 1, "channel": 1, "pad": "repeat"}}
+    (folder / "gramcli.toml").write_text("[segment]\nseconds = 2\nchannel = 2\n[calibrate]\nepsilon = 0.2\n")
+    monkeypatch.setenv("GRAMCLI_SEGMENT_SECONDS", "3")
     context = RunContext({"decision": {"rule": "fused"}})
     settings = configure(context, preset="paper", earlier=earlier, metadata=lambda path: METADATA)
-    assert (settings.run.batch, settings.run.threads, settings.run.decoders) == (3, 2, 1)
+    assert (settings.segment.seconds, settings.segment.channel, settings.segment.pad) == (3, 2, "repeat")
     assert (settings.frontend.n_mels, settings.network.name) == (40, "resnet18")
     assert (settings.calibrate.epsilon, settings.decision.rule, settings.decision.ranking) == (1e-6, "fused", "paper")
 
@@ -77,6 +77,12 @@ def test_stored_settings_change_only_in_how_the_network_runs_and_which_files_are
     assert (settings.frontend.n_mels, settings.run.batch, settings.network.name) == (40, 2, "resnet18")
     assert (settings.data.max_seconds, settings.data.seed) == (3, 0)
     assert set(c.AUDIO_LIMITS) == {field.name for field in dataclasses.fields(Limits)}
+
+
+def test_of_a_stored_run_only_the_precision_counts():
+    run = {"precision": "bf16", "device": "cuda:7", "threads": 4096, "decoders": 1024, "batch": 2**20}
+    for settings in (configure(RunContext(), earlier={"run": run}), configure_stored(RunContext(), {"run": run})):
+        assert settings.run == RunSettings(precision="bf16")
 
 
 def test_plain_values_are_completed_as_the_command_line_does(folder):

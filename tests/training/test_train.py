@@ -26,8 +26,8 @@ from gramcli.progress import Silent
 from gramcli.settings.configure import configure
 from gramcli.settings.run_context import RunContext
 from gramcli.settings.schema import Settings
+from gramcli.training import saving
 from gramcli.training.examples import seed_of, split
-from gramcli.training.resume import ResumeFile
 from gramcli.training.saving import TrainResult
 from gramcli.training.train import train
 from tests.support.sets import CLASSES, ROOT, quick, read_manifest, write_manifest, write_set, write_wav
@@ -172,6 +172,18 @@ def test_what_is_finished_is_not_repeated(settings, tmp_path):
     with pytest.raises(UsageError, match=r"w\.safetensors: is there and is not the result of this training"):
         train(replace(settings, train=replace(settings.train, batch=9)), done.path, RunContext(folder=ROOT))
     assert done.path.read_bytes() == content
+
+
+def test_a_file_that_is_made_during_a_training_stays(settings, tmp_path, monkeypatch):
+    def slow(*args):
+        (tmp_path / "w.safetensors").write_text("precious")
+        real(*args)
+
+    real = saving.save
+    monkeypatch.setattr(saving, "save", slow)
+    with pytest.raises(UsageError, match=r"w\.safetensors: was made by somebody during the training; move it"):
+        train(settings, tmp_path / "w.safetensors", RunContext(folder=ROOT))
+    assert (tmp_path / "w.safetensors").read_text() == "precious"
 
 
 def test_a_resume_file_of_another_training_is_refused(settings, tmp_path):
@@ -420,7 +432,7 @@ def test_extract_takes_new_audio_and_the_same_splits(trained, tmp_path, sounds):
                 ).failed
                 == 0
             )
-    assert ResumeFile(trained.path.with_name("w.safetensors.resume"), {}).read().epoch == 0
+    assert not trained.path.with_name("w.safetensors.resume").exists()
 
 
 def test_extract_tells_when_test_clips_chose_the_epoch(trained, tmp_path, sounds):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gramcli.cache import sealed
+from gramcli.cache import sealed, sealed_writer
 from gramcli.errors import ArtefactError, DamagedError
 from gramcli.settings.schema import TrainSettings
 from gramcli.training.resume import ResumeFile, TrainingState
@@ -73,7 +73,7 @@ def _forge(path, change):
     file = sealed.load(path, "training")
     tensors, about = {name: file[name].copy() for name in file.names}, dict(file.about)
     change(tensors, about)
-    sealed.write(path, "training", tensors, about)
+    sealed_writer.write(path, "training", tensors, about)
 
 
 @pytest.mark.parametrize(

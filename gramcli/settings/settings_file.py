@@ -6,7 +6,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from gramcli.errors import DamagedError, NoInputError, UsageError
+from gramcli.errors import NoInputError, UsageError
 from gramcli.settings import sources
 from gramcli.settings.sources import Source
 from gramcli.system import opener
@@ -66,8 +66,6 @@ def read(path: Path) -> Source:
         if any(line.partition("=")[0].count(".") > MOST_DOTS for line in text.splitlines()):
             raise ValueError(f"a key of more than {MOST_DOTS} parts")  # which the parser would take hours for
         values = tomllib.loads(text)
-    except DamagedError:
-        raise NoInputError(f"{shown(path)}: is no regular file; name a settings file with --config") from None
     except OSError as error:
         raise NoInputError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is no TOMLDecodeError

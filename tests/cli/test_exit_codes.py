@@ -207,7 +207,7 @@ def test_another_format(calibrated, gramcli):
 def test_a_plain_checkpoint_is_no_model(calibrated, gramcli):
     safetensors.torch.save_file({"fc.weight": torch.zeros(3, 9)}, "w.safetensors", {"gramcli": "{}"})
     outcome = gramcli("classify", "--model", "w.safetensors", "sounds")
-    refused(outcome, Exit.ARTEFACT, "w.safetensors: holds tensors, but is no model file of gramcli; make it again with")
+    refused(outcome, Exit.ARTEFACT, "w.safetensors: is no model of gramcli; name a file that gramcli export made")
 
 
 # --- 5: finished, some inputs failed

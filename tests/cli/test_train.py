@@ -126,7 +126,7 @@ def test_a_signal_leaves_what_the_same_command_goes_on_from(project, number, cod
     assert process.returncode == code, err
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert line.startswith({130: "error: interrupted", 143: "error: terminated"}[code])
-    assert line.endswith("run the same command again to go on")
+    assert line.endswith("run the same command again")
     assert "Traceback" not in err
     assert resume.exists()
     assert not (project / "w.safetensors").exists()

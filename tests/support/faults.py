@@ -60,6 +60,8 @@ class System:
         return (lambda *a, **k: self._call(name, real, *a, **k)) if name in CALLS else real
 
     def _open(self, path: Any, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+        if dir_fd is None and not flags & (os.O_DIRECTORY | os.O_CREAT):  # a file that the user named, as gramcli.toml
+            return os.open(path, flags, *mode)
         if not flags & os.O_DIRECTORY:
             return self._call("open", os.open, path, flags, *mode, dir_fd=dir_fd)
         descriptor = os.open(path, flags, *mode, dir_fd=dir_fd)

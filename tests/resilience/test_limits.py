@@ -57,11 +57,11 @@ def test_commands_without_a_network_do_with_less_than_torch_needs(calibrated_onc
     assert limited("ulimit -v 800000", command) == (Exit.OK, ANY)
 
 
-@pytest.mark.parametrize("count", [4, 5, 6, 8, 12])
+@pytest.mark.parametrize("count", [6, 8, 12, 16])  # with fewer, Python itself cannot start
 @pytest.mark.parametrize("command", ["classify sounds/hum-3-0.wav", "cache info"])
 def test_few_open_files(calibrated_once, count, command):
     code, err = limited(f"ulimit -n {count}", *command.split())
-    assert (code == Exit.RESOURCE and "Too many open files" in err) or (code == Exit.OK and count > 5), err
+    assert (code == Exit.RESOURCE and "Too many open files" in err) or code == Exit.OK, err
 
 
 def test_no_temporary_folder(calibrated_once, gramcli, monkeypatch):

@@ -80,6 +80,7 @@ def test_a_limit_that_is_too_low_is_refused(monkeypatch):
 
 
 def test_torch_is_not_loaded_into_too_little_memory(monkeypatch):
+    found = importlib.util.find_spec("torch")  # None where it is not installed
     monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (2**29, 2**30))
@@ -88,7 +89,7 @@ def test_torch_is_not_loaded_into_too_little_memory(monkeypatch):
     with pytest.raises(ResourceError, match="ulimit -v"):
         importlib.import_module("torch")
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
-    assert importlib.util.find_spec("torch") is not None
+    assert (importlib.util.find_spec("torch") is None) == (found is None)
 
 
 def test_a_working_folder_that_has_been_deleted(tmp_path, monkeypatch):

@@ -155,8 +155,7 @@ class View:
         if inventory.holds(cache, folder / "view.json"):
             cls.open(cache, name).require(identity)
         durable_files.make_folder(folder / "shards", below=cache)
-        view = cls(folder, {}, {})
-        view.sweep()
+        cls(folder, {}, {}).sweep()
         # through JSON and back, so that a new view is equal to the same view when it is opened again
         content = json.loads(canonical({"format": FORMAT, "identity": identity, "recorded": recorded}))
         durable_files.write(folder / "view.json", _with_digest(content), below=cache)
@@ -190,13 +189,14 @@ class View:
 
     def present(self) -> set[int]:
         """Returns the numbers of the finished shards."""
-        generations: dict[int, list[int]] = {}
-        for one in inventory.names(self.cache, self.folder / "shards"):
-            if name := shard_name(one):
-                generations.setdefault(name[0], []).append(name[1])
-        self._generations.clear()
-        self._generations.update((number, sorted(those)) for number, those in generations.items())
-        return set(generations)
+        found: dict[int, list[int]] = {}
+        for name in filter(None, map(shard_name, inventory.names(self.cache, self.folder / "shards"))):
+            found.setdefault(name[0], []).append(name[1])
+        for gone in set(list(self._generations)) - found.keys():
+            self._generations.pop(gone, None)
+        # in one step: a thread that found the table empty meanwhile would read an earlier generation
+        self._generations.update({number: sorted(those) for number, those in found.items()})
+        return set(found)
 
     def read(
         self,

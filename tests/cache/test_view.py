@@ -267,3 +267,19 @@ def test_each_number_is_checked_once(view, monkeypatch):
 @pytest.mark.parametrize("name", ["000001.h5", "٠٠٠٠١.h5", "00001.0.h5", "0001.h5", "1" * 5000 + ".h5"])
 def test_other_names_are_no_shards(name):
     assert shard_name(name) is None
+
+
+def test_a_listing_never_leaves_a_table_without_generations(view):
+    """Another thread that found it so would read an earlier generation."""
+
+    class Watched(dict):
+        def update(self, *changes) -> None:
+            assert self[0] == [0, 1]
+            super().update(*changes)
+
+    view.write(0, rows(0, 1))
+    view.write(0, rows(0, 2), generation=1)
+    view.present()
+    object.__setattr__(view, "_generations", Watched(view._generations))
+    assert view.present() == {0}
+    assert view.generations(0) == [0, 1]

@@ -54,12 +54,14 @@ def test_a_fault_at_any_call_loses_nothing(cases, name, kind, most):
     for place in (places[n] for n in some(len(places), most)):
         case.reset()
         ended = case.trials.run(case.command, at=place, kind=fault, lasting=bool(lasting))
-        told = f"{fault} at call {place}, {case.calls[place]}: {ended}"
+        # threads read shards at the same time, so that the order of calls varies; a process that was killed told none
+        call = ended.calls[place] if place < len(ended.calls) else case.calls[place]
+        told = f"{fault} at call {place}, {call}: {ended}"
         if fault in faults.KILLS:
             assert ended.code == -signal.SIGKILL, told
         elif fault == "short":
             assert ended.code == 0, told
-        elif case.calls[place] in WRITES or ended.code != 0:
+        elif call in WRITES or ended.code != 0:
             assert ended.code == Exit.RESOURCE, told
             assert "cannot be" in ended.error, told
             assert "Traceback" not in ended.err, told
